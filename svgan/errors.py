@@ -1,0 +1,12 @@
+"""The one exception that a user is meant to read."""
+
+
+class UserError(Exception):
+    """Bad input or a bad environment. The message is one line: what is wrong, where, and the remedy.
+
+    Commands print it without a traceback and exit with code 2 (`svgan.cli.run`).
+    """
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss became NaN or infinite; raised on all ranks before the optimiser step."""

@@ -1,0 +1,225 @@
+"""FFHQ alignment of a video, with landmarks smoothed over time (systems.md 1.2).
+
+The crop rule is FFHQ's, as used by pSp (`scripts/align_all_parallel.py`, facts only): with eye_to_eye and
+eye_to_mouth vectors, x = eye_to_eye - rot90(eye_to_mouth), normalised, times max(2.0 |eye_to_eye|,
+1.8 |eye_to_mouth|); y = rot90(x); centre = eyes + 0.1 eye_to_mouth; the quad is centre -/+ x -/+ y.
+Smoothing is a Gaussian over the frame index, sigma 1 for the centre and 3 for the axes (STIT's values).
+
+Shapes: N frame, H x W picture, 68 landmarks, S crop side in pixels. Points are (x, y) in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from svgan.errors import UserError
+
+CENTRE_SIGMA, AXIS_SIGMA = 1.0, 3.0
+SUPERSAMPLE = 4  # crops are warped at 4x and then box-reduced, against aliasing
+
+LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)  # of the 68; left in the picture
+MOUTH_CORNERS = (48, 54)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignedVideo:
+    """The usable frames of one video.
+
+    index: [N] int64, frame numbers in the source, increasing; a gap means a frame without one clear face.
+    crops: [N, S, S, 3] uint8. landmarks: [N, 68, 2] float32 in crop pixels (unsmoothed).
+    quads: [N, 4, 2] float32 in source pixels (top left, bottom left, bottom right, top right).
+    """
+
+    name: str
+    fps: float
+    index: np.ndarray
+    crops: np.ndarray
+    landmarks: np.ndarray
+    quads: np.ndarray
+
+
+class FaceFinder:
+    """dlib's HOG detector and 68-point predictor.
+
+    `predictor` is the path of `shape_predictor_68_face_landmarks.dat` (`svgan assets landmarks68`).
+    """
+
+    def __init__(self, predictor: str | Path):
+        import dlib  # heavy, and only this room needs it
+
+        self._detect = dlib.get_frontal_face_detector()
+        self._predict = dlib.shape_predictor(str(predictor))
+
+    def __call__(self, picture: np.ndarray) -> list[np.ndarray]:
+        """Landmarks [68, 2] float32 of every face in a uint8 [H, W, 3] picture, largest face first."""
+        boxes = sorted(self._detect(picture, 0), key=lambda box: -box.area())
+        shapes = [self._predict(picture, box) for box in boxes]
+        return [np.array([(p.x, p.y) for p in shape.parts()], np.float32) for shape in shapes]
+
+
+def read_frames(path: str | Path) -> Iterator[np.ndarray]:
+    """Decoded frames of a video, each uint8 [H, W, 3].
+
+    Raises UserError when the file is missing, is no video, or breaks off.
+    """
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{path}: no video stream in this file; give a video")
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="rgb24")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except av.FFmpegError as error:
+        raise UserError(f"{path}: cannot be decoded ({error}); is the file truncated or not a video?") from error
+
+
+def frame_rate(path: str | Path) -> float:
+    """Frames per second as the container states them."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{path}: no video stream in this file; give a video")
+            return float(container.streams.video[0].average_rate or 25)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except av.FFmpegError as error:
+        raise UserError(f"{path}: cannot be decoded ({error}); is the file truncated or not a video?") from error
+
+
+def ffhq_frame(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre [..., 2] and half-axis x [..., 2] of the FFHQ crop for landmarks [..., 68, 2]."""
+    left = landmarks[..., LEFT_EYE, :].mean(-2)
+    right = landmarks[..., RIGHT_EYE, :].mean(-2)
+    mouth = landmarks[..., MOUTH_CORNERS, :].mean(-2)
+    eyes, eye_to_eye = (left + right) / 2, right - left
+    eye_to_mouth = mouth - eyes
+    axis = eye_to_eye - _rot90(eye_to_mouth)
+    axis = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
+    length = np.maximum(
+        2.0 * np.linalg.norm(eye_to_eye, axis=-1, keepdims=True),
+        1.8 * np.linalg.norm(eye_to_mouth, axis=-1, keepdims=True),
+    )
+    return eyes + 0.1 * eye_to_mouth, axis * length
+
+
+def quads_from(centre: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Corners [..., 4, 2] (top left, bottom left, bottom right, top right) of the crops."""
+    y = _rot90(x)
+    return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y], axis=-2)
+
+
+def _rot90(v: np.ndarray) -> np.ndarray:
+    """(x, y) -> (-y, x): a quarter turn, clockwise as seen in a picture (y points down)."""
+    return np.stack([-v[..., 1], v[..., 0]], axis=-1)
+
+
+def smooth(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian low-pass of [N, K] over N, normalised at the ends (no frame is invented)."""
+    if len(values) < 2:
+        return values
+    radius = int(np.ceil(4 * sigma))
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+
+    def filtered(x: np.ndarray) -> np.ndarray:
+        return np.convolve(x, kernel)[radius : radius + len(x)]
+
+    weight = filtered(np.ones(len(values)))
+    return np.stack([filtered(column) / weight for column in values.T], axis=1)
+
+
+def smooth_quads(landmarks: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Crop corners [N, 4, 2] from landmarks [N, 68, 2], smoothed within every run of consecutive frames."""
+    centre, axis = ffhq_frame(landmarks.astype(np.float64))
+    for run in runs(index):
+        centre[run] = smooth(centre[run], CENTRE_SIGMA)
+        axis[run] = smooth(axis[run], AXIS_SIGMA)
+    return quads_from(centre, axis).astype(np.float32)
+
+
+def runs(index: np.ndarray) -> list[slice]:
+    """Slices of an increasing index that step by exactly one."""
+    cuts = np.flatnonzero(np.diff(index) != 1) + 1
+    edges = [0, *cuts.tolist(), len(index)]
+    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+
+
+def warp(picture: np.ndarray, quad: np.ndarray, size: int) -> np.ndarray:
+    """The quad of a uint8 [H, W, 3] picture as uint8 [size, size, 3]; beyond the border it is mirrored."""
+    low, high = np.floor(quad.min(0)).astype(int), np.ceil(quad.max(0)).astype(int)
+    height, width = picture.shape[:2]
+    pad = [max(0, int(-low[1]), int(high[1]) - height + 1), max(0, int(-low[0]), int(high[0]) - width + 1)]
+    if any(pad):
+        mode = "reflect" if pad[0] < height and pad[1] < width else "edge"
+        picture = np.pad(picture, ((pad[0],) * 2, (pad[1],) * 2, (0, 0)), mode=mode)
+    corners = (quad + np.array([pad[1], pad[0]]) + 0.5).flatten().tolist()
+    big = size * SUPERSAMPLE
+    turned = Image.fromarray(picture).transform(
+        (big, big), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR
+    )
+    return np.asarray(turned.reduce(SUPERSAMPLE))
+
+
+def to_crop(points: np.ndarray, quads: np.ndarray, size: int) -> np.ndarray:
+    """Points [N, K, 2] of the source in pixels of the crops given by quads [N, 4, 2]."""
+    origin = quads[:, :1]
+    across, down = quads[:, 3] - quads[:, 0], quads[:, 1] - quads[:, 0]
+    basis = np.stack([across, down], axis=1)  # rows: crop x, crop y in source pixels
+    return (points - origin) @ np.linalg.inv(basis) * size
+
+
+def align_video(
+    path: str | Path,
+    finder: FaceFinder,
+    size: int,
+    progress: Callable[[str, int], None] = lambda stage, done: None,
+) -> AlignedVideo:
+    """Align every frame with exactly one clear face; two passes over the file, frames are not kept.
+
+    Raises UserError when more than half of the frames show no face, or more than a tenth show two.
+    """
+    path = Path(path)
+    found: list[np.ndarray] = []
+    index: list[int] = []
+    total = crowded = 0
+    for number, picture in enumerate(read_frames(path)):
+        total += 1
+        faces = finder(picture)
+        crowded += len(faces) > 1
+        if len(faces) == 1:
+            index.append(number)
+            found.append(faces[0])
+        progress("landmarks", total)
+    if not total:
+        raise UserError(f"{path}: no frame could be decoded; is the file truncated?")
+    if crowded > total / 10:
+        raise UserError(f"{path}: two or more faces in {crowded} of {total} frames; crop the video to one subject")
+    if len(index) < total / 2:
+        raise UserError(f"{path}: a face in only {len(index)} of {total} frames; a frontal face is needed")
+
+    numbers, landmarks = np.array(index), np.stack(found)
+    quads = smooth_quads(landmarks, numbers)
+    crops = np.empty((len(numbers), size, size, 3), np.uint8)
+    row = 0
+    for number, picture in enumerate(read_frames(path)):
+        if row < len(numbers) and number == numbers[row]:
+            crops[row] = warp(picture, quads[row], size)
+            row += 1
+            progress("crops", row)
+    return AlignedVideo(
+        name=path.name,
+        fps=frame_rate(path),
+        index=numbers,
+        crops=crops,
+        landmarks=to_crop(landmarks, quads, size).astype(np.float32),
+        quads=quads,
+    )
