@@ -1,0 +1,72 @@
+"""Clips for training and metrics: all codes in memory on the training device, gathered by index.
+
+Loading once and gathering takes milliseconds a batch, reading row groups a hundred times that (performance.md).
+
+Axes: N frame, n clip, T frame of a clip, K width of the space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from svgan.errors import UserError
+from svgan.latents.shards import Latents
+from svgan.latents.stats import Space
+
+
+def derived_seed(*parts: int) -> int:
+    """A 63-bit seed that is a function of whole numbers (seed, step, stream, ...), alike on every machine."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+class ClipSource:
+    """Windows of T codes in `space`; none crosses a video boundary or a frame gap.
+
+    Raises UserError when the window is longer than every run of frames.
+    """
+
+    def __init__(self, latents: Latents, window: int, space: Space, device: torch.device | str = "cpu"):
+        self.latents, self.window = latents, window
+        self.space = space.to(device)
+        self._starts = torch.from_numpy(latents.windows(window)).to(device)
+        self._steps = torch.arange(window, device=device)
+        with torch.no_grad():
+            parts = torch.from_numpy(latents.codes).split(4096)
+            self._codes = torch.cat([self.space.encode(part.to(device)) for part in parts])
+
+    def __len__(self) -> int:
+        """The number of windows."""
+        return len(self._starts)
+
+    @property
+    def device(self) -> torch.device:
+        return self._codes.device
+
+    def draw(self, n: int, *, seed: int, step: int, stream: int = 0, rank: int = 0, world: int = 1) -> Tensor:
+        """Rank's part [n / world, T, K] of a global draw of n windows, uniform with replacement.
+
+        A pure function of its arguments: the ranks' parts in order are the draw of a single worker, so that
+        2 workers at half the batch see one worker's batch. `stream` tells draws within a step apart.
+        """
+        if n % world:
+            raise UserError(f"batch: {n} clips do not divide among {world} workers; use a multiple of {world}")
+        generator = torch.Generator().manual_seed(derived_seed(seed, step, stream))
+        picks = torch.randint(len(self._starts), (n,), generator=generator)
+        share = n // world
+        return self._gather(picks[rank * share : (rank + 1) * share])
+
+    def windows(self, n: int, seed: int) -> Tensor:
+        """n windows [n, T, K] for metrics; distinct ones as long as there are enough."""
+        generator = torch.Generator().manual_seed(derived_seed(seed, n))
+        if n <= len(self._starts):
+            picks = torch.randperm(len(self._starts), generator=generator)[:n]
+        else:
+            picks = torch.randint(len(self._starts), (n,), generator=generator)
+        return self._gather(picks)
+
+    def _gather(self, picks: Tensor) -> Tensor:
+        starts = self._starts[picks.to(self.device)]
+        return self._codes[starts[:, None] + self._steps]
