@@ -10,6 +10,7 @@ Shapes: N frame, H x W picture, 68 landmarks, S crop side in pixels. Points are 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ def runs(index: np.ndarray) -> list[slice]:
     """Slices of an increasing index that step by exactly one."""
     cuts = np.flatnonzero(np.diff(index) != 1) + 1
     edges = [0, *cuts.tolist(), len(index)]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    return [slice(a, b) for a, b in itertools.pairwise(edges) if b > a]
 
 
 def warp(picture: np.ndarray, quad: np.ndarray, size: int) -> np.ndarray:
@@ -163,9 +164,7 @@ def warp(picture: np.ndarray, quad: np.ndarray, size: int) -> np.ndarray:
         picture = np.pad(picture, ((pad[0],) * 2, (pad[1],) * 2, (0, 0)), mode=mode)
     corners = (quad + np.array([pad[1], pad[0]]) + 0.5).flatten().tolist()
     big = size * SUPERSAMPLE
-    turned = Image.fromarray(picture).transform(
-        (big, big), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR
-    )
+    turned = Image.fromarray(picture).transform((big, big), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
     return np.asarray(turned.reduce(SUPERSAMPLE))
 
 

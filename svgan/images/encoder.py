@@ -10,6 +10,8 @@ Axes: B picture, L W+ layer, D width of W.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,12 +51,12 @@ class _Head(nn.Module):
 class Encoder(nn.Module):
     """Pictures [B, 3, R, R] in [-1, 1] to W+ codes [B, L, D], relative to `w_avg` [D]."""
 
-    def __init__(self, config: StyleGAN2Config, widths: tuple[int, ...] = (32, 64, 128, 192, 192), reduced: int = 48):
+    def __init__(self, config: StyleGAN2Config, widths: tuple[int, ...] = (32, 64, 128, 160, 160), reduced: int = 48):
         super().__init__()
         self.config, self.widths, self.reduced = config, tuple(widths), reduced
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
-        self.stages = nn.ModuleList(_Block(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.stages = nn.ModuleList(_Block(a, b) for a, b in itertools.pairwise(widths))
         top = widths[-1]
         self.lateral = nn.ModuleList(nn.Conv2d(c, top, 1) for c in widths[-3:-1])
         layers = config.num_layers

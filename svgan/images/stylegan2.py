@@ -13,6 +13,7 @@ Axes: B picture, L W+ layer, D width of W, C channels, H x W pixels.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -238,7 +239,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [config.channels[r] for r in reversed(config.resolutions)]
         self.from_rgb = EqualConv(3, widths[0], 1)
-        self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in itertools.pairwise(widths))
         self.group = group
         self.conv = EqualConv(widths[-1] + 1, widths[-1], 3)
         self.fc = EqualLinear(widths[-1] * 16, widths[-1])

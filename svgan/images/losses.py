@@ -1,0 +1,53 @@
+"""Losses of the domain trainer, each a pure function. Pictures x, y [B, 3, H, W] in [-1, 1]."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def reconstruction(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Weighted L1 of pixels, of their differences to the right and below, and of the half-size pictures (ours).
+
+    weight [B, 1, H, W]. The differences carry the lids and lips, which plain L1 blurs away.
+    """
+    pixels = (weight * (x - y).abs()).mean()
+    across = (weight[..., 1:] * (x.diff(dim=3) - y.diff(dim=3)).abs()).mean()
+    down = (weight[..., 1:, :] * (x.diff(dim=2) - y.diff(dim=2)).abs()).mean()
+    half = (F.avg_pool2d(weight, 2) * (F.avg_pool2d(x, 2) - F.avg_pool2d(y, 2)).abs()).mean()
+    return pixels + across + down + half
+
+
+def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Mean L1 between the discriminator's activations of a picture and its reconstruction (Larsen et al. 2016)."""
+    return torch.stack([(r.detach() - f).abs().mean() for r, f in zip(real, fake, strict=True)]).mean()
+
+
+def logistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """softplus(D(fake)) + softplus(-D(real)) (Goodfellow et al. 2014)."""
+    return F.softplus(fake).mean() + F.softplus(-real).mean()
+
+
+def logistic_generator(fake: Tensor) -> Tensor:
+    """softplus(-D(fake)): non-saturating (Goodfellow et al. 2014)."""
+    return F.softplus(-fake).mean()
+
+
+def r1(logits: Tensor, pictures: Tensor) -> Tensor:
+    """||grad D(x)||^2 per picture, averaged; without its gamma / 2 (Mescheder et al. 2018)."""
+    (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+    return gradient.float().square().flatten(1).sum(1).mean()
+
+
+def augment(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Brightness, contrast and a shift of up to an eighth, one draw a picture (DiffAugment, Zhao et al. 2020)."""
+    b, _, h, w = x.shape
+    u = torch.rand(b, 4, generator=rng).to(x.device)
+    x = x + (u[:, 0, None, None, None] - 0.5) * 0.4
+    mean = x.mean((1, 2, 3), keepdim=True)
+    x = (x - mean) * (u[:, 1, None, None, None] * 0.5 + 0.75) + mean
+    theta = torch.eye(2, 3, device=x.device).repeat(b, 1, 1)
+    theta[:, :, 2] = ((u[:, 2:] * 2 - 1) * torch.tensor([w, h], device=x.device) / 8).round() * 2 / w
+    grid = F.affine_grid(theta, [b, 1, h, w], align_corners=False)
+    return F.grid_sample(x, grid.to(x.dtype), mode="nearest", padding_mode="reflection", align_corners=False)

@@ -1,0 +1,23 @@
+"""Shared fixtures: a small random domain, so that no test waits for trained weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def random_domain(tmp_path_factory) -> Path:
+    """A folder with a random 16 px domain of 6 W+ layers of width 8."""
+    from svgan.images.domain import save_domain
+    from svgan.images.encoder import Encoder
+    from svgan.images.stylegan2 import Generator, StyleGAN2Config
+
+    torch.manual_seed(0)
+    config = StyleGAN2Config(resolution=16, w_dim=8, mapping_layers=2, channels={4: 8, 8: 8, 16: 8})
+    folder = tmp_path_factory.mktemp("domain")
+    encoder = Encoder(config, widths=(4, 8, 8, 8), reduced=4)
+    save_domain(folder, Generator(config), encoder, {"name": "random"})
+    return folder

@@ -1,0 +1,63 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from svgan.errors import UserError
+from svgan.images.domain import Domain, to_network, to_uint8
+from svgan.images.stylegan2 import StyleGAN2Config
+
+
+def test_pictures_survive_the_network_range():
+    pictures = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    assert np.array_equal(to_uint8(to_network(pictures, 4)), pictures)
+
+
+def test_render_and_encode_shapes_and_batches(random_domain):
+    domain = Domain.load(random_domain)
+    codes = torch.randn(5, 6, 8)
+    whole, parts = domain.render(codes), domain.render(codes, batch=2)
+    assert whole.shape == (5, 16, 16, 3)
+    assert whole.dtype == np.uint8
+    assert np.abs(whole.astype(int) - parts.astype(int)).max() <= 1
+    assert domain.encode(whole).shape == (5, 6, 8)
+    assert domain.encode(np.zeros((3, 32, 32, 3), np.uint8)).shape == (3, 6, 8)
+
+
+def test_digest_follows_the_weights(random_domain, tmp_path):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(random_domain, other)
+    assert Domain.load(other).digest == Domain.load(random_domain).digest
+    data = bytearray((other / "encoder.safetensors").read_bytes())
+    data[-1] ^= 1
+    (other / "encoder.safetensors").write_bytes(bytes(data))
+    assert Domain.load(other).digest != Domain.load(random_domain).digest
+
+
+def test_codes_of_another_domain_are_refused(random_domain):
+    with pytest.raises(UserError, match="another domain"):
+        Domain.load(random_domain).render(torch.zeros(1, 18, 512))
+
+
+def test_broken_folders_have_one_clear_line(random_domain, tmp_path):
+    import shutil
+
+    with pytest.raises(UserError, match=r"domain\.json is missing"):
+        Domain.load(tmp_path)
+    broken = tmp_path / "broken"
+    shutil.copytree(random_domain, broken)
+    (broken / "generator.safetensors").write_bytes(b"12345678garbage")
+    with pytest.raises(UserError, match=r"generator\.safetensors: broken"):
+        Domain.load(broken)
+    facts = json.loads((broken / "domain.json").read_text())
+    (broken / "domain.json").write_text(json.dumps(facts | {"format": 99}))
+    with pytest.raises(UserError, match="format 99"):
+        Domain.load(broken)
+
+
+def test_channels_must_cover_every_resolution():
+    with pytest.raises(UserError, match="channels"):
+        StyleGAN2Config(resolution=32, channels={4: 8, 32: 8})
