@@ -1,0 +1,46 @@
+# The habits of this project. `make` alone lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ARGS   ?=
+
+.PHONY: help install sweep test test-all lint format bench ui clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+install: $(READY)  ## a virtual environment with everything pinned in constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+sweep: $(READY)  ## the GAP study on the default domain, to a promoted model (ARGS="--trials 6")
+	$(BIN)/svgan assets i3d landmarks68
+	$(BIN)/python sweeps/gap.py $(ARGS)
+
+test: $(READY)  ## the fast tests, with one small sweep in them
+	$(BIN)/python -m pytest
+
+test-all: $(READY)  ## the slow suites
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## paired timings of the fast paths
+	$(BIN)/python -m bench
+
+ui: $(READY)  ## the MLflow UI on this folder's runs, at http://127.0.0.1:5000
+	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000
+
+clean:  ## the virtual environment and Python's leavings; runs stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
