@@ -1,0 +1,38 @@
+"""How a sequence of codes is judged. A new critic is a file here and a name in `DESIGNS`.
+
+A critic takes codes [B, T, K] in the space's units and returns one unbounded score per clip, [B]. `wants` says what
+it judges ('codes'), `least_window` the shortest clip it can see. No critic mixes samples: the gradient penalty is
+taken per sample.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from svgan.critics.holistic import HolisticCritic
+from svgan.critics.multiscale import MultiscaleCritic
+from svgan.critics.tconv import TConvCritic
+
+if TYPE_CHECKING:
+    from svgan.config import RunConfig
+
+
+class Critic(Protocol):
+    wants: ClassVar[str]
+    least_window: ClassVar[int]
+
+    def __call__(self, codes: Tensor) -> Tensor: ...
+
+
+DESIGNS: dict[str, type] = {
+    "tconv": TConvCritic,
+    "multiscale": MultiscaleCritic,
+    "holistic": HolisticCritic,
+}
+
+
+def make_critic(config: RunConfig, width: int) -> nn.Module:
+    """The critic that `config` names, for clips of config.window frames of `width` numbers (K)."""
+    return DESIGNS[config.critic](width, config.critic_widths, config.window)

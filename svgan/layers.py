@@ -1,0 +1,42 @@
+"""The few layers that motion models and critics share. Nothing here mixes samples or keeps batch statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+SLOPE = 0.2  # of every LeakyReLU (systems.md 1.3, our choice)
+
+
+def linear(inputs: int, outputs: int, *, slope: float = 1.0) -> nn.Linear:
+    """A Linear whose outputs have unit variance for unit-variance inputs that passed a LeakyReLU of `slope`."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=math.sqrt(2 / ((1 + slope**2) * inputs)))
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv1d:
+    """A Conv1d over frames, scaled like `linear`; ceil(T / stride) frames come out."""
+    layer = nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2)
+    nn.init.normal_(layer.weight, std=math.sqrt(2 / ((1 + SLOPE**2) * inputs * kernel)))
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def mlp(widths: Sequence[int]) -> nn.Sequential:
+    """Linear layers of the given widths (input first), a LeakyReLU after each."""
+    layers: list[nn.Module] = []
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        layers += [linear(inputs, outputs, slope=SLOPE if index else 1.0), nn.LeakyReLU(SLOPE)]
+    return nn.Sequential(*layers)
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """x / rms(x) over the last axis (Karras et al. 2018)."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-8)

@@ -1,0 +1,108 @@
+"""StyleVideoGAN's generator (systems.md 1.3, figure 2 of the paper): H, P, T and the affines A_j.
+
+    memory = (H(i)[0], H(i)[1], H(i)[2], i)        l_0 = i
+    memory, l_{k+1} = P(s_k, memory)               P: four stacked GRU cells, l_{k+1} its last memory
+    code_k = A(T(l_k))                             T: pixel norm and an MLP; A: all affines A_j as one Linear
+
+Widths are arguments; every memory has the width of i. Axes: B clip, T frame, K width of the space, Z noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from svgan.layers import SLOPE, linear, mlp, pixel_norm
+from svgan.motion.noise import Noise, draw_first, draw_later
+
+CELLS = 4
+
+
+class GRUMotion(nn.Module):
+    """Noise to codes; see `svgan.motion.Motion`.
+
+    The recurrence runs in float32 whatever the autocast, and is twice differentiable (GAP needs that; cuDNN's is
+    not) where gradients are on; without them torch's fused GRU computes the same.
+    """
+
+    def __init__(self, *, memory: int, noise: int, trunk: Sequence[int], outputs: int):
+        super().__init__()
+        self.memory, self.noise = memory, noise
+        hidden = mlp([memory, 2 * memory, 2 * memory, 3 * memory])
+        self.hallucinate = nn.Sequential(*hidden, linear(3 * memory, 3 * memory, slope=SLOPE), nn.LeakyReLU(SLOPE))
+        self.cells = nn.GRU(noise, memory, CELLS)
+        self.trunk = mlp([memory, *trunk])
+        self.affine = linear(trunk[-1], outputs, slope=SLOPE)
+
+    def draw(self, batch: int, length: int, generator: torch.Generator) -> Noise:
+        """Noise for clips of `length` frames, on the generator's device."""
+        i = draw_first(batch, self.memory, generator)
+        chunks = list(draw_later(batch, length - 1, self.noise, generator, length))
+        return Noise(i, chunks[0] if chunks else i.new_zeros(batch, 0, self.noise))
+
+    def forward(self, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Codes [B, T, K] and latents l [B, T, width]."""
+        with torch.autocast(noise.i.device.type, enabled=False):
+            later, _ = self.unroll(noise.s, self.first_memory(noise.i))
+            latents = torch.cat([noise.i[:, None], later], 1)
+        return self.decode(latents), latents
+
+    def stream(self, batch: int, length: int, generator: torch.Generator, chunk: int = 64) -> Iterator[Tensor]:
+        """Codes in chunks [B, <= chunk, K]: those of `forward(draw(batch, length, generator))`."""
+        i = draw_first(batch, self.memory, generator)
+        memory = self.first_memory(i)
+        yield self.decode(i[:, None])
+        for s in draw_later(batch, length - 1, self.noise, generator, chunk):
+            latents, memory = self.unroll(s, memory)
+            yield self.decode(latents)
+
+    def first_memory(self, i: Tensor) -> Tensor:
+        """(H(i)[0], H(i)[1], H(i)[2], i) as [4, B, width]; each hallucinated memory is normalised per sample (ours:
+        the re-implementation's batch norm mixes samples)."""
+        hallucinated = self.hallucinate(i).unflatten(1, (CELLS - 1, self.memory))
+        hallucinated = F.layer_norm(hallucinated, (self.memory,))
+        return torch.cat([hallucinated, i[:, None]], 1).transpose(0, 1).contiguous()
+
+    def unroll(self, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """P over all of s [B, T', Z]: latents [B, T', width] and the memory [4, B, width] after the last frame."""
+        unrolled = unroll_plain if torch.is_grad_enabled() else unroll_fused
+        latents, memory = unrolled(self.cells, s.transpose(0, 1), memory)
+        return latents.transpose(0, 1), memory
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """A(T(l)): latents [B, T, width] to codes [B, T, K]."""
+        return self.affine(self.trunk(pixel_norm(latents)))
+
+
+def unroll_fused(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """`unroll_plain` by torch's own GRU: faster, but once differentiable at most."""
+    return cells(s.contiguous(), memory)
+
+
+def unroll_plain(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """The GRU's equations (Cho et al. 2014, torch's form), cell by cell, frame by frame, in differentiable operations.
+
+    A cell sees its whole input before the next one starts, so the input products of all frames are one product.
+    s [T', B, Z], memory [4, B, width] to outputs [T', B, width] and the memory after the last frame.
+    """
+    inputs, last = s, []
+    for cell, h in enumerate(memory):
+        w_input, w_memory, b_input, b_memory = cells.all_weights[cell]
+        outputs = []
+        for gates in F.linear(inputs, w_input, b_input):
+            h = gru_step(gates, F.linear(h, w_memory, b_memory), h)
+            outputs.append(h)
+        inputs = torch.stack(outputs)
+        last.append(h)
+    return inputs, torch.stack(last)
+
+
+def gru_step(from_input: Tensor, from_memory: Tensor, h: Tensor) -> Tensor:
+    """r, z = sigmoid(x + m); n = tanh(x_n + r m_n); h' = (1 - z) n + z h, of products [B, 3 width]."""
+    width = h.shape[1]
+    r, z = torch.sigmoid(from_input[:, : 2 * width] + from_memory[:, : 2 * width]).chunk(2, 1)
+    n = torch.tanh(torch.addcmul(from_input[:, 2 * width :], r, from_memory[:, 2 * width :]))
+    return torch.lerp(n, h, z)
