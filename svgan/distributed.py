@@ -1,0 +1,72 @@
+"""What a training step must know of its fellow workers: how many there are, and how to average with them.
+
+Modules are not wrapped in DistributedDataParallel: gradient penalties differentiate twice, and a wrapped module's
+hooks do not survive that (docs/performance.md). Gradients are averaged after they are computed, in one flat exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Process(Protocol):
+    rank: int
+    world: int
+
+    def mean_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace every tensor by its mean over all ranks, in one exchange; all ranks must give equal shapes.
+
+        A NaN or infinity on one rank reaches all of them, so that what is checked afterwards is agreed upon.
+        """
+        ...
+
+    def any(self, flag: bool) -> bool:
+        """True on every rank when it is on one."""
+        ...
+
+
+class Single:
+    """The only worker."""
+
+    rank, world = 0, 1
+
+    def mean_(self, tensors: Sequence[Tensor]) -> None:
+        pass
+
+    def any(self, flag: bool) -> bool:
+        return flag
+
+
+class TorchProcess:
+    """A rank of torch.distributed's default group, which must be initialised."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.rank = torch.distributed.get_rank()
+        self.world = torch.distributed.get_world_size()
+        self.device = torch.device(device)
+
+    @torch.no_grad()
+    def mean_(self, tensors: Sequence[Tensor]) -> None:
+        flat = torch.cat([t.flatten() for t in tensors])
+        torch.distributed.all_reduce(flat)
+        flat /= self.world
+        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def any(self, flag: bool) -> bool:
+        count = torch.tensor(float(flag), device=self.device)
+        torch.distributed.all_reduce(count)
+        return bool(count > 0)
+
+
+SINGLE = Single()
+
+
+def current_process(device: torch.device | str = "cpu") -> Process:
+    """The initialised torch.distributed group's rank, else the single worker."""
+    started = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return TorchProcess(device) if started else SINGLE

@@ -1,0 +1,136 @@
+"""One iteration: n_critic critic steps and a generator step, the plain form that faster ones are tested against.
+
+Noise, clips and interpolation weights are drawn for the global batch and cut to this rank's slice, so that w workers
+see what one would. A step computes gradients, averages them and everything it reports over the ranks in one
+exchange, looks for a non-finite number (by then on all ranks alike), and only then moves weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from svgan import losses, rng
+from svgan.distributed import Process
+from svgan.errors import NonFiniteLoss
+from svgan.motion.noise import Noise
+from svgan.state import State
+
+
+class Clips(Protocol):
+    """Where training clips come from; `svgan.latents.clips.ClipSource` is one."""
+
+    def draw(self, n: int, *, seed: int, step: int, stream: int = 0, rank: int = 0, world: int = 1) -> Tensor:
+        """Rank's part [n / world, T, K] of a global draw of n clips, a pure function of the arguments."""
+        ...
+
+
+Iteration = Callable[[State, Clips, Process], dict[str, Tensor]]
+
+
+def iterate(state: State, clips: Clips, process: Process) -> dict[str, Tensor]:
+    """Train critic and generator once, in place. Returns figures as 0-d tensors, means over ranks.
+
+    Raises NonFiniteLoss, on all ranks, before the offending step reaches the weights.
+    """
+    figures: dict[str, Tensor] = {}
+    for turn in range(state.config.n_critic):
+        figures |= critic_step(state, clips, process, turn)
+    return figures | generator_step(state, process)
+
+
+def critic_step(state: State, clips: Clips, process: Process, turn: int) -> dict[str, Tensor]:
+    """Minimise E[C(fake)] - E[C(real)] + lambda_GP L_GP by one Adam step."""
+    config, own = state.config, rng.own_slice(state.config.batch, process.rank, process.world)
+    where = {"rank": process.rank, "world": process.world}
+    real = clips.draw(config.batch, seed=config.seed, step=state.step, stream=turn, **where)
+    eps = torch.rand(config.batch, generator=_generator(state, "eps", turn), device=state.device)[own]
+    with autocast(state):
+        with torch.no_grad():
+            fake, _ = state.motion(draw_noise(state, process, "critic", turn))
+        fake = fake.to(real.dtype)
+        real_score, fake_score = state.critic(torch.cat([real, fake])).chunk(2)
+        loss = losses.wasserstein_critic(real_score, fake_score)
+        penalty = losses.gradient_penalty(state.critic, real, fake, eps)
+    total = loss + config.gp_weight * penalty
+    figures = {"critic_loss": loss, "gradient_penalty": penalty}
+    return descend(state, "critic", total, figures, (), process)
+
+
+def generator_step(state: State, process: Process) -> dict[str, Tensor]:
+    """Minimise -E[C(fake)] + lambda_GAP L_GAP by one Adam step, then move the EMA and GAP's running moments."""
+    config, with_gap = state.config, state.config.gap_weight > 0
+    noise = draw_noise(state, process, "generator", 0)
+    noise = noise.requires_grad() if with_gap else noise
+    with autocast(state):
+        fake, latents = state.motion(noise)
+        total = losses.wasserstein_generator(state.critic(fake))
+    figures, moments = {"generator_loss": total}, []
+    if with_gap:
+        phi = losses.gradient_angle(losses.gap_distance(latents, *state.running.mean_and_spread()), noise)
+        penalty = losses.gradient_angle_penalty(phi)
+        total = total + config.gap_weight * penalty
+        moved = (latents[:, -1] - latents[:, 0]).detach()
+        figures |= {"gap": penalty, "phi": phi.mean()}
+        moments = [moved.mean(0), moved.square().mean(0)]
+    figures = descend(state, "motion", total, figures, moments, process)
+    if with_gap:
+        state.running.update(*moments)
+    with torch.no_grad():
+        for average, weight in zip(state.ema.parameters(), state.motion.parameters(), strict=True):
+            average.lerp_(weight, 1 - config.ema)
+    return figures
+
+
+def descend(
+    state: State,
+    part: str,
+    total: Tensor,
+    figures: dict[str, Tensor],
+    extras: Sequence[Tensor],
+    process: Process,
+) -> dict[str, Tensor]:
+    """One Adam step of `part` ('critic' or 'motion') along total's gradient averaged over ranks.
+
+    figures and extras are averaged in the same exchange; returned are the figures and the gradient's norm.
+    """
+    module: nn.Module = getattr(state, part)
+    optimizer: torch.optim.Optimizer = getattr(state, f"{part}_optimizer")
+    parameters = list(module.parameters())
+    gradients = torch.autograd.grad(total, parameters)
+    figures = {name: value.detach().float().clone() for name, value in figures.items()}
+    process.mean_([*gradients, *figures.values(), *extras])
+    figures[f"{part}_gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
+    require_finite(figures, state.step)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return figures
+
+
+def require_finite(figures: dict[str, Tensor], step: int) -> None:
+    """Raise NonFiniteLoss naming the first figure that is NaN or infinite."""
+    values = torch.stack(list(figures.values()))
+    if not bool(values.isfinite().all()):
+        name, value = next((n, float(v)) for n, v in figures.items() if not bool(v.isfinite()))
+        raise NonFiniteLoss(f"{name} is {value} at step {step}; the weights are those of the step before")
+
+
+def draw_noise(state: State, process: Process, stream: str, turn: int) -> Noise:
+    """This rank's part of the global batch of noise."""
+    config = state.config
+    noise = state.motion.draw(config.batch, config.window, _generator(state, stream, turn))
+    return noise[rng.own_slice(config.batch, process.rank, process.world)]
+
+
+def autocast(state: State) -> torch.autocast:
+    """bfloat16 where config.precision asks for it. Gradients by float32 inputs (the penalties') stay float32."""
+    return torch.autocast(state.device.type, torch.bfloat16, enabled=state.config.precision == "bfloat16")
+
+
+def _generator(state: State, stream: str, turn: int) -> torch.Generator:
+    return rng.generator(state.device, state.config.seed, state.step, stream, turn)
