@@ -7,19 +7,13 @@ Axes: N frame, n clip, T frame of a clip, K width of the space.
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
+from svgan import rng
 from svgan.errors import UserError
 from svgan.latents.shards import Latents
 from svgan.latents.stats import Space
-
-
-def derived_seed(*parts: int) -> int:
-    """A 63-bit seed that is a function of whole numbers (seed, step, stream, ...), alike on every machine."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 class ClipSource:
@@ -53,14 +47,13 @@ class ClipSource:
         """
         if n % world:
             raise UserError(f"batch: {n} clips do not divide among {world} workers; use a multiple of {world}")
-        generator = torch.Generator().manual_seed(derived_seed(seed, step, stream))
+        generator = rng.generator("cpu", seed, step, stream, "clips")
         picks = torch.randint(len(self._starts), (n,), generator=generator)
-        share = n // world
-        return self._gather(picks[rank * share : (rank + 1) * share])
+        return self._gather(picks[rng.own_slice(n, rank, world)])
 
     def windows(self, n: int, seed: int) -> Tensor:
         """n windows [n, T, K] for metrics; distinct ones as long as there are enough."""
-        generator = torch.Generator().manual_seed(derived_seed(seed, n))
+        generator = rng.generator("cpu", seed, n, "windows")
         if n <= len(self._starts):
             picks = torch.randperm(len(self._starts), generator=generator)[:n]
         else:
