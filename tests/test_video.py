@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from svgan import video
+from svgan.errors import UserError
+from svgan.images.align import frame_rate, read_frames
+
+
+def moving_square(length: int, height: int = 64, width: int = 64) -> np.ndarray:
+    frames = np.full((length, height, width, 3), 40, np.uint8)
+    for t in range(length):
+        frames[t, 10:30, 2 * t : 2 * t + 20] = (200, 80, 60)
+    return frames
+
+
+@pytest.mark.parametrize(("fps", "size"), [(25.0, (64, 64)), (30000 / 1001, (33, 65))])
+def test_mp4_keeps_rate_count_and_picture(tmp_path: Path, fps: float, size: tuple[int, int]):
+    frames = moving_square(12, *size)
+    video.write_mp4(iter(frames), tmp_path / "a.mp4", fps)
+    assert frame_rate(tmp_path / "a.mp4") == pytest.approx(fps, rel=1e-6)
+    back = np.stack(list(read_frames(tmp_path / "a.mp4")))
+    assert len(back) == 12
+    assert min(back.shape[1:3]) >= 256
+    assert back.shape[1] % 2 == back.shape[2] % 2 == 0
+    wanted = np.stack([video._even(video.enlarge(f)) for f in frames]).astype(float)
+    assert np.abs(back - wanted).mean() < 3
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert file.streams.video[0].codec.name in ("h264", "mpeg4")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_every_encoder_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(video, "ENCODERS", ("no-such-encoder", "mpeg4"))
+    video.write_mp4(moving_square(5), tmp_path / "a.mp4", 25)
+    assert len(list(read_frames(tmp_path / "a.mp4"))) == 5
+    monkeypatch.setattr(video, "ENCODERS", ("no-such-encoder",))
+    with pytest.raises(UserError, match=r"\.gif"):
+        video.write_mp4(moving_square(5), tmp_path / "b.mp4", 25)
+
+
+def test_gif_and_png_folder(tmp_path: Path):
+    frames = moving_square(6)
+    video.write_clip(frames, tmp_path / "a.gif", 25)
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert picture.n_frames == 6
+        assert picture.info["duration"] == 40
+        assert picture.size == (256, 256)
+    video.write_clip(frames, tmp_path / "frames", 25)
+    names = sorted(p.name for p in (tmp_path / "frames").iterdir())
+    assert names == [f"frame-{k:05d}.png" for k in range(6)]
+    assert (np.asarray(Image.open(tmp_path / "frames" / names[3])) == frames[3]).all()
+
+
+def test_contact_sheet_rows_and_lines():
+    frames = np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 6, 3), np.uint8)
+    sheet = video.contact_sheet(frames, columns=4, rows=2, line=1)
+    assert sheet.shape == (17, 27, 3)
+    assert sheet[0, 0, 0] == 0
+    assert sheet[-1, -1, 0] == 99
+    assert (sheet[8] == 255).all()
+    assert (sheet[:, 6] == 255).all()
+    several = video.contact_sheet(np.stack([frames[:10], frames[50:60]]), columns=5)
+    assert several.shape == (18, 5 * 8 - 2, 3)
+    assert several[10, 0, 0] == 50
+    assert video.contact_sheet(frames[:3], columns=10).shape == (8, 22, 3)
+
+
+def test_enlarging_by_whole_factors():
+    frame = moving_square(1)[0]
+    assert video.enlarge(frame, 100).shape == (128, 128, 3)
+    assert (video.enlarge(frame, 128, "nearest")[::2, ::2] == frame).all()
+    assert video.enlarge(frame, 32) is frame
+
+
+def test_bad_input_leaves_nothing(tmp_path: Path):
+    with pytest.raises(UserError, match=r"cannot write \.avi"):
+        video.write_clip(moving_square(2), tmp_path / "a.avi", 25)
+    with pytest.raises(UserError, match="no frames"):
+        video.write_clip([], tmp_path / "a.mp4", 25)
+
+    def interrupted():
+        yield from moving_square(3)
+        raise KeyboardInterrupt
+
+    for name in ("a.mp4", "a.gif", "folder"):
+        with pytest.raises(KeyboardInterrupt):
+            video.write_clip(interrupted(), tmp_path / name, 25)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot write"):
+        video.write_mp4(moving_square(2), tmp_path / "file" / "a.mp4", 25)
+    with pytest.raises(UserError, match="exists already"):
+        video.write_frames(moving_square(2), tmp_path / "file")
