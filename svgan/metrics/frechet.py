@@ -1,0 +1,59 @@
+"""The Fréchet distance between two Gaussians (Dowson and Landau 1982), behind FID, FVD and the latent distance.
+
+    d^2 = |mu1 - mu2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^(1/2))
+
+The last trace needs no matrix square root: with S1 = L L^T, S1 S2 has the eigenvalues of the symmetric L^T S2 L.
+All in float64 on the CPU. Axes: n sample, F feature.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from svgan.errors import UserError
+
+
+def covariance_factor(cov: np.ndarray) -> np.ndarray:
+    """L [F, F] with L L^T = cov: Cholesky's, or V sqrt(w) from eigenvectors where cov has no full rank."""
+    try:
+        return np.linalg.cholesky(cov)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(cov)
+        return vectors * np.sqrt(values.clip(0))
+
+
+def trace_sqrt_product(cov1: np.ndarray, cov2: np.ndarray) -> float:
+    """tr((S1 S2)^(1/2)) as the sum of sqrt(eigenvalues of L^T S2 L), S1 = L L^T."""
+    factor = covariance_factor(cov1)
+    return float(np.sqrt(np.linalg.eigvalsh(factor.T @ cov2 @ factor).clip(0)).sum())
+
+
+def frechet_distance(mu1: np.ndarray, cov1: np.ndarray, mu2: np.ndarray, cov2: np.ndarray) -> float:
+    """d^2 for means [F] and covariances [F, F]; never below zero.
+
+    Raises UserError for differing shapes or non-finite numbers.
+    """
+    mu1, cov1, mu2, cov2 = (np.asarray(a, np.float64) for a in (mu1, cov1, mu2, cov2))
+    if mu1.shape != mu2.shape or cov1.shape != cov2.shape or cov1.shape != (len(mu1), len(mu1)):
+        raise UserError(f"Fréchet distance: shapes {mu1.shape} {cov1.shape} and {mu2.shape} {cov2.shape} do not fit")
+    if not all(np.isfinite(a).all() for a in (mu1, cov1, mu2, cov2)):
+        raise UserError("Fréchet distance: a feature is NaN or infinite; the generator has probably diverged")
+    spread = np.trace(cov1) + np.trace(cov2) - 2 * trace_sqrt_product(cov1, cov2)
+    return float(max(np.square(mu1 - mu2).sum() + spread, 0))
+
+
+def frechet_from_features(x: np.ndarray, y: np.ndarray) -> float:
+    """d^2 between features x [n, F] and y [m, F]; for fewer samples than features, n m F instead of F^3.
+
+    tr((S1 S2)^(1/2)) is the sum of the singular values of X Y^T, X and Y centred and divided by sqrt(n - 1).
+    """
+    x, y = (np.asarray(a, np.float64) for a in (x, y))
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
+        raise UserError(f"Fréchet distance: features {x.shape} and {y.shape}; two samples or more of equal width")
+    if min(len(x), len(y)) >= x.shape[1]:
+        return frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise UserError("Fréchet distance: a feature is NaN or infinite; the generator has probably diverged")
+    a, b = ((f - f.mean(0)) / np.sqrt(len(f) - 1) for f in (x, y))
+    spread = np.square(a).sum() + np.square(b).sum() - 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return float(max(np.square(x.mean(0) - y.mean(0)).sum() + spread, 0))
