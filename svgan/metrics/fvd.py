@@ -1,0 +1,217 @@
+"""FVD (Unterthiner et al. 2018, arXiv:1812.01717): the Fréchet distance between I3D features of clips.
+
+Two references (systems.md 1.8). 'wplus': the footage after embedding and re-rendering, which judges the motion
+model alone. 'original': the recorded frames, aligned, which adds the gap of the embedding. The real side depends on
+footage, domain and protocol only, so its moments are made once: a domain ships those of its own footage, others are
+kept in the cache.
+
+Axes: n clip, T frame, N frame of the footage, L W+ layer, D width of W, R pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from svgan import assets, rng
+from svgan.errors import UserError
+from svgan.metrics import i3d
+from svgan.metrics.frechet import frechet_distance
+from svgan.metrics.moments import Moments
+from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
+
+if TYPE_CHECKING:
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import Latents
+    from svgan.sample import Sampler
+
+Reference = Literal["wplus", "original"]
+Progress = Callable[[str, int, int], None]  # what is being done, clips done, clips in all
+REFERENCES: tuple[Reference, ...] = ("wplus", "original")
+BATCH = {"cpu": 2, "cuda": 32}  # clips per call of I3D
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The progress that says nothing."""
+
+
+def real_windows(protocol: Protocol, latents: Latents) -> np.ndarray:
+    """Rows [real_clips, frames] of the real windows: distinct starts as long as there are enough."""
+    starts = latents.windows(protocol.span)
+    generator = rng.generator("cpu", protocol.seed, protocol.real_clips, "real windows")
+    if len(starts) >= protocol.real_clips:
+        picks = torch.randperm(len(starts), generator=generator)[: protocol.real_clips]
+    else:
+        picks = torch.randint(len(starts), (protocol.real_clips,), generator=generator)
+    return starts[picks.numpy()][:, None] + np.arange(0, protocol.span, protocol.stride)
+
+
+def moments_file(protocol: Protocol, domain: Domain, latents: Latents, reference: Reference) -> str:
+    """The file name under which the real moments are kept: whatever decides them is in it."""
+    source = hashlib.sha256(f"{latents.digest} {domain.digest}".encode()).hexdigest()[:12]
+    return f"{reference}-{protocol.real_hash}-{source}.safetensors"
+
+
+def find_moments(protocol: Protocol, domain: Domain, latents: Latents, reference: Reference) -> Moments | None:
+    """Real moments that ship with the domain or lie in the cache; None when they have yet to be made."""
+    name = moments_file(protocol, domain, latents, reference)
+    for folder in (domain.moments_folder, _cache()):
+        if (folder / name).exists():
+            return Moments.load(folder / name)
+    return None
+
+
+def real_moments(
+    protocol: Protocol,
+    domain: Domain,
+    latents: Latents,
+    reference: Reference = "wplus",
+    frames: np.ndarray | None = None,
+    *,
+    folder: Path | None = None,
+    device: str | torch.device | None = None,
+    progress: Progress = silent,
+) -> Moments:
+    """Moments of I3D features of the real windows: found, or made and kept in `folder` (default: the cache).
+
+    frames: uint8 [N, R, R, 3], the aligned footage row by row with the latents; needed to make 'original'.
+    Raises UserError when they are needed and missing or of another shape.
+    """
+    found = find_moments(protocol, domain, latents, reference)
+    if found is not None and folder is None:
+        return found
+    windows = real_windows(protocol, latents)
+    if reference == "wplus":
+        clips: Iterable[np.ndarray] = (domain.render(latents.codes[rows]) for rows in windows)
+    else:
+        originals = _checked(frames, domain, latents)
+        clips = (originals[rows] for rows in windows)
+    network = _network(protocol, device or domain.device)
+    moments = features_moments(network, clips, len(windows), f"real clips, {reference}", progress)
+    moments.facts = {
+        "reference": reference,
+        "protocol": {k: v for k, v in protocol.to_json().items() if k not in ("name", "clips", "rollout")},
+        "domain": domain.digest,
+        "latents": latents.digest,
+    }
+    moments.save((folder or _cache()) / moments_file(protocol, domain, latents, reference), "float32")
+    return moments
+
+
+def ship(domain: Domain, latents: Latents, frames: np.ndarray, *, progress: Progress = silent) -> None:
+    """Put the real moments of a domain's own footage into its folder, both references and both precisions."""
+    for precision in ("float32", "bfloat16"):
+        protocol = PROTOCOLS["svg-short"].with_precision(precision)  # svg-long has the same real side
+        for reference in REFERENCES:
+            real_moments(protocol, domain, latents, reference, frames, folder=domain.moments_folder, progress=progress)
+
+
+def score(
+    sampler: Sampler,
+    domain: Domain,
+    latents: Latents,
+    *,
+    clips: int = 64,
+    device: str | torch.device | None = None,
+    precision: i3d.Precision | None = None,
+    seed: int = 0,
+    frames: np.ndarray | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """FVD of a sampler, short and long, against both references, with the protocols' hashes.
+
+    Keys fvd_short, fvd_long, fvd_short_original, fvd_long_original, protocol_short, protocol_long. The '_original'
+    ones are absent when neither their moments nor `frames` are at hand. precision: by default what
+    `usual_precision` says of the device. The rollouts' seed is not part of the protocol: it tells samples apart.
+    """
+    device = device or domain.device
+    protocols = {
+        kind: replace(PROTOCOLS[f"svg-{kind}"], clips=clips, precision=precision or usual_precision(str(device)))
+        for kind in ("short", "long")
+    }
+    real = {}
+    for reference in REFERENCES:
+        known = find_moments(protocols["short"], domain, latents, reference)
+        if known or frames is not None or reference == "wplus":
+            real[reference] = known or real_moments(
+                protocols["short"], domain, latents, reference, frames, device=device, progress=progress
+            )
+    network = _network(protocols["short"], device)
+    codes = rollouts(sampler, protocols, seed)
+    figures: dict[str, Any] = {}
+    for kind, protocol in protocols.items():
+        rendered = (domain.render(clip) for clip in codes[kind])
+        fake = features_moments(network, rendered, clips, f"generated clips, {kind}", progress)
+        figures[f"protocol_{kind}"] = protocol.hash
+        for reference, moments in real.items():
+            name = f"fvd_{kind}" if reference == "wplus" else f"fvd_{kind}_original"
+            figures[name] = frechet_distance(moments.mean, moments.cov, fake.mean, fake.cov)
+    return figures
+
+
+def rollouts(sampler: Sampler, protocols: dict[str, Protocol], seed: int) -> dict[str, Tensor]:
+    """Codes [n, T, L, D] of the scored frames for each protocol, all cut from one rollout of the longest.
+
+    A longer clip begins with the shorter one of the same seed, so each protocol sees what it would see alone. Frames
+    between are generated and let go.
+    """
+    first = next(iter(protocols.values()))
+    longest = max(p.rollout for p in protocols.values())
+    wanted = {k: range(p.rollout - p.span, p.rollout, p.stride) for k, p in protocols.items()}
+    kept: dict[str, list[Tensor]] = {k: [] for k in protocols}
+    done = 0
+    for chunk in sampler.stream(first.clips, longest, seed, chunk=25):
+        for kind, rows in wanted.items():
+            inside = [row - done for row in rows if done <= row < done + chunk.shape[1]]
+            kept[kind].append(chunk[:, inside].cpu())
+        done += chunk.shape[1]
+    return {k: torch.cat(parts, 1) for k, parts in kept.items()}
+
+
+def features_moments(
+    network: i3d.I3D, clips: Iterable[np.ndarray], total: int, stage: str, progress: Progress = silent
+) -> Moments:
+    """Moments of the logits of clips, each uint8 [T, R, R, 3], a few at a time."""
+    moments = Moments(400)
+    for batch in _batches(clips, BATCH.get(network.logits.weight.device.type, 2)):
+        moments.update(network(torch.from_numpy(np.stack(batch))))
+        progress(stage, moments.count, total)
+    return moments
+
+
+def _batches(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    batch: list[np.ndarray] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _network(protocol: Protocol, device: str | torch.device) -> i3d.I3D:
+    return i3d.load(device=device, precision=protocol.precision)
+
+
+def _cache() -> Path:
+    return assets.cache_folder() / "moments"
+
+
+def _checked(frames: np.ndarray | None, domain: Domain, latents: Latents) -> np.ndarray:
+    expected = (len(latents.codes), *(domain.config.resolution,) * 2, 3)
+    if frames is None:
+        raise UserError(
+            "fvd against 'original' needs the aligned frames that the codes were made from; fetch the footage with "
+            "`svgan assets talking-face` and embed it again with `svgan embed`, or score against 'wplus'"
+        )
+    if frames.shape != expected or frames.dtype != np.uint8:
+        raise UserError(f"frames: {frames.dtype} {frames.shape}, needs uint8 {expected}, a row per code of the latents")
+    return frames
