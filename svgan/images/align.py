@@ -58,6 +58,7 @@ class FaceFinder:
 
     def __call__(self, picture: np.ndarray) -> list[np.ndarray]:
         """Landmarks [68, 2] float32 of every face in a uint8 [H, W, 3] picture, largest face first."""
+        picture = np.ascontiguousarray(picture)  # of rows with padding dlib reads memory that is already freed
         boxes = sorted(self._detect(picture, 0), key=lambda box: -box.area())
         shapes = [self._predict(picture, box) for box in boxes]
         return [np.array([(p.x, p.y) for p in shape.parts()], np.float32) for shape in shapes]
