@@ -105,12 +105,23 @@ def real_moments(
     return moments
 
 
-def ship(domain: Domain, latents: Latents, frames: np.ndarray, *, progress: Progress = silent) -> None:
-    """Put the real moments of a domain's own footage into its folder, both references and both precisions."""
-    for precision in ("float32", "bfloat16"):
-        protocol = PROTOCOLS["svg-short"].with_precision(precision)  # svg-long has the same real side
+def ship(
+    domain: Domain,
+    latents: Latents,
+    frames: np.ndarray,
+    *,
+    protocol: Protocol = PROTOCOLS["svg-short"],
+    precisions: tuple[i3d.Precision, ...] = ("bfloat16", "float32"),
+    progress: Progress = silent,
+) -> None:
+    """Put the real moments of a domain's own footage into its folder, for both references and each precision.
+
+    svg-long has the same real side, so one protocol serves both. Run on whole footage, this takes minutes.
+    """
+    for precision in precisions:
+        at = protocol.with_precision(precision)
         for reference in REFERENCES:
-            real_moments(protocol, domain, latents, reference, frames, folder=domain.moments_folder, progress=progress)
+            real_moments(at, domain, latents, reference, frames, folder=domain.moments_folder, progress=progress)
 
 
 def score(
@@ -119,6 +130,7 @@ def score(
     latents: Latents,
     *,
     clips: int = 64,
+    real_clips: int = 256,
     device: str | torch.device | None = None,
     precision: i3d.Precision | None = None,
     seed: int = 0,
@@ -132,8 +144,9 @@ def score(
     `usual_precision` says of the device. The rollouts' seed is not part of the protocol: it tells samples apart.
     """
     device = device or domain.device
+    precision = precision or usual_precision(str(device))
     protocols = {
-        kind: replace(PROTOCOLS[f"svg-{kind}"], clips=clips, precision=precision or usual_precision(str(device)))
+        kind: replace(PROTOCOLS[f"svg-{kind}"], clips=clips, real_clips=real_clips, precision=precision)
         for kind in ("short", "long")
     }
     real = {}
