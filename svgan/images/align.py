@@ -159,11 +159,13 @@ def warp(picture: np.ndarray, quad: np.ndarray, size: int) -> np.ndarray:
     """The quad of a uint8 [H, W, 3] picture as uint8 [size, size, 3]; beyond the border it is mirrored."""
     low, high = np.floor(quad.min(0)).astype(int), np.ceil(quad.max(0)).astype(int)
     height, width = picture.shape[:2]
-    pad = [max(0, int(-low[1]), int(high[1]) - height + 1), max(0, int(-low[0]), int(high[0]) - width + 1)]
-    if any(pad):
-        mode = "reflect" if pad[0] < height and pad[1] < width else "edge"
-        picture = np.pad(picture, ((pad[0],) * 2, (pad[1],) * 2, (0, 0)), mode=mode)
-    corners = (quad + np.array([pad[1], pad[0]]) + 0.5).flatten().tolist()
+    rows = max(0, int(-low[1]), int(high[1]) - height + 1)
+    columns = max(0, int(-low[0]), int(high[0]) - width + 1)
+    if rows or columns:
+        beyond = ((rows, rows), (columns, columns), (0, 0))
+        near = rows < height and columns < width
+        picture = np.pad(picture, beyond, mode="reflect" if near else "edge")
+    corners = (quad + np.array([columns, rows]) + 0.5).flatten().tolist()
     big = size * SUPERSAMPLE
     turned = Image.fromarray(picture).transform((big, big), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
     return np.asarray(turned.reduce(SUPERSAMPLE))

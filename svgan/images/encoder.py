@@ -54,6 +54,7 @@ class Encoder(nn.Module):
     def __init__(self, config: StyleGAN2Config, widths: tuple[int, ...] = (32, 64, 128, 160, 160), reduced: int = 48):
         super().__init__()
         self.config, self.widths, self.reduced = config, tuple(widths), reduced
+        self.w_avg: Tensor
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
         self.stages = nn.ModuleList(_Block(a, b) for a, b in itertools.pairwise(widths))

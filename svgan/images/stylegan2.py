@@ -133,6 +133,7 @@ class StyledConv(nn.Module):
         self.conv = ModulatedConv(inputs, outputs, 3, w_dim, up=up)
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.noise: Tensor
         self.register_buffer("noise", torch.randn(resolution, resolution))
 
     def forward(self, x: Tensor, w: Tensor, noise: NoiseMode) -> Tensor:
@@ -162,6 +163,7 @@ class Generator(nn.Module):
         self.config = config
         d = config.w_dim
         self.mapping = nn.ModuleList(EqualLinear(d, d, lr=config.mapping_lr) for _ in range(config.mapping_layers))
+        self.w_avg: Tensor
         self.register_buffer("w_avg", torch.zeros(d))
         widths = [config.channels[r] for r in config.resolutions]
         self.const = nn.Parameter(torch.randn(widths[0], 4, 4))

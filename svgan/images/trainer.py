@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -40,7 +41,8 @@ class DomainConfig:
     batch: int = 16
     fakes: int = 8
     lr: float = 2e-3
-    encoder_lr: float = 8e-4
+    encoder_lr: float = 5e-4
+    latent_lr: float = 1e-3
     decay: float = 0.3  # the last share of the steps, over which learning rates fall to a twentieth
     adversarial_from: int = 1200
     adversarial_every: int = 2  # the discriminator joins every n-th step: it costs as much as all the rest
@@ -49,7 +51,8 @@ class DomainConfig:
     r1_gamma: float = 1.0
     r1_every: int = 16
     latent_weight: float = 0.1
-    jitter: float = 0.06
+    jitter: float = 0.02
+    max_slope: float = 3.0  # gradients are clipped to this norm: an encoder step without it wrecked a run
     base_only: float = 0.25  # share of reconstructions from the base code alone
     code_weight: float = 2e-3
     delta_weight: float = 5e-3
@@ -95,34 +98,40 @@ class LatentCritic(nn.Sequential):
 
 
 class DomainState:
-    """Everything that changes: networks, their averages, optimisers, step."""
+    """Everything that changes: networks, the averages of generator and encoder, optimisers, step."""
 
     def __init__(self, model: StyleGAN2Config, config: DomainConfig, device: torch.device):
         torch.manual_seed(config.seed)
         narrow = replace(model, channels={r: max(32, c * 2 // 3) for r, c in model.channels.items()})
         self.config, self.device, self.step = config, device, 0
-        self.nets = nn.ModuleDict(
-            {
-                "generator": Generator(model),
-                "encoder": Encoder(model),
-                "discriminator": Discriminator(narrow),
-                "latent_critic": LatentCritic(model.w_dim),
-            }
-        ).to(device, memory_format=torch.channels_last)
-        self.ema = copy.deepcopy(nn.ModuleDict({k: self.nets[k] for k in ("generator", "encoder")})).eval()
-        self.ema.requires_grad_(False)
-        self.optimisers = {
-            "generator": torch.optim.Adam(self.nets["generator"].parameters(), lr=config.lr, betas=(0.5, 0.99)),
-            "encoder": torch.optim.Adam(self.nets["encoder"].parameters(), lr=config.encoder_lr, betas=(0.5, 0.99)),
-            "discriminator": torch.optim.Adam(self.nets["discriminator"].parameters(), lr=config.lr, betas=(0.0, 0.99)),
-            "latent_critic": torch.optim.Adam(self.nets["latent_critic"].parameters(), lr=1e-3, betas=(0.0, 0.99)),
+        self.generator = Generator(model).to(device)
+        self.encoder = Encoder(model).to(device)
+        self.discriminator = Discriminator(narrow).to(device)
+        self.latent_critic = LatentCritic(model.w_dim).to(device)
+        self.ema_generator = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.ema_encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
+        self.rates = {
+            "generator": config.lr,
+            "encoder": config.encoder_lr,
+            "discriminator": config.lr,
+            "latent_critic": config.latent_lr,
         }
+        momentum = {"generator": 0.5, "encoder": 0.5, "discriminator": 0.0, "latent_critic": 0.0}
+        self.optimisers = {
+            name: torch.optim.Adam(getattr(self, name).parameters(), lr=rate, betas=(momentum[name], 0.99))
+            for name, rate in self.rates.items()
+        }
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """All networks by name, for saving and loading."""
+        names = [*self.rates, "ema_generator", "ema_encoder"]
+        return nn.ModuleDict({name: getattr(self, name) for name in names})
 
     def save(self, folder: Path) -> None:
         """Tensors and JSON, written aside and renamed: a kill leaves the last good state."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"nets.{k}": v.contiguous() for k, v in self.nets.state_dict().items()}
-        tensors |= {f"ema.{k}": v.contiguous() for k, v in self.ema.state_dict().items()}
+        tensors = {f"nets.{k}": v.contiguous() for k, v in self.modules.state_dict().items()}
         for name, optimiser in self.optimisers.items():
             for row, values in optimiser.state_dict()["state"].items():
                 tensors |= {f"adam.{name}.{row}.{k}": v.contiguous() for k, v in values.items()}
@@ -134,16 +143,13 @@ class DomainState:
         """Continue from `save`'s folder; the configuration of this object stands."""
         tensors = load_file(folder / "state.safetensors", device=str(self.device))
         pick = lambda prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
-        self.nets.load_state_dict(pick("nets."))
-        self.ema.load_state_dict(pick("ema."))
+        self.modules.load_state_dict(pick("nets."))
         for name, optimiser in self.optimisers.items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in pick(f"adam.{name}.").items():
                 row, field = key.split(".", 1)
                 state.setdefault(int(row), {})[field] = value
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-        from safetensors import safe_open
-
         with safe_open(folder / "state.safetensors", "pt") as file:
             self.step = int(file.metadata()["step"])
 
@@ -191,11 +197,10 @@ def draw(subjects: list[Pictures], config: DomainConfig, rng: torch.Generator, d
 
 def domain_step(state: DomainState, subjects: list[Pictures], rng: torch.Generator) -> dict[str, Tensor]:
     """One step of all networks; returns detached losses."""
-    config, device, nets = state.config, state.device, state.nets
-    generator, encoder, discriminator = nets["generator"], nets["encoder"], nets["discriminator"]
+    config, device = state.config, state.device
+    generator, encoder, discriminator = state.generator, state.encoder, state.discriminator
     for name, optimiser in state.optimisers.items():
-        base_lr = {"generator": config.lr, "encoder": config.encoder_lr, "discriminator": config.lr}.get(name, 1e-3)
-        optimiser.param_groups[0]["lr"] = base_lr * config.learning_rate_factor(state.step)
+        optimiser.param_groups[0]["lr"] = state.rates[name] * config.learning_rate_factor(state.step)
     adversarial = state.step >= config.adversarial_from and state.step % config.adversarial_every == 0
     amp = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     x, weight = draw(subjects, config, rng, device)
@@ -213,7 +218,7 @@ def domain_step(state: DomainState, subjects: list[Pictures], rng: torch.Generat
         rebuilt = y[: len(x)]
         loss = out["reconstruction"] = losses.reconstruction(x, rebuilt, weight)
         loss = loss + config.code_weight * base.square().mean() + config.delta_weight * delta.square().mean()
-        out["latent_generator"] = -nets["latent_critic"](w).mean()
+        out["latent_generator"] = -state.latent_critic(w).mean()
         loss = loss + config.latent_weight * out["latent_generator"]
         if adversarial:
             half = len(x) // 2
@@ -227,8 +232,8 @@ def domain_step(state: DomainState, subjects: list[Pictures], rng: torch.Generat
     state.optimisers["encoder"].zero_grad(set_to_none=True)
     loss.backward()
     discriminator.requires_grad_(True)
-    for name in ("generator", "encoder"):
-        nn.utils.clip_grad_norm_(nets[name].parameters(), 10.0)
+    for name, network in (("generator", generator), ("encoder", encoder)):
+        out[f"{name}_slope"] = nn.utils.clip_grad_norm_(network.parameters(), config.max_slope)
         state.optimisers[name].step()
 
     # Latent critic: the encoder's base codes are real, the mapping's are fake (WGAN-GP).
@@ -239,9 +244,9 @@ def domain_step(state: DomainState, subjects: list[Pictures], rng: torch.Generat
         fake = torch.cat([rebuilt[half:], y[len(x) :]]).detach()
         pictures = losses.augment(torch.cat([x, fake]), rng)
         with amp:
-            maps = discriminator.features(pictures)[-1]
-            real_logits = discriminator.head(maps[: len(x)]).float()
-            fake_logits = discriminator.head(maps[len(x) :]).float()
+            last = discriminator.features(pictures)[-1]
+            real_logits = discriminator.head(last[: len(x)]).float()
+            fake_logits = discriminator.head(last[len(x) :]).float()
             loss = losses.logistic_discriminator(real_logits, fake_logits)
         out["discriminator"], out["real_sign"] = loss.detach(), real_logits.detach().sign().mean()
         if state.step % config.r1_every == 0:
@@ -256,10 +261,10 @@ def domain_step(state: DomainState, subjects: list[Pictures], rng: torch.Generat
 
 
 def _latent_critic_step(state: DomainState, real: Tensor, rng: torch.Generator) -> Tensor:
-    critic = state.nets["latent_critic"]
+    critic = state.latent_critic
     z = torch.randn(real.shape, generator=rng).to(real.device)
     with torch.no_grad():
-        fake = state.nets["generator"].map(z)
+        fake = state.generator.map(z)
     eps = torch.rand(len(real), 1, generator=rng).to(real.device)
     between = (eps * real + (1 - eps) * fake).requires_grad_(True)
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
@@ -275,8 +280,8 @@ def _latent_critic_step(state: DomainState, real: Tensor, rng: torch.Generator) 
 def _average(state: DomainState, w_mean: Tensor) -> None:
     """Exponential averages of the weights (ramped up), and of w."""
     decay = min(state.config.ema, (1 + state.step) / (10 + state.step))
-    live = nn.ModuleDict({k: state.nets[k] for k in ("generator", "encoder")})
-    live["generator"].w_avg.lerp_(w_mean.float(), 0.005)
-    torch._foreach_lerp_(list(state.ema.parameters()), [p.detach() for p in live.parameters()], 1 - decay)
-    for averaged, now in zip(state.ema.buffers(), live.buffers(), strict=True):
-        averaged.copy_(now)
+    state.generator.w_avg.lerp_(w_mean.float(), 0.005)
+    for live, averaged in ((state.generator, state.ema_generator), (state.encoder, state.ema_encoder)):
+        torch._foreach_lerp_(list(averaged.parameters()), [p.detach() for p in live.parameters()], 1 - decay)
+        for kept, now in zip(averaged.buffers(), live.buffers(), strict=True):
+            kept.copy_(now)
