@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
 from svgan.images.align import AlignedVideo
 from svgan.images.build import shrink
 from svgan.images.domain import Domain
 from svgan.images.masks import face_hull
-from svgan.metrics.identity import FaceReader, eye_opening, head_yaw, identity_distance, mouth_opening
+from svgan.metrics.identity import FaceReader, Faces, eye_opening, head_yaw, identity_distance, mouth_opening
 
-ENLARGED = 256
+SAME_PERSON = 0.6  # dlib's threshold on the distance of descriptors
+STEP = 64  # frames read between two words of progress
 Progress = Callable[[str, int, int], None]
 
 
@@ -56,12 +56,6 @@ def psnr(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> floa
     return float(10 * np.log10(255**2 / max(mean, 1e-12)))
 
 
-def enlarge(pictures: np.ndarray, size: int = ENLARGED) -> np.ndarray:
-    """uint8 [N, R, R, 3] to [N, size, size, 3], bicubic."""
-    resized = (Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC) for p in pictures)
-    return np.stack([np.asarray(p) for p in resized])
-
-
 def reconstruction(
     domain: Domain, video: AlignedVideo, rows: slice, reader: FaceReader, progress: Progress = lambda *_: None
 ) -> tuple[Reconstruction, np.ndarray, np.ndarray]:
@@ -72,27 +66,23 @@ def reconstruction(
     points = video.landmarks[rows] * (size / video.crops.shape[1])
     hull = np.stack([face_hull(p, size) for p in points])
 
-    seen, identities = [], []
-    for k, (a, b) in enumerate(zip(enlarge(frames), enlarge(rebuilt), strict=True)):
-        progress("faces", k + 1, len(frames))
-        one, two = reader(a), reader(b)
-        if one is not None and two is not None:
-            seen.append((one.landmarks, two.landmarks))
-            identities.append(identity_distance(one.descriptor, two.descriptor))
-    original, copy = (np.stack(side) for side in zip(*seen, strict=True)) if seen else (np.zeros((0, 68, 2)),) * 2
+    original = _read(reader, frames, "faces of the footage", progress)
+    copy = _read(reader, rebuilt, "faces of the reconstructions", progress)
+    both = original.found & copy.found
 
     def correlation(measure: Callable[[np.ndarray], np.ndarray]) -> float:
-        return float(np.corrcoef(measure(original), measure(copy))[0, 1]) if len(seen) > 2 else float("nan")
+        pair = measure(original.landmarks[both]), measure(copy.landmarks[both])
+        return float(np.corrcoef(*pair)[0, 1]) if both.sum() > 2 else float("nan")
 
     figures = Reconstruction(
         frames=len(frames),
         psnr_face=psnr(frames, rebuilt, hull),
         psnr_frame=psnr(frames, rebuilt),
-        identity=float(np.median(identities)) if identities else float("nan"),
+        identity=float(np.nanmedian(identity_distance(original.descriptors, copy.descriptors))),
         mouth=correlation(mouth_opening),
         eyes=correlation(eye_opening),
         yaw=correlation(head_yaw),
-        faces=len(seen) / len(frames),
+        faces=float(copy.found.mean()),
     )
     return figures, frames, rebuilt
 
@@ -114,17 +104,25 @@ def random_subjects(
     z = torch.randn(samples, domain.config.w_dim, generator=torch.Generator().manual_seed(seed)).to(domain.device)
     codes = domain.generator.broadcast(domain.generator.map(z, truncation))
     pictures = domain.render(codes)
-    found = [reader(p) for p in enlarge(pictures)]
-    near = [min(identity_distance(face.descriptor, p) for p in people) for face in found if face is not None]
+    faces = reader.read(pictures)
+    near = np.min([identity_distance(faces.descriptors, person) for person in people], axis=0)  # NaN: no face
     nearest = nearest_frames(pictures, training)
     figures = RandomSubjects(
         samples=samples,
         truncation=truncation,
-        faces=len(near) / samples,
-        known=sum(d < 0.6 for d in near) / samples,
+        faces=float(faces.found.mean()),
+        known=float((near < SAME_PERSON).mean()),
         crowding=float(np.bincount(nearest).max() / samples),
     )
     return figures, pictures
+
+
+def _read(reader: FaceReader, frames: np.ndarray, stage: str, progress: Progress) -> Faces:
+    parts = []
+    for start in range(0, len(frames), STEP):
+        parts.append(reader.read(frames[start : start + STEP]))
+        progress(stage, min(start + STEP, len(frames)), len(frames))
+    return Faces(np.concatenate([p.landmarks for p in parts]), np.concatenate([p.descriptors for p in parts]))
 
 
 def nearest_frames(pictures: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -1,0 +1,158 @@
+"""The model card of a domain: its figures measured, its codes and real-side moments made, its README written.
+
+`svgan domain publish` runs this on a trained folder. Footage is read from where it lies and never copied there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from svgan.embed import crop_size, embed
+from svgan.images.aligned import align_cached
+from svgan.images.build import shrink, split
+from svgan.images.domain import Domain
+from svgan.latents.shards import open_latents
+from svgan.metrics import fvd, inception
+from svgan.metrics.domain_report import Progress, as_facts, pairs_sheet, random_subjects, reconstruction
+from svgan.metrics.identity import FaceReader, typical_descriptor
+
+Say = Callable[[str], None]
+
+# The floors of issue 2, on held-out frames: name, where the figure lies, the least (or most), how it reads.
+FLOORS = (
+    ("PSNR inside the face", ("Reconstruction", "psnr_face"), 25.0, "{:.1f} dB"),
+    ("correlation of mouth opening", ("Reconstruction", "mouth"), 0.8, "{:.2f}"),
+    ("correlation of eye opening", ("Reconstruction", "eyes"), 0.6, "{:.2f}"),
+    ("correlation of head yaw", ("Reconstruction", "yaw"), 0.9, "{:.2f}"),
+    ("random subjects that are one of the people", ("RandomSubjects", "known"), 0.9, "{:.0%}"),
+)
+CROWDING = 0.1
+
+
+def publish(
+    folder: Path,
+    footage: Path,
+    others: Sequence[Path] = (),
+    *,
+    sources: str = "",
+    pictures: Path | None = None,
+    say: Say = lambda text: None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Domain:
+    """Make latents/, moments/, figures and card of the domain in `folder`, from its own footage.
+
+    others: videos of further subjects (for random subjects' identities). pictures: where the sheet of frames beside
+    their reconstructions goes (it shows footage, so it stays out of the folder). sources: a paragraph for the card.
+    """
+    domain = Domain.load(folder)
+    size = crop_size(domain)
+    videos = [align_cached(path, size, lambda stage, done: progress(stage, done, 0)) for path in (footage, *others)]
+    say(f"embedding {footage.name}")
+    aside = folder / "latents.new"
+    shutil.rmtree(aside, ignore_errors=True)
+    embed([footage], domain, aside)
+    shutil.rmtree(folder / "latents", ignore_errors=True)
+    os.replace(aside, folder / "latents")
+
+    latents = open_latents(domain.latents_uri, domain=domain.digest)
+    frames = shrink(videos[0].crops, domain.config.resolution)
+    shutil.rmtree(domain.moments_folder, ignore_errors=True)
+    say("real-side moments, both references")
+    fvd.ship(domain, latents, frames, progress=progress)
+
+    trained, held = split(videos[0])
+    reader = FaceReader()
+    say(f"reconstructing {held.stop - held.start} held-out frames")
+    rebuilt_figures, originals, rebuilt = reconstruction(domain, videos[0], held, reader, progress)
+    people = np.stack([_person(video.crops, reader) for video in videos])
+    training = np.concatenate([frames[trained], *(shrink(v.crops, domain.config.resolution) for v in videos[1:])])
+    say("random subjects")
+    subject_figures, subjects = random_subjects(domain, training, people, reader)
+    facts = as_facts(rebuilt_figures, subject_figures)
+    say("FID of the reconstructions")
+    facts["Reconstruction"]["fid"] = round(_fid(originals, rebuilt), 2)
+
+    Image.fromarray(pairs_sheet(rebuilt, rebuilt, columns=10, rows=2)[::1]).save(folder / "reconstructions.png")
+    Image.fromarray(_grid(subjects[:40], 10)).save(folder / "subjects.png")
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pairs_sheet(originals, rebuilt)).save(pictures / "reconstructions_beside_footage.png")
+    whole = json.loads((folder / "domain.json").read_text()) | {"figures": facts, "sources": sources}
+    (folder / "domain.tmp").write_text(json.dumps(whole, indent=1) + "\n")
+    os.replace(folder / "domain.tmp", folder / "domain.json")
+    (folder / "README.md").write_text(card(whole, domain, latents.digest))
+    return Domain.load(folder)
+
+
+def card(facts: dict[str, Any], domain: Domain, latents_digest: str) -> str:
+    """The README of a domain folder."""
+    config, training, figures = domain.config, facts.get("training", {}), facts["figures"]
+    rebuilt, subjects = figures["Reconstruction"], figures["RandomSubjects"]
+    rows = [
+        f"| {name} | {form.format(figures[a][b])} | at least {form.format(floor)} | "
+        f"{'met' if figures[a][b] >= floor else 'not met'} |"
+        for name, (a, b), floor, form in FLOORS
+    ]
+    rows.append(
+        f"| share of random subjects on one training frame | {subjects['crowding']:.1%} | at most {CROWDING:.0%} | "
+        f"{'met' if subjects['crowding'] <= CROWDING else 'not met'} |"
+    )
+    return f"""# {facts["name"]}
+
+StyleGAN2 of {config.resolution} px, {config.num_layers} W+ layers of width {config.w_dim}, with its encoder and the
+W+ codes of the footage. Digest of the weights `{domain.digest}`, of the codes `{latents_digest}`.
+
+## Figures
+
+On the {rebuilt["frames"]} held-out frames (the last tenth of the footage, never trained on) against their
+reconstructions, and on {subjects["samples"]} random subjects at truncation {subjects["truncation"]}. Faces are read
+with dlib on frames enlarged to 256 px, footage and reconstruction alike.
+
+| what | figure | floor | |
+|---|---|---|---|
+{chr(10).join(rows)}
+| PSNR of the whole frame | {rebuilt["psnr_frame"]:.1f} dB | | |
+| identity distance (dlib, same person below 0.6), median | {rebuilt["identity"]:.2f} | | |
+| FID of {rebuilt["frames"]} reconstructions (small sample: biased upwards) | {rebuilt["fid"]:.1f} | | |
+| reconstructions with a detected face | {rebuilt["faces"]:.0%} | | |
+| random subjects with a detected face | {subjects["faces"]:.0%} | | |
+
+Reconstructions of held-out frames, and random subjects at truncation {subjects["truncation"]}:
+
+![reconstructions](reconstructions.png)
+![random subjects](subjects.png)
+
+## How it was trained
+
+`svgan domain train` (svgan/images/trainer.py): generator, discriminator and encoder together, on
+{training.get("pictures", ["?"])[0]} frames of the subject and {sum(training.get("pictures", [0])[1:])} of others;
+{training.get("steps", "?")} steps of {training.get("batch", "?")}, {training.get("pictures_seen", "?")} pictures seen.
+{facts.get("trained_on", "")}
+
+## Sources and terms
+
+{facts.get("sources", "")}
+"""
+
+
+def _person(crops: np.ndarray, reader: FaceReader, count: int = 24) -> np.ndarray:
+    """A person's mean descriptor [128] over evenly spaced crops."""
+    return typical_descriptor(reader.read(crops[np.linspace(0, len(crops) - 1, count).astype(int)]).descriptors)
+
+
+def _fid(originals: np.ndarray, rebuilt: np.ndarray) -> float:
+    network = inception.load()
+    return inception.fid(*(inception.picture_moments(network, side) for side in (originals, rebuilt)))
+
+
+def _grid(pictures: np.ndarray, columns: int) -> np.ndarray:
+    rows = pictures[: len(pictures) // columns * columns].reshape(-1, columns, *pictures.shape[1:])
+    return np.concatenate([np.concatenate(list(row), 1) for row in rows])
