@@ -16,8 +16,9 @@ from svgan import assets
 from svgan.errors import UserError
 from svgan.images.align import frame_rate
 from svgan.images.aligned import ALIGN_VERSION, align_cached, cached_arrays, video_digest
+from svgan.images.build import shrink
 from svgan.images.domain import Domain
-from svgan.latents.shards import Manifest, VideoCodes, write_latents
+from svgan.latents.shards import Latents, Manifest, VideoCodes, write_latents
 
 LEAST_CROP = 128  # pixels: landmarks and original-reference figures want more than a 64 px domain has
 
@@ -112,6 +113,25 @@ def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None
 
     kept = cached_arrays(assets.cache_folder() / "codes" / f"{key}.npz", encode)
     return VideoCodes(path.name, kept["index"], kept["codes"])
+
+
+def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Domain) -> np.ndarray:
+    """The recorded frames uint8 [N, R, R, 3] behind every code, row by row: FVD's original reference.
+
+    videos: the files that were embedded, found by name. Raises UserError when one is missing or gives other frames.
+    """
+    paths = {Path(video).name: Path(video) for video in videos}
+    parts = []
+    for row, video in enumerate(latents.manifest.videos):
+        if video["name"] not in paths:
+            raise UserError(f"--footage: {video['name']} is missing, but {latents.uri} holds its codes; give it too")
+        aligned = align_cached(paths[video["name"]], crop_size(domain))
+        wanted = latents.index[latents.video == row]
+        rows = np.searchsorted(aligned.index, wanted).clip(max=len(aligned.index) - 1)
+        if (aligned.index[rows] != wanted).any():
+            raise UserError(f"--footage {paths[video['name']]}: not the video that {latents.uri} was made from")
+        parts.append(shrink(aligned.crops[rows], domain.config.resolution))
+    return np.concatenate(parts)
 
 
 def crop_size(domain: Domain) -> int:

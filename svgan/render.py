@@ -1,0 +1,74 @@
+"""From a sampler to frames: several clips in one picture, moved to another subject where asked.
+
+Axes: B clip, T frame, L W+ layer, D width of W, R pixels of the domain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from svgan.errors import UserError
+from svgan.images.domain import Domain
+from svgan.latents.shards import Latents
+from svgan.sample import Sampler, offset, offset_orthogonal
+
+Mover = Callable[[Tensor], Tensor]
+OFFSETS = ("plain", "orthogonal")
+
+
+def frames(
+    sampler: Sampler,
+    domain: Domain,
+    *,
+    clips: int = 1,
+    length: int = 250,
+    seed: int = 0,
+    truncation: float = 1.0,
+    move: Mover | None = None,
+) -> Iterator[np.ndarray]:
+    """Frames uint8 [rows R, columns R, 3] of `clips` clips side by side, in constant memory.
+
+    The same arguments give the same frames; a longer clip begins with the shorter one.
+    """
+    for flag, value in (("--clips", clips), ("--frames", length)):
+        if value < 1:
+            raise UserError(f"{flag} {value}: must be 1 or more")
+    for codes in sampler.stream(clips, length, seed, truncation=truncation):
+        moved = codes if move is None else move(codes)
+        pictures = domain.render(moved.flatten(0, 1)).reshape(
+            clips, codes.shape[1], *(domain.config.resolution,) * 2, 3
+        )
+        yield from (grid(pictures[:, t]) for t in range(pictures.shape[1]))
+
+
+def grid(pictures: np.ndarray) -> np.ndarray:
+    """Pictures [B, R, R, 3] as one, in rows of ceil(sqrt(B)); missing ones are black."""
+    count, side = pictures.shape[:2]
+    columns = math.ceil(math.sqrt(count))
+    rows = -(-count // columns)
+    full = np.zeros((rows * columns, *pictures.shape[1:]), np.uint8)
+    full[:count] = pictures
+    return full.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)
+
+
+def mover(sampler: Sampler, subject: Latents, how: str, footage: Callable[[], Latents]) -> Mover:
+    """The offset from the training subject (its mean code) to `subject` (its mean code), systems.md 1.7.
+
+    footage: loads the training codes, asked only where the space has no principal axes of its own.
+    """
+    device = sampler.space.mean.device
+    shape = (sampler.space.layers, sampler.space.code_width)
+    source = sampler.space.mean.reshape(shape)
+    target = torch.from_numpy(subject.mean).reshape(shape).to(device)
+    if how == "plain":
+        return lambda codes: offset(codes, source, target)
+    if how != "orthogonal":
+        raise UserError(f"--offset {how}: unknown; one of {', '.join(OFFSETS)}")
+    basis = sampler.space.basis
+    axes = torch.from_numpy(footage().basis).to(device) if basis is None else basis
+    return lambda codes: offset_orthogonal(codes, source, target, axes)

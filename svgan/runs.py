@@ -1,0 +1,227 @@
+"""A run folder, and what `svgan train` does in it.
+
+run.json            the configuration, where domain and codes lie, their digests
+checkpoints/        step-00000100, ...: the last two, and the one of lowest latent_fd
+figures.json        the figures of every report
+clip.mp4            made by the best checkpoint at the end, with contact_sheet.png
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from svgan import recipes
+from svgan.config import RunConfig
+from svgan.errors import UserError
+from svgan.images.domain import Domain
+from svgan.keeper import FolderKeeper
+from svgan.latents import storage
+from svgan.latents.clips import ClipSource
+from svgan.latents.shards import open_latents
+from svgan.latents.stats import make_space
+from svgan.report import Reporter
+from svgan.sample import Sampler
+from svgan.state import State
+from svgan.train import train
+
+RECORD, CHECKPOINTS, FIGURES = "run.json", "checkpoints", "figures.json"
+JUDGED_CLIPS = 256  # windows on either side of the latent distance
+CLIP_FRAMES = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run folder remembers. domain: 'default' or a folder; latents: a path or URL; both for the record."""
+
+    config: RunConfig
+    domain: str
+    latents: str
+    report_every: int
+
+    def save(self, folder: Path) -> None:
+        _write_json(folder / RECORD, {**asdict(self), "config": self.config.to_json()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Raises UserError when `folder` holds no run."""
+        path = folder / RECORD
+        try:
+            values = json.loads(path.read_text())
+            return cls(**{**values, "config": RunConfig.from_json(values["config"])})
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UserError(f"{folder}: no run here ({RECORD} is missing); give a folder of svgan train") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path}: not a run's record ({error}); restore it, or start another run") from error
+
+
+def plan_run(
+    out: Path,
+    recipe: str,
+    overrides: dict[str, Any],
+    *,
+    domain: str | None,
+    latents: str | None,
+    report_every: int | None,
+    resume: bool,
+) -> Run:
+    """The run that the flags ask for; with `resume`, the one in `out`, the flags given put over its own.
+
+    Raises UserError for bad values, an `out` that is taken, and a resumed run that is not there.
+    """
+    if resume:
+        known = Run.load(out)
+        run = Run(
+            config=RunConfig.from_json({**known.config.to_json(), **overrides}),
+            domain=known.domain if domain is None else _named(domain),
+            latents=known.latents if latents is None else _absolute(latents),
+            report_every=known.report_every if report_every is None else report_every,
+        )
+    else:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"--out {out}: exists already; give a new folder, or --resume to go on with a run in it")
+        config = recipes.make(recipe, **overrides)
+        where = _absolute(latents) if latents else Domain.load(domain or "default").latents_uri
+        every = max(1, config.steps // 20) if report_every is None else report_every
+        run = Run(config=config, domain=_named(domain), latents=where, report_every=every)
+    if run.report_every < 1:
+        raise UserError(f"--report-every {run.report_every}: must be 1 or more")
+    return run
+
+
+def _named(domain: str | None) -> str:
+    return "default" if domain in (None, "default") else str(Path(str(domain)).resolve())
+
+
+def _absolute(uri: str) -> str:
+    return str(storage.local_path(uri).resolve()) if storage.is_local(uri) else uri
+
+
+def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) -> State:
+    """Train `run` in the folder `out` from its last checkpoint, if there is one. Everything is checked before `out` is
+    touched."""
+    domain = Domain.load(run.domain)
+    latents = open_latents(run.latents, domain=domain.digest)
+    space = make_space(run.config.space, latents, run.config.components)
+    clips = ClipSource(latents, run.config.window, space, device)
+    keeper = FolderKeeper(out / CHECKPOINTS)
+    state = keeper.latest(device)
+    if state is not None:
+        if state.meta.get("latents") != latents.digest:
+            raise UserError(f"--latents {run.latents}: not the codes that the run in {out} was trained on; give those")
+        state.continues(run.config)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        run.save(out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot write ({error.strerror}); give another folder") from error
+    return train(
+        run.config,
+        clips,
+        state=state,
+        meta={"domain": domain.digest, "latents": latents.digest, "fps": latents.manifest.fps},
+        reporter=WithFigures(reporter, out / FIGURES),
+        keeper=keeper,
+        evaluate=latent_judge(clips, run.config.seed),
+        report_every=run.report_every,
+        device=device,
+    )
+
+
+class WithFigures:
+    """A reporter that also keeps the state's history of figures as JSON, a resumed run's from its start."""
+
+    def __init__(self, inner: Reporter, path: Path):
+        self.inner, self.path = inner, path
+
+    def report(self, step: int, metrics: dict[str, float], state: State) -> None:
+        _write_json(self.path, state.history)
+        self.inner.report(step, metrics, state)
+
+
+def latent_judge(clips: ClipSource, seed: int) -> Callable[[State], dict[str, float]]:
+    """latent_fd at a report: the distance between windows of real codes and of generated ones."""
+    from svgan.metrics.latent import LatentDistance
+
+    distance = LatentDistance(clips.windows(JUDGED_CLIPS, seed))
+
+    def judge(state: State) -> dict[str, float]:
+        return {"latent_fd": distance(Sampler.of(state).coordinates(JUDGED_CLIPS, clips.window, seed))}
+
+    return judge
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The checkpoint that `path` means: itself, or the best one of a run folder."""
+    if (path / RECORD).exists():
+        best = FolderKeeper(path / CHECKPOINTS).best()
+        if best is None:
+            raise UserError(f"{path}: this run has no checkpoint yet; wait for its first report, or resume it")
+        return best
+    return path
+
+
+def domain_of(path: Path, given: str | None) -> str:
+    """The domain to render a checkpoint with: the one given, else its run's, else the default."""
+    if given is not None:
+        return given
+    for folder in (path, path.parent.parent):
+        if (folder / RECORD).exists():
+            return Run.load(folder).domain
+    return "default"
+
+
+def latents_of(path: Path, given: str | None, domain: Domain) -> str:
+    """The codes that a checkpoint was trained on: those given, else its run's, else the domain's own."""
+    if given is not None:
+        return given
+    for folder in (path, path.parent.parent):
+        if (folder / RECORD).exists():
+            return Run.load(folder).latents
+    return domain.latents_uri
+
+
+def load_pair(path: Path, domain_name: str | None, device: torch.device) -> tuple[Sampler, Domain]:
+    """The sampler of a run folder or checkpoint, and its domain. Raises UserError when they do not belong together."""
+    sampler = Sampler.load(checkpoint_of(path), device)
+    name = domain_of(path, domain_name)
+    domain = Domain.load(name, device)
+    theirs = sampler.meta.get("domain")
+    if theirs != domain.digest:
+        raise UserError(f"{path}: trained on codes of domain {theirs}, {name!r} is {domain.digest}; give its --domain")
+    return sampler, domain
+
+
+def pick_device(name: str) -> torch.device:
+    """'auto' is a GPU where there is one. Raises UserError for a device this machine does not have."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name}: not usable here ({reason}); use cpu, cuda or auto") from error
+
+
+def _write_json(path: Path, value: Any) -> None:
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(aside, path)
+
+
+def show(out: Path, device: torch.device) -> Path:
+    """A clip and a contact sheet by the run's best checkpoint; returns the clip's path."""
+    from svgan import render, video
+
+    sampler, domain = load_pair(out, None, device)
+    frames = np.stack(list(render.frames(sampler, domain, length=CLIP_FRAMES)))
+    video.write_mp4(frames, out / "clip.mp4", sampler.meta["fps"])
+    video.write_png(video.contact_sheet(frames), out / "contact_sheet.png")
+    return out / "clip.mp4"

@@ -1,0 +1,277 @@
+"""The commands: frozen options, a run from training to figures on a random domain, and bad input."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from svgan import cli, runs
+from svgan.images.align import frame_rate, read_frames
+from svgan.images.domain import Domain
+from svgan.latents.shards import VideoCodes, write_latents
+
+OPTIONS = {
+    "assets": ["NAME"],
+    "embed": ["--components", "--device", "--domain", "--out", "VIDEO"],
+    "train": [
+        "--critic",
+        "--device",
+        "--domain",
+        "--gap-weight",
+        "--latents",
+        "--out",
+        "--recipe",
+        "--report-every",
+        "--resume",
+        "--seed",
+        "--steps",
+        "--width",
+    ],
+    "sample": [
+        "--clips",
+        "--device",
+        "--domain",
+        "--frames",
+        "--offset",
+        "--out",
+        "--seed",
+        "--subject",
+        "--truncation",
+        "RUN",
+    ],
+    "evaluate": [
+        "--clips",
+        "--device",
+        "--domain",
+        "--footage",
+        "--json",
+        "--latents",
+        "--precision",
+        "--real-clips",
+        "--seed",
+        "RUN",
+    ],
+}
+
+
+def subcommands() -> dict:
+    actions = cli.parser()._subparsers._group_actions
+    return actions[0].choices
+
+
+def test_the_command_line_is_frozen():
+    """A new option is a decision: change this list with it, and the README where it shows the command."""
+    found = {
+        name: sorted(a.option_strings[-1] if a.option_strings else a.metavar for a in p._actions if a.dest != "help")
+        for name, p in subcommands().items()
+        if name in OPTIONS
+    }
+    assert found == OPTIONS
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        cli.run(["--help"])
+    text = capsys.readouterr().out
+    for name, command in subcommands().items():
+        assert f"    {name} " in text  # with a phrase behind it
+        assert f"  svgan {name}" in command.description, "an example"
+        assert name == "assets" or "Cost:" in command.description
+
+
+@pytest.fixture(scope="module")
+def world(random_domain: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """A domain, codes of two subjects, and a trained run."""
+    folder = tmp_path_factory.mktemp("cli")
+    domain, rng = Domain.load(random_domain), np.random.default_rng(0)
+    world = {"domain": random_domain, "folder": folder}
+    for name, shift in (("one", 0.0), ("two", 3.0)):
+        walk = np.cumsum(rng.normal(size=(120, 6, 8)), 0).astype(np.float32) * 0.1 + shift
+        write_latents(folder / name, [VideoCodes("v", np.arange(120), walk)], domain=domain.digest, fps=25)
+        world[name] = folder / name
+    write_latents(folder / "alien", [VideoCodes("v", np.arange(60), walk[:60])], domain="0" * 16, fps=25)
+    world["alien"] = folder / "alien"
+    world["run"] = folder / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "CLIP_FRAMES", 30)
+        assert train(world, "run", "--steps", "4", "--report-every", "2") == 0
+        yield world
+
+
+def train(world: dict[str, Path], out: str, *flags: str) -> int:
+    where = ["--latents", str(world["one"]), "--domain", str(world["domain"]), "--out", str(world["folder"] / out)]
+    return cli.run(["train", *where, "--device", "cpu", *flags])
+
+
+def test_train_leaves_a_run(world: dict[str, Path]):
+    run = world["run"]
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoints",
+        "clip.mp4",
+        "contact_sheet.png",
+        "figures.json",
+        "run.json",
+    ]
+    assert [f["step"] for f in json.loads((run / "figures.json").read_text())] == [2, 4]
+    assert len(list(read_frames(run / "clip.mp4"))) == 30
+    assert frame_rate(run / "clip.mp4") == 25
+
+
+def test_resumed_equals_undisturbed(world: dict[str, Path], capsys: pytest.CaptureFixture):
+    flags = ("--report-every", "2", "--gap-weight", "7", "--critic", "holistic", "--seed", "3")
+    assert train(world, "whole", "--steps", "4", *flags) == 0
+    assert train(world, "halves", "--steps", "2", *flags) == 0
+    halves = world["folder"] / "halves"
+    assert cli.run(["train", "--out", str(halves), "--resume", "--steps", "4", "--device", "cpu"]) == 0
+    one, two = (
+        (world["folder"] / name / "checkpoints" / "step-00000004" / "tensors.safetensors").read_bytes()
+        for name in ("whole", "halves")
+    )
+    assert one == two
+    record = json.loads((halves / "run.json").read_text())
+    assert record["config"]["steps"] == 4
+    assert record["config"]["gap_weight"] == 7
+    assert len(json.loads((halves / "figures.json").read_text())) == 2
+
+    assert cli.run(["train", "--out", str(halves), "--resume", "--width", "8"]) == 2
+    assert "width: the run to be resumed has 32, asked for is 8" in capsys.readouterr().err
+    assert json.loads((halves / "run.json").read_text())["config"]["width"] == 32
+
+
+def test_sample_is_repeatable_and_moves_subjects(world: dict[str, Path], tmp_path: Path):
+    common = ["sample", str(world["run"]), "--device", "cpu", "--frames", "30"]
+    for name in ("a", "b"):
+        assert cli.run([*common, "--out", str(tmp_path / name)]) == 0
+    assert cli.run([*common, "--out", str(tmp_path / "c"), "--subject", str(world["two"]), "--offset", "plain"]) == 0
+    assert cli.run([*common, "--out", str(tmp_path / "d"), "--subject", str(world["two"]), "--truncation", "0.5"]) == 0
+    a, b, c, d = ([p.read_bytes() for p in sorted((tmp_path / name).iterdir())] for name in "abcd")
+    assert len(a) == 30
+    assert a == b
+    assert a != c != d
+    assert cli.run([*common, "--clips", "3", "--out", str(tmp_path / "grid.gif")]) == 0
+    assert cli.run([*common, "--out", str(tmp_path / "clip.mp4")]) == 0
+    assert len(list(read_frames(tmp_path / "clip.mp4"))) == 30
+
+
+def test_evaluate_writes_figures_with_their_protocol(
+    world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    flags = ["--clips", "2", "--real-clips", "2", "--precision", "float32", "--device", "cpu"]
+    assert cli.run(["evaluate", str(world["run"]), *flags, "--json", str(tmp_path / "f.json")]) == 0
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["fvd_short"] > 0
+    assert figures["fvd_long"] > 0
+    text = capsys.readouterr().out
+    assert figures["protocol_long"] in text
+    assert "biased upwards" in text
+
+
+BAD = {
+    "no command": ([], "COMMAND"),
+    "unknown command": (["dance"], "dance"),
+    "not a number": (["train", "--out", "{new}", "--steps", "many"], "many"),
+    "unknown asset": (["assets", "face"], "choose from i3d"),
+    "unknown recipe": (["train", "--out", "{new}", "--recipe", "huge"], "tiny, pca, paper"),
+    "unknown critic": (["train", "--out", "{new}", "--critic", "loud"], "tconv, multiscale, holistic"),
+    "negative weight": (["train", "--out", "{new}", "--gap-weight", "-1", *["--domain", "{domain}"]], "gap_weight"),
+    "no domain": (["train", "--out", "{new}", "--domain", "{folder}/nowhere"], "domain.json"),
+    "codes of another domain": (
+        ["train", "--out", "{new}", "--domain", "{domain}", "--latents", "{alien}"],
+        "these codes belong to domain 0000",
+    ),
+    "no latents": (
+        ["train", "--out", "{new}", "--domain", "{domain}", "--latents", "{folder}"],
+        "no manifest.json",
+    ),
+    "a place that is taken": (
+        ["train", "--out", "{run}", "--domain", "{domain}", "--latents", "{one}"],
+        "--resume to go on",
+    ),
+    "nothing to resume": (["train", "--out", "{new}", "--resume"], "run.json is missing"),
+    "report-every": (
+        ["train", "--out", "{new}", "--domain", "{domain}", "--latents", "{one}", "--report-every", "0"],
+        "--report-every 0",
+    ),
+    "unwritable": (
+        ["train", "--out", "{run}/run.json/x", "--domain", "{domain}", "--latents", "{one}"],
+        "cannot write",
+    ),
+    "no such device": (["sample", "{run}", "--out", "{new}", "--device", "abacus"], "--device abacus"),
+    "no checkpoint": (["sample", "{folder}", "--out", "{new}"], "not a checkpoint"),
+    "unknown suffix": (["sample", "{run}", "--out", "{new}.avi"], ".mp4, .gif"),
+    "no frames": (["sample", "{run}", "--out", "{new}", "--frames", "0"], "--frames 0"),
+    "truncation": (["sample", "{run}", "--out", "{new}", "--truncation", "2"], "truncation"),
+    "unknown offset": (["sample", "{run}", "--out", "{new}", "--subject", "{two}", "--offset", "odd"], "--offset odd"),
+    "alien subject": (["sample", "{run}", "--out", "{new}", "--subject", "{alien}"], "these codes belong to"),
+    "one clip": (["evaluate", "{run}", "--clips", "1"], "at least 2"),
+    "foreign footage": (["evaluate", "{run}", "--footage", "{folder}/w.mp4"], "v is missing"),
+    "embed without a domain": (["embed", "{folder}/a.mp4", "--out", "{new}", "--domain", "{folder}"], "domain.json"),
+    "embed nothing": (["embed", "{folder}/a.mp4", "--out", "{new}", "--domain", "{domain}"], "no such file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(case: str, world: dict[str, Path], capsys: pytest.CaptureFixture):
+    arguments, words = BAD[case]
+    names = {name: str(path) for name, path in world.items()} | {"new": str(world["folder"] / "new")}
+    before = sorted(world["folder"].rglob("*"))
+    assert cli.run([argument.format(**names) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("svgan: ")
+    assert error.count("\n") == 1
+    assert words in error
+    assert sorted(world["folder"].rglob("*")) == before
+
+
+def test_a_damaged_checkpoint_and_a_broken_record(world: dict[str, Path], tmp_path: Path, capsys):
+    shutil.copytree(world["run"], tmp_path / "run")
+    for file in (tmp_path / "run" / "checkpoints").rglob("tensors.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1])
+    assert cli.run(["sample", str(tmp_path / "run"), "--out", str(tmp_path / "c.mp4"), "--device", "cpu"]) == 2
+    assert "damaged" in capsys.readouterr().err
+    (tmp_path / "run" / "run.json").write_text("{}")
+    assert cli.run(["train", "--out", str(tmp_path / "run"), "--resume"]) == 2
+    assert "run.json" in capsys.readouterr().err
+    assert not (tmp_path / "c.mp4").exists()
+
+
+def test_another_domains_checkpoint(world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture):
+    from svgan.images.domain import save_domain
+
+    torch.manual_seed(1)
+    domain = Domain.load(world["domain"])
+    domain.generator.const.data += 1
+    save_domain(tmp_path / "other", domain.generator, domain.encoder, {"name": "other"})
+    flags = ["--domain", str(tmp_path / "other"), "--out", str(tmp_path / "c.mp4"), "--device", "cpu"]
+    assert cli.run(["sample", str(world["run"]), *flags]) == 2
+    assert "give its --domain" in capsys.readouterr().err
+
+
+def test_interrupt_is_130_without_traceback(world: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "train", interrupted)
+    assert train(world, "interrupted", "--steps", "2") == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_as_a_process_without_a_traceback(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "svgan.cli", "sample", str(tmp_path), "--out", "x.mp4"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)},
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("svgan: ")
+    assert "Traceback" not in done.stderr
