@@ -1,0 +1,84 @@
+"""Face measures on drawn landmarks, and the reader on frames of real footage (fetched by svgan.assets)."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+
+from svgan import assets
+from svgan.images.align import read_frames
+from svgan.metrics import identity
+from svgan.metrics.identity import eye_opening, head_yaw, identity_distance, mouth_opening
+
+
+def drawn(mouth: float = 0.0, eyes: float = 4.0, nose: float = 0.0) -> np.ndarray:
+    """Landmarks [1, 68, 2] of a face 100 wide whose eyes are 40 apart; gaps in pixels."""
+    points = np.zeros((68, 2), np.float32)
+    points[0], points[16], points[30] = (0, 50), (100, 50), (50 + nose, 60)
+    for eye, centre in ((identity.LEFT_EYE, 30), (identity.RIGHT_EYE, 70)):
+        offsets = [(-8, 0), (-3, -eyes / 2), (3, -eyes / 2), (8, 0), (3, eyes / 2), (-3, eyes / 2)]
+        points[eye] = np.array(offsets) + (centre, 40)
+    points[61:64] = [(44, 80), (50, 80), (56, 80)]
+    points[65:68] = [(56, 80 + mouth), (50, 80 + mouth), (44, 80 + mouth)]
+    return points[None]
+
+
+def turned(landmarks: np.ndarray, degrees: float, scale: float) -> np.ndarray:
+    a = np.deg2rad(degrees)
+    return scale * landmarks @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) + 7
+
+
+@pytest.mark.parametrize("place", [lambda x: x, lambda x: turned(x, 20, 3)])
+def test_measures_know_their_pixels_wherever_the_face_is(place):
+    assert mouth_opening(place(drawn(mouth=10)))[0] == pytest.approx(10 / 40, rel=1e-4)
+    assert eye_opening(place(drawn(eyes=4)))[0] == pytest.approx(4 / 16, rel=1e-4)
+
+
+def test_yaw_is_signed_and_centred():
+    assert head_yaw(drawn())[0] == pytest.approx(0, abs=1e-6)
+    assert head_yaw(drawn(nose=25))[0] == pytest.approx(0.5)
+    assert head_yaw(drawn(nose=-25))[0] == pytest.approx(-0.5)
+
+
+@pytest.fixture(scope="module")
+def reader() -> identity.FaceReader:
+    return identity.FaceReader()
+
+
+needs_npm = pytest.mark.skipif(
+    shutil.which("npm") is None and {r.name: r.state for r in assets.table()}["talking-face"] != "ready",
+    reason="the footage comes by npm",
+)
+
+
+@needs_npm
+def test_reader_tells_the_two_men_apart_and_knows_each_again(reader):
+    def some(path) -> np.ndarray:
+        return np.stack([f for f in itertools.islice(read_frames(path), 0, 101, 50)])
+
+    one = reader.read(some(assets.path("talking-face")))
+    two = reader.read(some(assets.paths("second-subject")[0]))
+    assert one.found.all()
+    assert two.found.all()
+    within = identity_distance(one.descriptors[:1], one.descriptors[1:])
+    across = identity_distance(one.descriptors, two.descriptors)
+    assert within.max() < 0.45 < identity.SAME_PERSON < across.min()
+
+
+@needs_npm
+def test_small_frames_are_enlarged_and_points_come_back_in_their_pixels(reader):
+    frame = next(iter(read_frames(assets.path("talking-face"))))
+    face = frame[40:280, 60:300]
+    small = face.reshape(60, 4, 60, 4, 3).mean((1, 3)).astype(np.uint8)
+    whole, tiny = reader.read(face[None], descriptors=False), reader.read(small[None], descriptors=False)
+    assert tiny.found.all()
+    assert np.abs(tiny.landmarks[0] * 4 + 1.5 - whole.landmarks[0]).mean() < 6
+    assert np.isnan(tiny.descriptors).all()
+
+
+def test_a_frame_without_a_face_gives_nan(reader):
+    faces = reader.read(np.full((2, 64, 64, 3), 90, np.uint8))
+    assert not faces.found.any()
+    assert np.isnan(faces.descriptors).all()
+    assert np.isnan(mouth_opening(faces.landmarks)).all()
