@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from svgan.layers import SLOPE, linear, mlp
 
-STARTS = 4  # triples per span
+STARTS = 4  # triples per span, at least
 FREQUENCIES = 6
 
 
@@ -48,14 +48,15 @@ class HolisticCritic(nn.Module):
 
 
 def sparse_triples(window: int) -> list[tuple[int, int, int]]:
-    """Frames (first, middle, last) for every span 2, 4, 8, ... below the window: up to STARTS evenly spread starts.
+    """Frames (first, middle, last) for every span 2, 4, 8, ... below the window, at evenly spread starts.
 
-    The middle frame takes another place between the ends in every triple of a span. A window of 25 gives 16 triples.
+    The triples of a span reach over the whole window, so that every frame is seen. The middle frame takes another
+    place between the ends in every triple of a span. A window of 25 gives 26 triples.
     """
     triples = []
     span = 2
     while span < window:
-        starts = min(STARTS, window - span)
+        starts = min(max(STARTS, math.ceil((window - 1) / span)), window - span)
         for k in range(starts):
             first = round(k * (window - 1 - span) / max(starts - 1, 1))
             middle = first + 1 + (k * (span - 1)) // starts

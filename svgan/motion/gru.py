@@ -9,6 +9,7 @@ Widths are arguments; every memory has the width of i. Axes: B clip, T frame, K 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -19,6 +20,8 @@ from svgan.layers import SLOPE, linear, mlp, pixel_norm
 from svgan.motion.noise import Noise, draw_first, draw_later
 
 CELLS = 4
+SLOWNESS = 1.0  # initial bias of the update gates: memories keep about 0.73 of themselves from frame to frame
+DEEP_GAIN = 2.0  # of the input weights of cells 2 to 4: makes up for the smaller spread of a memory against noise
 
 
 class GRUMotion(nn.Module):
@@ -34,6 +37,7 @@ class GRUMotion(nn.Module):
         hidden = mlp([memory, 2 * memory, 2 * memory, 3 * memory])
         self.hallucinate = nn.Sequential(*hidden, linear(3 * memory, 3 * memory, slope=SLOPE), nn.LeakyReLU(SLOPE))
         self.cells = nn.GRU(noise, memory, CELLS)
+        start_stationary(self.cells)
         self.trunk = mlp([memory, *trunk])
         self.affine = linear(trunk[-1], outputs, slope=SLOPE)
 
@@ -68,6 +72,8 @@ class GRUMotion(nn.Module):
 
     def unroll(self, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """P over all of s [B, T', Z]: latents [B, T', width] and the memory [4, B, width] after the last frame."""
+        if s.shape[1] == 0:
+            return s.new_zeros(len(s), 0, self.memory), memory
         unrolled = unroll_plain if torch.is_grad_enabled() else unroll_fused
         latents, memory = unrolled(self.cells, s.transpose(0, 1), memory)
         return latents.transpose(0, 1), memory
@@ -75,6 +81,21 @@ class GRUMotion(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """A(T(l)): latents [B, T, width] to codes [B, T, K]."""
         return self.affine(self.trunk(pixel_norm(latents)))
+
+
+@torch.no_grad()
+def start_stationary(cells: nn.GRU) -> None:
+    """Weights with which the memories neither die out nor shake, however long the rollout (ours).
+
+    With torch's own, the noise fades from cell to cell: after a few dozen frames the fourth memory's spread is a
+    thirtieth of i's, and its frame-to-frame correlation 0.9 where a face's codes have 0.98.
+    """
+    width = cells.hidden_size
+    for cell, (w_input, w_memory, b_input, _) in enumerate(cells.all_weights):
+        gain = DEEP_GAIN if cell else 1.0
+        w_input[2 * width :].normal_(0, gain / math.sqrt(w_input.shape[1]))
+        nn.init.orthogonal_(w_memory[2 * width :])
+        b_input[width : 2 * width] += SLOWNESS
 
 
 def unroll_fused(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

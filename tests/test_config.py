@@ -1,0 +1,84 @@
+"""A run's configuration: what it refuses, and that its digest tells runs apart."""
+
+import math
+
+import pytest
+
+from svgan import recipes
+from svgan.config import RunConfig
+from svgan.critics import DESIGNS
+from svgan.errors import UserError
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("critic", DESIGNS)
+def test_recipes_survive_json(name: str, critic: str):
+    config = recipes.make(name, critic=critic, seed=3)
+    assert config.recipe == name
+    assert RunConfig.from_json(config.to_json()) == config
+    assert RunConfig.from_json(config.to_json()).digest() == config.digest()
+
+
+def test_every_field_counts_in_the_digest():
+    base = recipes.tiny()
+    changes = dict(width=48, gap_weight=1, seed=1, critic="holistic", steps=1, trunk=(8,), precision="bfloat16")
+    digests = {recipes.tiny(**{k: v}).digest() for k, v in changes.items()} | {base.digest()}
+    assert len(digests) == len(changes) + 1
+    assert len(base.digest()) == 12
+
+
+def test_whole_and_broken_weights_are_one_configuration():
+    assert recipes.tiny(gap_weight=100).digest() == recipes.tiny(gap_weight=100.0).digest()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("space", "z"),
+        ("critic", "nonesuch"),
+        ("precision", "float16"),
+        ("components", 0),
+        ("components", None),
+        ("width", 0),
+        ("width", 32.0),
+        ("noise", -1),
+        ("batch", True),
+        ("steps", 0),
+        ("n_critic", "5"),
+        ("window", 1),
+        ("seed", -1),
+        ("lr", 0),
+        ("lr", math.nan),
+        ("beta1", 1.0),
+        ("gp_weight", math.inf),
+        ("gap_weight", -1),
+        ("gap_weight", "much"),
+        ("ema", 1),
+        ("trunk", ()),
+        ("trunk", 64),
+        ("critic_widths", (64, 0)),
+    ],
+)
+def test_a_bad_field_is_named(field: str, value):
+    with pytest.raises(UserError, match=f"^{field}: "):
+        recipes.tiny(**{field: value})
+
+
+def test_components_belong_to_pca_alone():
+    assert recipes.tiny(space="wplus").components is None
+    with pytest.raises(UserError, match="components"):
+        recipes.paper(components=32)
+
+
+def test_the_holistic_critic_needs_three_frames():
+    with pytest.raises(UserError, match="window"):
+        recipes.tiny(critic="holistic", window=2)
+
+
+def test_unknown_recipe_and_fields():
+    with pytest.raises(UserError, match="recipe: 'huge' is unknown; one of tiny, pca, paper"):
+        recipes.make("huge")
+    with pytest.raises(UserError, match="gap: no such field"):
+        recipes.tiny(gap=3)
+    with pytest.raises(UserError, match="trunk"):
+        RunConfig.from_json({k: v for k, v in recipes.tiny().to_json().items() if k != "trunk"})
