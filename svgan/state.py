@@ -46,7 +46,7 @@ class RunningMoments(nn.Module):
         self.second.lerp_(second, 1 - RUNNING_DECAY)
 
 
-@dataclass
+@dataclass(eq=False)
 class State:
     """A run at one step.
 

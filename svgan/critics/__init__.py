@@ -7,6 +7,7 @@ taken per sample.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -23,10 +24,12 @@ class Critic(Protocol):
     wants: ClassVar[str]
     least_window: ClassVar[int]
 
-    def __call__(self, codes: Tensor) -> Tensor: ...
+    def __init__(self, width: int, widths: Sequence[int], window: int): ...
+
+    def forward(self, codes: Tensor) -> Tensor: ...
 
 
-DESIGNS: dict[str, type] = {
+DESIGNS: dict[str, type[Critic]] = {
     "tconv": TConvCritic,
     "multiscale": MultiscaleCritic,
     "holistic": HolisticCritic,
@@ -35,4 +38,6 @@ DESIGNS: dict[str, type] = {
 
 def make_critic(config: RunConfig, width: int) -> nn.Module:
     """The critic that `config` names, for clips of config.window frames of `width` numbers (K)."""
-    return DESIGNS[config.critic](width, config.critic_widths, config.window)
+    critic = DESIGNS[config.critic](width, config.critic_widths, config.window)
+    assert isinstance(critic, nn.Module)
+    return critic
