@@ -71,7 +71,6 @@ def test_the_command_line_is_frozen():
     found = {
         name: sorted(a.option_strings[-1] if a.option_strings else a.metavar for a in p._actions if a.dest != "help")
         for name, p in subcommands().items()
-        if name in OPTIONS
     }
     assert found == OPTIONS
 
@@ -146,18 +145,18 @@ def test_resumed_equals_undisturbed(world: dict[str, Path], capsys: pytest.Captu
 
 
 def test_sample_is_repeatable_and_moves_subjects(world: dict[str, Path], tmp_path: Path):
-    common = ["sample", str(world["run"]), "--device", "cpu", "--frames", "30"]
+    common = ["sample", str(world["run"]), "--device", "cpu", "--frames", "12"]
     for name in ("a", "b"):
         assert cli.run([*common, "--out", str(tmp_path / name)]) == 0
     assert cli.run([*common, "--out", str(tmp_path / "c"), "--subject", str(world["two"]), "--offset", "plain"]) == 0
     assert cli.run([*common, "--out", str(tmp_path / "d"), "--subject", str(world["two"]), "--truncation", "0.5"]) == 0
     a, b, c, d = ([p.read_bytes() for p in sorted((tmp_path / name).iterdir())] for name in "abcd")
-    assert len(a) == 30
+    assert len(a) == 12
     assert a == b
     assert a != c != d
     assert cli.run([*common, "--clips", "3", "--out", str(tmp_path / "grid.gif")]) == 0
     assert cli.run([*common, "--out", str(tmp_path / "clip.mp4")]) == 0
-    assert len(list(read_frames(tmp_path / "clip.mp4"))) == 30
+    assert len(list(read_frames(tmp_path / "clip.mp4"))) == 12
 
 
 def test_evaluate_writes_figures_with_their_protocol(
@@ -265,7 +264,7 @@ def test_interrupt_is_130_without_traceback(world: dict[str, Path], monkeypatch:
 
 def test_as_a_process_without_a_traceback(tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, "-m", "svgan.cli", "sample", str(tmp_path), "--out", "x.mp4"],
+        [sys.executable, "-m", "svgan.cli", "train", "--out", "x", "--steps", "many"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
