@@ -9,7 +9,6 @@ Widths are arguments; every memory has the width of i. Axes: B clip, T frame, K 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -18,10 +17,7 @@ from torch import Tensor, nn
 
 from svgan.layers import SLOPE, linear, mlp, pixel_norm
 from svgan.motion.noise import Noise, draw_first, draw_later
-
-CELLS = 4
-SLOWNESS = 1.0  # initial bias of the update gates: memories keep about 0.73 of themselves from frame to frame
-DEEP_GAIN = 2.0  # of the input weights of cells 2 to 4: makes up for the smaller spread of a memory against noise
+from svgan.motion.recurrence import CELLS, start_stationary, unroll_fused, unroll_plain
 
 
 class GRUMotion(nn.Module):
@@ -81,49 +77,3 @@ class GRUMotion(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """A(T(l)): latents [B, T, width] to codes [B, T, K]."""
         return self.affine(self.trunk(pixel_norm(latents)))
-
-
-@torch.no_grad()
-def start_stationary(cells: nn.GRU) -> None:
-    """Weights with which the memories neither die out nor shake, however long the rollout (ours).
-
-    With torch's own, the noise fades from cell to cell: after a few dozen frames the fourth memory's spread is a
-    thirtieth of i's, and its frame-to-frame correlation 0.9 where a face's codes have 0.98.
-    """
-    width = cells.hidden_size
-    for cell, (w_input, w_memory, b_input, _) in enumerate(cells.all_weights):
-        gain = DEEP_GAIN if cell else 1.0
-        w_input[2 * width :].normal_(0, gain / math.sqrt(w_input.shape[1]))
-        nn.init.orthogonal_(w_memory[2 * width :])
-        b_input[width : 2 * width] += SLOWNESS
-
-
-def unroll_fused(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """`unroll_plain` by torch's own GRU: faster, but once differentiable at most."""
-    return cells(s.contiguous(), memory)
-
-
-def unroll_plain(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """The GRU's equations (Cho et al. 2014, torch's form), cell by cell, frame by frame, in differentiable operations.
-
-    A cell sees its whole input before the next one starts, so the input products of all frames are one product.
-    s [T', B, Z], memory [4, B, width] to outputs [T', B, width] and the memory after the last frame.
-    """
-    inputs, last = s, []
-    for cell, h in enumerate(memory):
-        w_input, w_memory, b_input, b_memory = cells.all_weights[cell]
-        outputs = []
-        for gates in F.linear(inputs, w_input, b_input):
-            h = gru_step(gates, F.linear(h, w_memory, b_memory), h)
-            outputs.append(h)
-        inputs = torch.stack(outputs)
-        last.append(h)
-    return inputs, torch.stack(last)
-
-
-def gru_step(from_input: Tensor, from_memory: Tensor, h: Tensor) -> Tensor:
-    """r, z = sigmoid(x + m); n = tanh(x_n + r m_n); h' = (1 - z) n + z h, of products [B, 3 width]."""
-    width = h.shape[1]
-    r, z = torch.sigmoid(from_input[:, : 2 * width] + from_memory[:, : 2 * width]).chunk(2, 1)
-    n = torch.tanh(torch.addcmul(from_input[:, 2 * width :], r, from_memory[:, 2 * width :]))
-    return torch.lerp(n, h, z)

@@ -6,8 +6,9 @@ from torch import nn
 
 from svgan import recipes, rng
 from svgan.motion import make_motion
-from svgan.motion.gru import GRUMotion, unroll_fused, unroll_plain
+from svgan.motion.gru import GRUMotion
 from svgan.motion.noise import BLOCK, Noise
+from svgan.motion.recurrence import unroll_fused, unroll_plain
 
 
 def made(memory: int = 8, noise: int = 6, outputs: int = 5) -> GRUMotion:
@@ -56,7 +57,7 @@ def test_hallucinated_memories_have_the_scale_of_i():
     torch.testing.assert_close(memory[:3].square().mean(2), torch.ones(3, 64), atol=2e-2, rtol=0)
 
 
-@pytest.mark.parametrize("length", [1, 24])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 24])
 def test_fused_and_plain_recurrences_are_equal(length: int):
     motion = made().double()
     g = torch.Generator().manual_seed(0)
@@ -64,6 +65,19 @@ def test_fused_and_plain_recurrences_are_equal(length: int):
     memory = torch.randn(4, 3, 8, generator=g, dtype=torch.float64)
     for fused, plain in zip(unroll_fused(motion.cells, s, memory), unroll_plain(motion.cells, s, memory), strict=True):
         torch.testing.assert_close(fused, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_a_fresh_rollout_neither_dies_out_nor_shakes():
+    """The latents of an untrained generator spread as widely after 400 frames as after 25, and move as smoothly."""
+    motion = made(memory=32, noise=32)
+    with torch.no_grad():
+        latents = motion(motion.draw(64, 400, rng.generator("cpu", 0)))[1]
+    early, late = latents[:, 15:35], latents[:, 380:]
+    assert 0.7 < late.std(0).mean() / early.std(0).mean() < 1.3
+    assert late.std(0).mean() > 0.3
+    centred = late - late.mean((0, 1))
+    correlation = (centred[:, 1:] * centred[:, :-1]).mean() / centred.square().mean()
+    assert 0.95 < correlation < 0.995
 
 
 def test_without_gradients_the_codes_are_the_same():
