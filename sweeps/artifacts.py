@@ -1,0 +1,109 @@
+"""What a trial shows and leaves behind: its generator alone, clips, contact sheets, FVD."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from svgan import checkpoint
+from svgan.images.domain import Domain
+from svgan.latents.shards import Latents
+from svgan.sample import Sampler
+from svgan.video import contact_sheet, write_gif, write_mp4, write_png
+
+if TYPE_CHECKING:
+    from svgan.metrics.i3d import Precision
+    from sweeps.plan import Plan
+    from sweeps.tracking import TrialLog
+
+FIGURES = ("fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original")
+CLIP_FRAMES, GIF_FRAMES = 250, 100
+GENERATOR_PARTS = ("ema.", "space.")
+
+
+def export_generator(source: Path, target: Path) -> None:
+    """Copy of a checkpoint with only what sampling reads: a few hundred kB where the whole may be hundreds of MB."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(source / checkpoint.TENSORS, "pt") as file:
+        kept = {name: file.get_tensor(name) for name in file.keys() if name.startswith(GENERATOR_PARTS)}  # noqa: SIM118
+    record = json.loads((source / checkpoint.RECORD).read_text())
+    aside = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save_file(kept, aside / checkpoint.TENSORS)
+    record["sha256"] = hashlib.sha256((aside / checkpoint.TENSORS).read_bytes()).hexdigest()
+    (aside / checkpoint.RECORD).write_text(json.dumps(record, indent=1))
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(aside, target)
+
+
+def frames_of(sampler: Sampler, domain: Domain, clips: int, frames: int, seed: int) -> np.ndarray:
+    """Rendered clips uint8 [clips, frames, R, R, 3]."""
+    pieces = [
+        domain.render(codes.flatten(0, 1)).reshape(clips, codes.shape[1], *(domain.config.resolution,) * 2, 3)
+        for codes in sampler.stream(clips, frames, seed)
+    ]
+    return np.concatenate(pieces, axis=1)
+
+
+def log_sheet(log: TrialLog, sampler: Sampler, domain: Domain, frames: int, seed: int, scratch: Path) -> None:
+    """A contact sheet of a training window, so that a trial that is stopped shows something too."""
+    path = scratch / "contact_sheet.png"
+    write_png(contact_sheet(frames_of(sampler, domain, 1, frames, seed)[0]), path)
+    log.artifact(path)
+
+
+def log_clip(log: TrialLog, sampler: Sampler, domain: Domain, seed: int, scratch: Path) -> None:
+    """A 250-frame clip as MP4, its beginning as GIF, and its contact sheet."""
+    frames = frames_of(sampler, domain, 1, CLIP_FRAMES, seed)[0]
+    fps = float(sampler.meta.get("fps", 25))
+    write_mp4(frames, scratch / "clip.mp4", fps)
+    write_gif(frames[:GIF_FRAMES], scratch / "clip.gif", fps)
+    write_png(contact_sheet(frames), scratch / "contact_sheet.png")
+    for name in ("clip.mp4", "clip.gif", "contact_sheet.png"):
+        log.artifact(scratch / name)
+
+
+def score(
+    sampler: Sampler,
+    domain: Domain,
+    latents: Latents,
+    plan: Plan,
+    device: torch.device | str,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, float]:
+    """The four FVD figures under the plan's protocols; those against footage that is not at hand are left out."""
+    from svgan.metrics import fvd
+
+    found = fvd.score(
+        sampler,
+        domain,
+        latents,
+        clips=plan.clips,
+        device=device,
+        precision=plan.precision,
+        seed=plan.seed,
+        progress=progress or fvd.silent,
+    )
+    return {name: float(found[name]) for name in FIGURES if name in found}
+
+
+def protocols(clips: int, precision: Precision) -> dict[str, str]:
+    """Tags `protocol.short` and `protocol.long`: the hashes that go with the figures."""
+    from svgan.metrics.protocol import PROTOCOLS
+
+    return {
+        f"protocol.{kind}": dataclasses.replace(PROTOCOLS[f"svg-{kind}"], clips=clips, precision=precision).hash
+        for kind in ("short", "long")
+    }

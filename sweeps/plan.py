@@ -1,0 +1,175 @@
+"""A study's settings: read from flags, checked, and kept as JSON beside the study so that `--resume` remembers them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from svgan.errors import UserError
+
+FORMAT = 1
+PLAN_FILE = "study.json"
+_REMOTE = re.compile(r"^[a-z][a-z0-9+.-]+://")
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that a study's driver, trials and workers must agree on. Flat, JSON-able, no handles.
+
+    `folder` is where the driver keeps its own files (log, Optuna's storage, plots, champion's clip); `storage` is where
+    Ray Train keeps checkpoints, a path or URL that every node can reach.
+    """
+
+    study: str
+    name: str
+    recipe: str
+    metric: str
+    domain: str
+    controls: int
+    trials: int
+    steps: int
+    workers: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+    concurrency: int
+    latents: str
+    storage: str
+    folder: str
+    tracking: str
+    experiment: str
+    model: str
+    seed: int
+    clips: int
+    precision: Literal["float32", "bfloat16"]
+    reports: int
+    rungs: tuple[int, ...]
+    reduction: int
+    objective: str = "latent_fd_best"
+    digests: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise UserError(f"--name {self.name!r}: use up to 80 letters, digits, '.', '_' or '-'")
+        for field, least in (("trials", 1), ("steps", 1), ("workers", 1), ("concurrency", 1), ("clips", 0)):
+            if getattr(self, field) < least:
+                raise UserError(f"--{field} {getattr(self, field)}: must be at least {least}")
+        if self.gpus_per_worker < 0:
+            raise UserError(f"--gpus-per-worker {self.gpus_per_worker}: must not be negative")
+        if self.clips == 1:
+            raise UserError("--clips 1: a distance needs at least 2 clips; 0 leaves FVD out")
+        if self.trials < self.controls:
+            raise UserError(
+                f"--trials {self.trials}: this study has {self.controls} controls that always run; ask for as many"
+            )
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Digests of what the figures depend on: git commit, package, latents, domain, protocols."""
+        return dict(self.digests)
+
+    @property
+    def report_every(self) -> int:
+        return max(1, self.steps // self.reports)
+
+    def trial_name(self, number: int) -> str:
+        """The fixed name of a trial's Ray Train run; a restart under it continues from its checkpoint."""
+        return f"{self.name}/train-{number:04d}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Plan:
+        fields = dict(fields)
+        version = fields.pop("format", None)
+        if version != FORMAT:
+            raise UserError(f"study file of format {version}: this version reads format {FORMAT}")
+        fields["rungs"] = tuple(fields["rungs"])
+        fields["digests"] = tuple((key, value) for key, value in fields["digests"])
+        return cls(**fields)
+
+    def save(self) -> None:
+        """Write `study.json` into the study's folder, whole or not at all."""
+        path = Path(self.folder, PLAN_FILE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".part")
+        aside.write_text(json.dumps(self.to_json(), indent=1))
+        os.replace(aside, path)
+
+    @classmethod
+    def load(cls, folder: Path) -> Plan:
+        path = folder / PLAN_FILE
+        try:
+            fields = json.loads(path.read_text())
+            if not isinstance(fields, dict):
+                raise ValueError("not an object")
+            return cls.from_json(fields)
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such study; check its name and --storage") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path}: unreadable study file ({error}); start the study anew under another --name"
+            ) from None
+
+
+def absolute(location: str) -> str:
+    """A path made absolute (workers run elsewhere); a URL unchanged, but for a relative `sqlite:///` one."""
+    if location.startswith("sqlite:///"):
+        return "sqlite:///" + str(Path(location.removeprefix("sqlite:///")).absolute())
+    if location.startswith("file:"):
+        return location
+    return location if _REMOTE.match(location) else str(Path(location).expanduser().absolute())
+
+
+def is_remote(location: str) -> bool:
+    return bool(_REMOTE.match(location)) and not location.startswith("file:")
+
+
+def study_folder(storage: str, name: str) -> Path:
+    """The driver's own folder of a study: inside a local storage, else under ./runs."""
+    return Path("runs" if is_remote(storage) else absolute(storage).removeprefix("file://"), name).absolute()
+
+
+def default_tracking() -> str:
+    """MLFLOW_TRACKING_URI, or MLflow's own default in the working folder."""
+    return absolute(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+
+
+def fresh_name(study: str) -> str:
+    return f"{study}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argparse.ArgumentParser:
+    """The flags of every study file; their set is frozen by a test."""
+    p = argparse.ArgumentParser(
+        prog=f"sweeps/{study}.py", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    counts: dict[str, Any] = {"type": int, "metavar": "N"}
+    ask = p.add_argument_group("what to run")
+    ask.add_argument("--trials", default=trials, **counts, help="trials, controls included [%(default)s]")
+    ask.add_argument("--steps", default=steps, **counts, help="generator steps of a whole trial [%(default)s]")
+    ask.add_argument("--clips", default=clips, **counts, help="clips behind each FVD; 0: no FVD [%(default)s]")
+    ask.add_argument("--seed", default=0, **counts, help="of the search and of every trial [%(default)s]")
+    ask.add_argument("--latents", metavar="URI", help="W+ shards: a folder or URL [those of the domain]")
+    size = p.add_argument_group("on what")
+    size.add_argument("--workers", default=1, **counts, help="DDP workers of a trial [%(default)s]")
+    size.add_argument("--gpus-per-worker", type=float, metavar="X", help="[a share of the GPUs there are, else 0]")
+    size.add_argument("--concurrency", **counts, help="trials at a time [as CPUs, GPUs and memory allow]")
+    keep = p.add_argument_group("where it is kept")
+    keep.add_argument("--storage", default="./runs", metavar="URI", help="checkpoints, state and logs [%(default)s]")
+    keep.add_argument("--tracking", metavar="URI", help="MLflow [$MLFLOW_TRACKING_URI or sqlite:///mlflow.db]")
+    keep.add_argument("--experiment", default="svgan", metavar="NAME", help="MLflow experiment [%(default)s]")
+    keep.add_argument("--name", metavar="NAME", help="of this run of the study [the study's, with date and time]")
+    keep.add_argument(
+        "--resume",
+        metavar="NAME",
+        help="finish the study of that name: done trials stay, cut ones go on (flags remembered)",
+    )
+    return p

@@ -1,0 +1,49 @@
+"""Ray, Tune, Optuna and MLflow talk into a named file; the terminal is for the table."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+NOISY = ("ray", "mlflow", "alembic", "optuna", "sweeps", "py.warnings", "matplotlib", "filelock", "s3fs", "botocore")
+
+
+@contextlib.contextmanager
+def quiet(path: Path) -> Iterator[Path]:
+    """Send these loggers to the file while the block runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    before = []
+    for name in NOISY:
+        logger = logging.getLogger(name)
+        before.append((logger, logger.handlers[:], logger.propagate, logger.level))
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield path
+    finally:
+        logging.captureWarnings(False)
+        for logger, handlers, propagate, level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        handler.close()
+
+
+def settings() -> None:
+    """Environment that keeps Ray, Tune and MLflow from writing what nobody reads; before they are imported."""
+    for name, value in {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_WARN_THRESHOLD_S": "5",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "1",
+        "MLFLOW_CONFIGURE_LOGGING": "0",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,198 @@
+"""The champion: the best checkpoint of a study, registered only if it beats the present one under the same protocol."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svgan.errors import UserError
+from sweeps.champion_loader import DOMAIN
+from sweeps.plan import Plan
+from sweeps.tracking import STEP, SWEEP, TRIAL, Tracking, TrialLog, sweep_models
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
+
+ALIAS, PREVIOUS = "champion", "previous-champion"
+FIGURE = "fvd_long"
+# What must agree before two figures may be compared: how it was measured, by what renderer, against which codes.
+MEASURED_BY = ("protocol.long", "domain", "latents")
+
+
+@dataclasses.dataclass(frozen=True)
+class Promotion:
+    """The outcome. version is None when the champion stays; `message` says it in one line."""
+
+    model: str
+    version: str | None
+    trial: int
+    step: int
+    fvd_long: float
+    message: str
+
+
+def figure(model: LoggedModel, name: str) -> float | None:
+    values = [metric.value for metric in model.metrics or [] if metric.key == name]
+    return values[-1] if values else None
+
+
+def best_model(tracking: Tracking, plan: Plan) -> LoggedModel:
+    """The study's candidate: among all logged models, stopped trials' included, the one of lowest FVD long.
+
+    Models of trials that did not finish have no FVD; if one of them has the lowest latent distance of all, it is
+    scored first. Raises UserError when the study has no model.
+    """
+    models = sweep_models(tracking.client, tracking.experiment, plan.name)
+    judged = {m.model_id: value for m in models if (value := figure(m, "latent_fd")) is not None}
+    if not judged:
+        raise UserError(f"{plan.name}: no model was logged, so there is nothing to promote; let a trial reach a report")
+    scored = {m.model_id: value for m in models if (value := figure(m, FIGURE)) is not None}
+    first = min(judged, key=lambda model_id: judged[model_id])
+    if first not in scored:
+        scored[first] = score_model(tracking, plan, first)[FIGURE]
+    return tracking.client.get_logged_model(min(scored, key=lambda model_id: scored[model_id]))
+
+
+def score_model(tracking: Tracking, plan: Plan, model_id: str) -> dict[str, float]:
+    """Measure FVD of a logged model under the plan's protocol and log it beside its latent distance."""
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import open_latents
+    from svgan.sample import Sampler
+    from sweeps.artifacts import score
+
+    model = tracking.client.get_logged_model(model_id)
+    domain = Domain.load(plan.domain)
+    with downloaded(plan.tracking, f"models:/{model_id}") as folder:
+        latents = open_latents(plan.latents, domain=domain.digest)
+        figures = score(Sampler.load(folder), domain, latents, plan, "cpu")
+    run_id = model.source_run_id or tracking.trial(int(model.tags[TRIAL]))
+    log = TrialLog(plan.tracking, tracking.experiment, run_id, plan.name, int(model.tags[TRIAL]))
+    log.metrics(int(model.tags[STEP]), figures, model_id)
+    return figures
+
+
+@contextlib.contextmanager
+def downloaded(tracking: str, uri: str) -> Iterator[Path]:
+    import mlflow
+
+    with tempfile.TemporaryDirectory(prefix="svgan-model-") as folder:
+        yield Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=tracking))
+
+
+def champion(tracking: Tracking, name: str) -> ModelVersion | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return tracking.client.get_model_version_by_alias(name, ALIAS)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def champion_figure(tracking: Tracking, plan: Plan, version: ModelVersion, candidate: LoggedModel) -> float:
+    """The champion's FVD long under the candidate's protocol: as recorded, or measured now where that differs.
+
+    Raises UserError for a champion of another domain: no figure makes those comparable.
+    """
+    if version.tags.get("domain") != candidate.tags.get("domain"):
+        raise UserError(
+            f"models:/{plan.model}@{ALIAS}: version {version.version} is of another domain than this study; "
+            "promote under another name with --model"
+        )
+    if all(version.tags.get(key) == candidate.tags.get(key) for key in MEASURED_BY):
+        return float(version.tags[FIGURE])
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import open_latents
+    from svgan.sample import Sampler
+    from sweeps.artifacts import score
+
+    domain = Domain.load(plan.domain)
+    with downloaded(plan.tracking, f"models:/{plan.model}/{version.version}") as folder:
+        latents = open_latents(plan.latents, domain=domain.digest)
+        return score(Sampler.load(folder), domain, latents, plan, "cpu")[FIGURE]
+
+
+def promote(tracking: Tracking, plan: Plan) -> Promotion:
+    """Register the study's best checkpoint as `champion` if its FVD long is lower than the present champion's.
+
+    Raises UserError for a study without FVD (--clips 0), without models, or of another domain than the champion's.
+    """
+    if not plan.clips:
+        raise UserError(f"{plan.name}: run with --clips 0, so without FVD; a champion is chosen by FVD")
+    candidate = best_model(tracking, plan)
+    value = figure(candidate, FIGURE)
+    assert value is not None
+    told = Promotion(plan.model, None, int(candidate.tags[TRIAL]), int(candidate.tags[STEP]), value, "")
+    present = champion(tracking, plan.model)
+    if present is not None:
+        if present.source == f"models:/{candidate.model_id}":
+            message = f"models:/{plan.model}@{ALIAS} is this checkpoint already (version {present.version})"
+            return dataclasses.replace(told, message=message)
+        to_beat = champion_figure(tracking, plan, present, candidate)
+        if value >= to_beat:
+            return dataclasses.replace(
+                told,
+                message=f"champion stays (version {present.version}): trial {told.trial}, step {told.step} has FVD "
+                f"long {value:.4g} against its {to_beat:.4g}, {value - to_beat:.4g} short of it",
+            )
+    version = register(tracking, plan, candidate, value)
+    against = f", the one before had {to_beat:.4g}" if present is not None else ""
+    message = (
+        f"models:/{plan.model}@{ALIAS} is now version {version}: trial {told.trial}, step {told.step}, "
+        f"FVD long {value:.4g} on {plan.clips} clips{against}"
+    )
+    return dataclasses.replace(told, version=version, message=message)
+
+
+def register(tracking: Tracking, plan: Plan, candidate: LoggedModel, value: float) -> str:
+    """Make the candidate whole (its domain added), register it, load it back once, and only then move the alias."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = tracking.client
+    with domain_copy(plan.domain) as folder:
+        client.log_model_artifacts(candidate.model_id, str(folder), DOMAIN)
+    with contextlib.suppress(MlflowException):
+        client.create_registered_model(plan.model)
+    tags = {key: candidate.tags[key] for key in (*MEASURED_BY, SWEEP, TRIAL, STEP) if key in candidate.tags}
+    made = client.create_model_version(
+        plan.model,
+        source=f"models:/{candidate.model_id}",
+        run_id=candidate.source_run_id,
+        tags={**tags, FIGURE: repr(value), "clips": str(plan.clips)},
+        model_id=candidate.model_id,
+    )
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(plan.tracking)
+    try:
+        frames = mlflow.pyfunc.load_model(f"models:/{plan.model}/{made.version}").predict({"clips": 1, "frames": 2})
+    finally:
+        mlflow.set_tracking_uri(before)
+    if frames.shape[:2] != (1, 2):
+        raise UserError(f"models:/{plan.model}/{made.version}: does not sample when loaded back; not made champion")
+    present = champion(tracking, plan.model)
+    if present is not None:
+        client.set_registered_model_alias(plan.model, PREVIOUS, present.version)
+    client.set_registered_model_alias(plan.model, ALIAS, made.version)
+    return str(made.version)
+
+
+@contextlib.contextmanager
+def domain_copy(name: str) -> Iterator[Path]:
+    """The domain's weights, facts and card in a scratch folder, without codes and moments."""
+    from svgan.images.domain import Domain
+
+    source = Domain.load(name).folder
+    with tempfile.TemporaryDirectory(prefix="svgan-domain-") as folder:
+        for path in source.iterdir():
+            if path.is_file():
+                shutil.copy(path, os.path.join(folder, path.name))
+        yield Path(folder)

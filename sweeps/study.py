@@ -1,0 +1,395 @@
+"""What a study is, and how one runs from flags to a promoted model.
+
+A study file is short: a header with command, cost and the number to expect, a space, a `Study`, and
+`main(STUDY)`. Everything that can be refused is refused before Ray starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError
+from sweeps import quiet
+from sweeps.plan import PLAN_FILE, Plan, absolute, default_tracking, fresh_name, is_remote, parser, study_folder
+
+if TYPE_CHECKING:
+    import optuna
+
+    from sweeps.registry import Promotion
+    from sweeps.tracking import Tracking
+    from sweeps.trial import Loop
+
+METRICS = ("latent_fd",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """One question to a model, asked by a sweep.
+
+    space: a module-level define-by-run function of an Optuna trial, or a dict of Optuna distributions, lists and
+    constants; either gives overrides of the recipe. controls: points of it that run first and are never stopped.
+    metric: what proposals and stops go by; lower is better. reports: figures per full trial. rungs: fractions of the
+    steps at which all but the best 1/reduction are stopped.
+    """
+
+    name: str
+    space: Callable[[optuna.Trial], dict[str, Any]] | Mapping[str, Any]
+    recipe: str = "tiny"
+    metric: str = "latent_fd"
+    controls: Sequence[dict[str, Any]] = ()
+    trials: int = 6
+    steps: int = 600
+    clips: int = 64
+    domain: str = "default"
+    reports: int = 8
+    rungs: Sequence[float] = (0.25, 0.5)
+    reduction: int = 2
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise UserError(f"study {self.name}: metric {self.metric!r} is not reported; one of {', '.join(METRICS)}")
+        if self.reduction < 2 or not all(0 < rung < 1 for rung in self.rungs):
+            raise UserError(f"study {self.name}: rungs are fractions between 0 and 1, reduction is 2 or more")
+
+    def config(self, plan: Plan, params: dict[str, Any]) -> dict[str, Any]:
+        """The run that a proposal stands for, as JSON. Raises UserError for what the recipe refuses."""
+        from svgan import recipes
+
+        return recipes.make(self.recipe, **{"steps": plan.steps, "seed": plan.seed, **params}).to_json()
+
+
+def main(study: Study, argv: Sequence[str] | None = None) -> None:
+    """A study file's entry: run it, print errors as one line, exit 2 on bad input and 130 when interrupted."""
+    try:
+        run(study, argv, doc=sys.modules["__main__"].__doc__ or "")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def run(
+    study: Study, argv: Sequence[str] | None = None, *, doc: str = "", loop: Loop | None = None
+) -> Promotion | None:
+    """Run or resume a study; returns what was promoted. `loop` replaces the workers' training loop (tests)."""
+    quiet.settings()
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # afterwards it would come too late: docs/traps.md
+    flags = parser(study.name, doc, trials=study.trials, steps=study.steps, clips=study.clips)
+    asked = flags.parse_args(argv)
+    with cluster_joined():
+        return _run(study, resumed(study, flags, asked) if asked.resume else fresh(study, asked), loop)
+
+
+def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
+    with quiet.quiet(Path(plan.folder, "sweep.log")) as log:
+        from sweeps.tracking import Tracking
+
+        preflight(study, plan)
+        tracking = Tracking(plan)
+        parent = tracking.parent()
+        plan.save()
+        tracking.client.log_artifact(parent, str(Path(plan.folder, PLAN_FILE)))
+        print(announce(plan, log), flush=True)
+        status = "FAILED"
+        try:
+            with ray_started(plan):
+                record = search(study, plan, tracking, loop)
+            promotion = conclude(study, plan, tracking, record)
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            print(f"\ninterrupted; go on with: {resume_command(study, plan)}", file=sys.stderr)
+            raise
+        finally:
+            tracking.close(status)
+    return promotion
+
+
+def fresh(study: Study, asked: argparse.Namespace) -> Plan:
+    """The plan of a new study from its flags, everything made absolute, with digests of what figures depend on."""
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import read_manifest
+    from svgan.metrics.protocol import usual_precision
+    from sweeps import artifacts, guard, provenance
+
+    name, storage = asked.name or fresh_name(study.name), absolute(asked.storage)
+    folder = study_folder(storage, name)
+    if Path(folder, PLAN_FILE).exists():
+        raise UserError(f"--name {name}: this study exists in {folder}; use --resume {name}, or choose another name")
+    domain = Domain.load(study.domain)
+    latents = absolute(asked.latents or domain.latents_uri)
+    there, _ = guard.available()
+    gpus = (
+        guard.gpu_share(there, asked.workers, asked.concurrency)
+        if asked.gpus_per_worker is None
+        else asked.gpus_per_worker
+    )
+    concurrency = asked.concurrency or guard.fitting_concurrency(
+        there, workers=asked.workers, cpus=1, gpus=gpus, trials=max(1, asked.trials)
+    )
+    precision = usual_precision("cuda" if gpus else "cpu")
+    digests = {
+        "domain": domain.digest,
+        "latents": read_manifest(latents).digest,
+        **(artifacts.protocols(asked.clips, precision) if asked.clips > 1 else {}),
+        **provenance.code_tags(),
+    }
+    every = max(1, asked.steps // study.reports)
+    return Plan(
+        study=study.name,
+        name=name,
+        recipe=study.recipe,
+        metric=study.metric,
+        objective=f"{study.metric}_best",
+        domain=str(study.domain) if study.domain == "default" else absolute(str(study.domain)),
+        controls=len(study.controls),
+        trials=asked.trials,
+        steps=asked.steps,
+        workers=asked.workers,
+        cpus_per_worker=1,
+        gpus_per_worker=gpus,
+        concurrency=concurrency,
+        latents=latents,
+        storage=storage,
+        folder=str(folder),
+        tracking=absolute(asked.tracking) if asked.tracking else default_tracking(),
+        experiment=asked.experiment,
+        model=study.model or f"svgan-{domain.folder.name.replace('_', '-')}",
+        seed=asked.seed,
+        clips=asked.clips,
+        precision=precision,
+        reports=study.reports,
+        rungs=tuple(sorted({max(1, round(rung * study.reports)) * every for rung in study.rungs})),
+        reduction=study.reduction,
+        digests=tuple(sorted(digests.items())),
+    )
+
+
+def resumed(study: Study, flags: argparse.ArgumentParser, asked: argparse.Namespace) -> Plan:
+    """The plan that the study was started with. Only --storage may be given beside --resume."""
+    for name, value in vars(asked).items():
+        if name not in ("resume", "storage") and value != flags.get_default(name):
+            raise UserError(f"--{name.replace('_', '-')}: a study's flags are remembered; leave it out with --resume")
+    plan = Plan.load(study_folder(absolute(asked.storage), asked.resume))
+    if plan.study != study.name:
+        raise UserError(f"--resume {asked.resume}: that is a study of sweeps/{plan.study}.py; resume it with that file")
+    return plan
+
+
+def preflight(study: Study, plan: Plan) -> None:
+    """Refuse in one line whatever would fail later; leaves nothing behind."""
+    from svgan.config import RunConfig
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import open_latents
+    from sweeps import guard
+
+    guard.check_resources(plan, *guard.available())
+    guard.check_storage(plan.storage)
+    domain = Domain.load(plan.domain)
+    latents = open_latents(plan.latents, domain=domain.digest)
+    for config in _examples(study, plan):
+        run = RunConfig.from_json(config)
+        latents.windows(run.window)
+        if run.batch % plan.workers:
+            raise UserError(f"--workers {plan.workers}: they cannot share a batch of {run.batch} clips; use a divisor")
+    if plan.clips:
+        _have_real_side(plan, domain, latents)
+
+
+def _examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:
+    """Configurations of the controls and of a few random points, to find what a recipe refuses."""
+    import optuna
+
+    from sweeps.search import sample
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    trial_run = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=plan.seed))
+    for control in study.controls:
+        trial_run.enqueue_trial(control)
+    return [study.config(plan, sample(study.space, trial_run.ask())) for _ in range(len(study.controls) + count)]
+
+
+def _have_real_side(plan: Plan, domain: Any, latents: Any) -> None:
+    """I3D and the real moments, fetched or made here once, so that trials neither race for them nor wait."""
+    from svgan import assets
+    from svgan.metrics import fvd
+    from svgan.metrics.protocol import PROTOCOLS
+
+    assets.path("i3d")
+    protocol = dataclasses.replace(PROTOCOLS["svg-short"], clips=plan.clips, precision=plan.precision)
+    if fvd.find_moments(protocol, domain, latents, "wplus") is None:
+        print(f"measuring {protocol.real_clips} real clips once (kept in the cache) ...", flush=True)
+        fvd.real_moments(protocol, domain, latents, "wplus")
+
+
+@contextlib.contextmanager
+def cluster_joined() -> Iterator[None]:
+    """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`); leave it again whatever happens."""
+    import ray
+
+    from sweeps import guard
+
+    address = None if ray.is_initialized() else guard.cluster_address()
+    if address is None:
+        yield
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except ConnectionError as error:
+        raise UserError(f"RAY_ADDRESS {address}: no cluster answers ({error}); unset it for a local run") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def ray_started(plan: Plan) -> Iterator[None]:
+    """A local Ray for this sweep alone, unless a cluster was joined; shut down whatever happens."""
+    import ray
+
+    from sweeps import guard
+
+    if ray.is_initialized():
+        yield
+        return
+    there = guard.machine()
+    ray.init(
+        address="local",
+        num_cpus=int(there["CPU"]),
+        num_gpus=int(there["GPU"]),
+        resources={guard.SLOT: plan.concurrency},
+        object_store_memory=256 * 2**20,
+        include_dashboard=True,
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None) -> optuna.Study:
+    """Hand out trials until all have ended; returns Optuna's study."""
+    from functools import partial
+
+    from optuna.trial import TrialState
+    from ray import tune
+
+    from sweeps.guard import SLOT, Patience, Reaper
+    from sweeps.search import Halving, OptunaSearcher, open_study
+    from sweeps.table import rows_of
+    from sweeps.trial import run_trial, storage_arguments
+    from sweeps.watch import Board, Ledger
+    from sweeps.worker import train_loop
+
+    record = open_study(
+        f"sqlite:///{plan.folder}/optuna.db", plan.name, seed=plan.seed, trials=plan.trials, controls=study.controls
+    )
+
+    def make(number: int, params: dict[str, Any]) -> dict[str, Any]:
+        config = study.config(plan, params)
+        run_id = tracking.trial(number)
+        tracking.params(run_id, config)
+        return {"run": config, "run_id": run_id, "experiment_id": tracking.experiment, "plan": plan.to_json()}
+
+    searcher = OptunaSearcher(
+        record, study.space, make, metric=plan.objective, trials=plan.trials, concurrency=plan.concurrency
+    )
+    scheduler = Halving(metric=plan.objective, rungs=plan.rungs, reduction=plan.reduction)
+    scheduler.recall(record.get_trials(deepcopy=False))
+    if not searcher.left:
+        return record
+    with Board(plan.name, rows_of(tracking.runs())) as board:
+        tune.Tuner(
+            tune.with_resources(partial(run_trial, loop=loop or train_loop), {SLOT: 1}),
+            tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=searcher.left),
+            run_config=tune.RunConfig(
+                name=f"{plan.name}/tune",
+                callbacks=[Ledger(tracking), board, Reaper(), Patience()],
+                verbose=0,
+                **storage_arguments(plan.storage),
+            ),
+        ).fit()
+    if record.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        raise KeyboardInterrupt
+    return record
+
+
+def conclude(study: Study, plan: Plan, tracking: Tracking, record: optuna.Study) -> Promotion | None:
+    """Plots, the final table, promotion, a clip of the champion, and how to look at it all."""
+    from rich.console import Console
+
+    from sweeps import plots, registry, table
+
+    rows = table.rows_of(tracking.runs())
+    Console().print(table.render(rows, plan.name))
+    fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}
+    for path in plots.write_plots(record, plan.metric, fvd, Path(plan.folder, "plots")):
+        tracking.client.log_artifact(tracking.parent_id(), str(path), "plots")
+    if not any(row.status == "finished" for row in rows):
+        reasons = [row.note for row in rows if row.note]
+        why = f"the first failure said: {reasons[0]}" if reasons else "see the log"
+        raise UserError(f"{plan.name}: no trial finished; {why}")
+    promotion = None
+    if plan.clips:
+        promotion = registry.promote(tracking, plan)
+        print(promotion.message)
+        print(f"clip of the champion: {champion_clip(plan)}")
+    else:
+        print("no FVD was measured (--clips 0), so no champion was chosen")
+    print(f"see the runs with: {ui_command(plan.tracking)}")
+    return promotion
+
+
+def champion_clip(plan: Plan) -> Path:
+    """Ten seconds of the champion, loaded by its alias as any user would."""
+    import mlflow
+
+    from svgan.video import contact_sheet, write_mp4, write_png
+
+    mlflow.set_tracking_uri(plan.tracking)
+    model = mlflow.pyfunc.load_model(f"models:/{plan.model}@champion")
+    frames = model.predict({"clips": 1, "frames": 250, "seed": plan.seed})[0]
+    path = Path(plan.folder, "champion.mp4")
+    write_mp4(frames, path, 25)
+    write_png(contact_sheet(frames), path.with_suffix(".png"))
+    return path
+
+
+def announce(plan: Plan, log: Path) -> str:
+    """The plan in three lines, before anything starts."""
+    gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
+    scored = f"FVD on {plan.clips} clips (so few bias it upwards, alike for all trials)" if plan.clips else "no FVD"
+    return (
+        f"{plan.name}: {plan.trials} trials of up to {plan.steps} steps, {plan.concurrency} at a time, each on "
+        f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}\n"
+        f"stops at steps {', '.join(map(str, plan.rungs))} all but the best 1/{plan.reduction} and controls; {scored}\n"
+        f"log: {log}"
+    )
+
+
+def ui_command(tracking: str) -> str:
+    """The one command that opens MLflow's UI on these runs."""
+    if is_remote(tracking) and tracking.startswith("http"):
+        return f"open {tracking}"
+    if tracking == absolute("sqlite:///mlflow.db"):
+        return "mlflow ui"
+    return f"mlflow ui --backend-store-uri {tracking}"
+
+
+def resume_command(study: Study, plan: Plan) -> str:
+    script = Path(sys.argv[0])
+    where = "" if study_folder(absolute("./runs"), plan.name) == Path(plan.folder) else f" --storage {plan.storage}"
+    return f"python {script if script.suffix == '.py' else f'sweeps/{study.name}.py'} --resume {plan.name}{where}"

@@ -1,0 +1,95 @@
+"""Flags, the study file, and where things are kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from svgan.errors import UserError
+from sweeps.plan import Plan, absolute, parser, study_folder
+
+PLAN = {
+    "study": "toy",
+    "name": "toy-1",
+    "recipe": "tiny",
+    "metric": "latent_fd",
+    "domain": "default",
+    "controls": 2,
+    "trials": 4,
+    "steps": 40,
+    "workers": 1,
+    "cpus_per_worker": 1,
+    "gpus_per_worker": 0,
+    "concurrency": 2,
+    "latents": "latents",
+    "storage": "runs",
+    "folder": "runs/toy-1",
+    "tracking": "sqlite:///mlflow.db",
+    "experiment": "svgan",
+    "model": "m",
+    "seed": 0,
+    "clips": 2,
+    "precision": "float32",
+    "reports": 8,
+    "rungs": (10, 20),
+    "reduction": 2,
+}
+
+
+def test_the_flags_are_these_and_no_others():
+    flags = {option for action in parser("x", "", trials=1, steps=1, clips=2)._actions for option in action.option_strings}
+    assert flags == {
+        *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
+        *("--concurrency", "--storage", "--tracking", "--experiment", "--name", "--resume"),
+    }
+
+
+def test_a_plan_comes_back_from_its_file(tmp_path):
+    plan = Plan(**PLAN | {"folder": str(tmp_path / "toy-1"), "digests": (("latents", "abc"),)})
+    plan.save()
+    assert Plan.load(tmp_path / "toy-1") == plan
+    assert plan.tags == {"latents": "abc"}
+    assert [path.name for path in (tmp_path / "toy-1").iterdir()] == ["study.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"name": "a/b"}, "--name"),
+        ({"trials": 0}, "--trials"),
+        ({"trials": 1}, "--trials"),
+        ({"steps": 0}, "--steps"),
+        ({"workers": 0}, "--workers"),
+        ({"concurrency": 0}, "--concurrency"),
+        ({"clips": 1}, "--clips"),
+        ({"clips": -1}, "--clips"),
+        ({"gpus_per_worker": -0.5}, "--gpus-per-worker"),
+    ],
+)
+def test_a_plan_names_the_flag_at_fault(change, names):
+    with pytest.raises(UserError, match=names):
+        Plan(**PLAN | change)
+
+
+def test_a_missing_damaged_or_newer_study_file_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no such study"):
+        Plan.load(tmp_path)
+    file = tmp_path / "study.json"
+    for text in ("{", "[]", json.dumps({"format": 1, "name": "x"})):
+        file.write_text(text)
+        with pytest.raises(UserError, match="unreadable study file"):
+            Plan.load(tmp_path)
+    file.write_text(json.dumps({"format": 99}))
+    with pytest.raises(UserError, match="format 99"):
+        Plan.load(tmp_path)
+
+
+def test_locations_become_absolute_and_urls_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("runs") == f"{tmp_path}/runs"
+    assert absolute("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert absolute("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    for url in ("s3://bucket/runs", "http://host:5000", "postgresql://host/db"):
+        assert absolute(url) == url
+    assert study_folder("s3://bucket/runs", "n") == Path(tmp_path, "runs", "n")
+    assert study_folder(f"{tmp_path}/elsewhere", "n") == Path(tmp_path, "elsewhere", "n")
