@@ -8,8 +8,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from svgan.embed import Watcher
 
 
+def plain_console() -> Console:
+    """A console that neither colours numbers nor breaks lines; in a file or pipe, tables get room too."""
+    terminal = Console().is_terminal
+    return Console(highlight=False, markup=False, soft_wrap=terminal, width=None if terminal else 160)
+
+
 def bars(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
@@ -36,7 +42,7 @@ class EmbedBars(Watcher):
         self.stages(f"{video}: {stage}", done, total)
 
     def finished(self, video: str, frames: int) -> None:
-        self.progress.console.print(f"{video}: {frames} frames embedded", highlight=False)
+        self.progress.console.print(f"{video}: {frames} frames embedded")
 
     def failed(self, video: str, reason: str) -> None:
-        self.progress.console.print(f"[red]left out[/] {reason}", highlight=False)
+        self.progress.console.print(f"left out: {reason}", style="red")

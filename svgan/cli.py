@@ -132,10 +132,10 @@ COMMANDS: list[Callable] = [_add_assets, _add_embed, _add_train, _add_sample, _a
 
 
 def assets(options: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from svgan import assets
+    from svgan.bars import plain_console
 
     if unknown := [name for name in options.names if name not in assets.ASSETS]:
         raise UserError(f"asset '{unknown[0]}': unknown; choose from {', '.join(assets.ASSETS)}")
@@ -144,28 +144,26 @@ def assets(options: argparse.Namespace) -> None:
     table = Table("name", "what", "from", "MB", "terms", "state", box=None, pad_edge=False)
     for row in assets.table():
         table.add_row(row.name, row.what, row.source, str(row.megabytes), row.licence, row.state)
-    console = Console()
+    console = plain_console()
     console.print(table)
-    console.print(f"cache: {assets.cache_folder()}", highlight=False)
+    console.print(f"cache: {assets.cache_folder()}")
 
 
 def embed(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from svgan.bars import EmbedBars, bars
+    from svgan.bars import EmbedBars, bars, plain_console
     from svgan.embed import embed
     from svgan.images.domain import Domain
     from svgan.runs import pick_device
 
-    console = Console()
+    console = plain_console()
     domain = Domain.load(options.domain, pick_device(options.device))
     with bars(console) as progress:
         made = embed(options.videos, domain, options.out, components=options.components, watcher=EmbedBars(progress))
-    console.print(f"{options.out}: {made.manifest.rows} frames of {len(made.manifest.videos)} videos", highlight=False)
+    console.print(f"{options.out}: {made.manifest.rows} frames of {len(made.manifest.videos)} videos")
     if made.failures:
-        console.print(f"{len(made.failures)} of {len(options.videos)} videos left out:", highlight=False)
+        console.print(f"{len(made.failures)} of {len(options.videos)} videos left out:")
         for reason in made.failures.values():
-            console.print(f"  {reason}", highlight=False)
+            console.print(f"  {reason}")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -195,10 +193,8 @@ def train(options: argparse.Namespace) -> None:
 
 
 def sample(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from svgan import render, video
-    from svgan.bars import bars
+    from svgan.bars import bars, plain_console
     from svgan.latents.shards import open_latents
     from svgan.runs import latents_of, load_pair, pick_device
 
@@ -220,7 +216,7 @@ def sample(options: argparse.Namespace) -> None:
         truncation=options.truncation,
         move=move,
     )
-    with bars(Console()) as progress:
+    with bars(plain_console()) as progress:
         video.write_clip(
             progress.track(frames, options.frames, description="frames"), options.out, sampler.meta.get("fps", 25.0)
         )
@@ -228,16 +224,14 @@ def sample(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from svgan.bars import Stages, bars
+    from svgan.bars import Stages, bars, plain_console
     from svgan.embed import original_frames
     from svgan.judge import figures_table, write_figures
     from svgan.latents.shards import open_latents
     from svgan.metrics import fvd
     from svgan.runs import latents_of, load_pair, pick_device
 
-    device, console = pick_device(options.device), Console()
+    device, console = pick_device(options.device), plain_console()
     sampler, domain = load_pair(options.checkpoint, options.domain, device)
     latents = open_latents(latents_of(options.checkpoint, options.latents, domain), domain=domain.digest)
     frames = original_frames(latents, options.footage, domain) if options.footage else None
