@@ -49,12 +49,12 @@ def save(state: State, folder: Path | str) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     except OSError as error:
-        raise UserError(f"{folder}: cannot write ({error.strerror}); give another folder") from error
+        raise UserError(f"{folder}: cannot write ({error}); give another folder") from error
     try:
         _write(state, aside)
         _publish(aside, folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write ({error.strerror}); nothing of it is kept") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: cannot write ({error}); nothing of it is kept") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder

@@ -74,8 +74,8 @@ class State:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             motion, critic = make_motion(config, space.width), make_critic(config, space.width)
+        ema = copy.deepcopy(motion).to(device).requires_grad_(False).eval()
         motion, critic = motion.to(device), critic.to(device)
-        ema = copy.deepcopy(motion).requires_grad_(False).eval()
         return cls(
             config=config,
             space=copy.deepcopy(space).to(device),

@@ -52,7 +52,7 @@ def critic_step(state: State, clips: Clips, process: Process, turn: int) -> dict
         with torch.no_grad():
             fake, _ = state.motion(draw_noise(state, process, "critic", turn))
         fake = fake.to(real.dtype)
-        real_score, fake_score = state.critic(torch.cat([real, fake])).chunk(2)
+        real_score, fake_score = state.critic(torch.cat([real, fake])).float().chunk(2)
         loss = losses.wasserstein_critic(real_score, fake_score)
         penalty = losses.gradient_penalty(state.critic, real, fake, eps)
     total = loss + config.gp_weight * penalty
@@ -67,7 +67,7 @@ def generator_step(state: State, process: Process) -> dict[str, Tensor]:
     noise = noise.requires_grad() if with_gap else noise
     with autocast(state):
         fake, latents = state.motion(noise)
-        total = losses.wasserstein_generator(state.critic(fake))
+        total = losses.wasserstein_generator(state.critic(fake).float())
     figures, moments = {"generator_loss": total}, []
     if with_gap:
         phi = losses.gradient_angle(losses.gap_distance(latents, *state.running.mean_and_spread()), noise)

@@ -53,10 +53,11 @@ def unroll_plain(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tens
         low, high = max(0, tick + 1 - len(s)), min(tick + 1, CELLS)
         fed = [first[tick][None]] if low == 0 else []
         if high > (deep := max(low, 1)):  # cells fed by the cell below them
-            below, part = torch.stack(h[deep - 1 : high - 1]), slice(deep - 1, high - 1)
-            fed.append(torch.baddbmm(b_input[part], below, w_input[part]))
+            above = deep - 1, high - 1
+            below = torch.stack(h[slice(*above)])
+            fed.append(torch.baddbmm(part(b_input, *above), below, part(w_input, *above)))
         own = torch.stack(h[low:high])
-        from_memory = torch.baddbmm(b_memory[low:high], own, w_memory[low:high])
+        from_memory = torch.baddbmm(part(b_memory, low, high), own, part(w_memory, low, high))
         h[low:high] = gru_step(torch.cat(fed), from_memory, own).unbind(0)
         if high == CELLS:
             outputs.append(h[-1])
@@ -68,7 +69,13 @@ def gru_step(from_input: Tensor, from_memory: Tensor, h: Tensor) -> Tensor:
 
     Cho et al. 2014, in torch's form.
     """
-    width = h.shape[-1]
-    r, z = torch.sigmoid(from_input[..., : 2 * width] + from_memory[..., : 2 * width]).chunk(2, -1)
-    n = torch.tanh(torch.addcmul(from_input[..., 2 * width :], r, from_memory[..., 2 * width :]))
+    gates = (2 * h.shape[-1], h.shape[-1])
+    (x, x_n), (m, m_n) = from_input.split(gates, -1), from_memory.split(gates, -1)
+    r, z = torch.sigmoid(x + m).chunk(2, -1)
+    n = torch.tanh(torch.addcmul(x_n, r, m_n))
     return torch.lerp(n, h, z)
+
+
+def part(stacked: Tensor, low: int, high: int) -> Tensor:
+    """stacked[low:high]; the whole without a slice, whose backward pass would copy it."""
+    return stacked if (low, high) == (0, len(stacked)) else stacked[low:high]
