@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sweeps.tracking import TrialLog
 
 FIGURES = ("fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original")
-CLIP_FRAMES, GIF_FRAMES = 250, 100
+CLIP_FRAMES, GIF_FRAMES = 250, 50
 GENERATOR_PARTS = ("ema.", "space.")
 
 

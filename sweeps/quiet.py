@@ -22,7 +22,7 @@ def quiet(path: Path) -> Iterator[Path]:
         logger = logging.getLogger(name)
         before.append((logger, logger.handlers[:], logger.propagate, logger.level))
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.WARNING if name == "alembic" else logging.INFO)
     logging.captureWarnings(True)
     try:
         yield path

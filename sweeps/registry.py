@@ -170,12 +170,7 @@ def register(tracking: Tracking, plan: Plan, candidate: LoggedModel, value: floa
         tags={**tags, FIGURE: repr(value), "clips": str(plan.clips)},
         model_id=candidate.model_id,
     )
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(plan.tracking)
-    try:
-        frames = mlflow.pyfunc.load_model(f"models:/{plan.model}/{made.version}").predict({"clips": 1, "frames": 2})
-    finally:
-        mlflow.set_tracking_uri(before)
+    frames = mlflow.pyfunc.load_model(f"models:/{plan.model}/{made.version}").predict({"clips": 1, "frames": 2})
     if frames.shape[:2] != (1, 2):
         raise UserError(f"models:/{plan.model}/{made.version}: does not sample when loaded back; not made champion")
     present = champion(tracking, plan.model)

@@ -91,11 +91,11 @@ def run(
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
-    with quiet.quiet(Path(plan.folder, "sweep.log")) as log:
-        from sweeps.tracking import Tracking
+    from sweeps.tracking import Tracking
 
-        preflight(study, plan)
-        tracking = Tracking(plan)
+    preflight(study, plan)
+    tracking = Tracking(plan)
+    with quiet.quiet(Path(plan.folder, "sweep.log")) as log:
         parent = tracking.parent()
         plan.save()
         tracking.client.log_artifact(parent, str(Path(plan.folder, PLAN_FILE)))
@@ -359,7 +359,6 @@ def champion_clip(plan: Plan) -> Path:
 
     from svgan.video import contact_sheet, write_mp4, write_png
 
-    mlflow.set_tracking_uri(plan.tracking)
     model = mlflow.pyfunc.load_model(f"models:/{plan.model}@champion")
     frames = model.predict({"clips": 1, "frames": 250, "seed": plan.seed})[0]
     path = Path(plan.folder, "champion.mp4")

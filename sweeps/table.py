@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+STEPS_DONE = "steps_done"
 STATUS_OF_RUN = {"finished": "finished", "pruned": "stopped", "failed": "failed"}
 
 
@@ -38,7 +40,7 @@ class Row:
     def cells(self) -> list[str]:
         return [
             str(self.number),
-            f"{self.gap_weight:g}",
+            f"{self.gap_weight:.4g}",
             str(self.width),
             self.critic,
             str(self.seed),
@@ -48,7 +50,7 @@ class Row:
         ]
 
 
-COLUMNS = ("trial", "GAP", "width", "critic", "seed", "steps", "latent FD", "FVD short", "FVD long", "status")
+COLUMNS = ("trial", "GAP", "width", "critic", "seed", "steps", "latent\nFD", "FVD\nshort", "FVD\nlong", "status")
 
 
 def figure(value: float | None) -> str:
@@ -60,13 +62,14 @@ def line(row: Row) -> str:
     named = (("latent FD", row.latent_fd), ("FVD short", row.fvd_short), ("FVD long", row.fvd_long))
     figures = "".join(f"  {name} {figure(value)}" for name, value in named if value is not None)
     return (
-        f"trial {row.number} (GAP {row.gap_weight:g}, width {row.width}, {row.critic})  step {row.step}/{row.total}"
+        f"trial {row.number} (GAP {row.gap_weight:.4g}, width {row.width}, {row.critic})  step {row.step}/{row.total}"
         f"{figures}  {row.status}{f': {row.note}' if row.note else ''}"
     )
 
 
 def render(rows: list[Row], title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    """A table of 80 columns at most."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("critic", "status") else "right", no_wrap=True)
     for row in sorted(rows, key=lambda row: row.number):
@@ -88,7 +91,7 @@ def _row_of(run: Run) -> Row:
         critic=params.get("critic", "?"),
         seed=int(params.get("seed", 0)),
         total=int(params.get("steps", 0)),
-        step=int(metrics.get("step", 0)),
+        step=int(metrics.get(STEPS_DONE, 0)),
         latent_fd=metrics.get("latent_fd_best"),
         fvd_short=metrics.get("fvd_short"),
         fvd_long=metrics.get("fvd_long"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,11 @@ LOADER = "sweeps.champion_loader"
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the tracking server or database; UserError within seconds if it cannot be reached."""
+    """A client of the tracking server or database; UserError within seconds if it cannot be reached.
+
+    The address becomes the process's own: MLflow's registry looks logged models up through the global one, whatever
+    its client was given (docs/traps.md).
+    """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
@@ -39,9 +44,10 @@ def connect(uri: str) -> MlflowClient:
             raise UserError(
                 f"--tracking {uri}: MLflow is not reachable ({error}); start it, or leave the flag out for a local file"
             ) from None
-    from mlflow import MlflowClient
+    import mlflow
 
-    return MlflowClient(tracking_uri=uri)
+    mlflow.set_tracking_uri(uri)
+    return mlflow.MlflowClient(tracking_uri=uri)
 
 
 def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
@@ -196,7 +202,7 @@ def _mlmodel(folder: Path, model_id: str, run_id: str) -> Iterator[None]:
 
     path = folder / "MLmodel"
     described = Model(model_id=model_id, run_id=run_id)
-    described.add_flavor("python_function", loader_module=LOADER)
+    described.add_flavor("python_function", loader_module=LOADER, python_version=platform.python_version())
     described.save(str(path))
     try:
         yield

@@ -26,6 +26,7 @@ from svgan.train import train
 from sweeps.artifacts import FIGURES, export_generator, log_clip, log_sheet, score
 from sweeps.plan import Plan
 from sweeps.search import FINISHED, STEP
+from sweeps.table import STEPS_DONE
 from sweeps.tracking import TrialLog
 from sweeps.trial import FAILED
 
@@ -144,7 +145,8 @@ class RankZeroReporter:
         if so_far["best_step"] == step:
             export_generator(folder / STATE, self.scratch / BEST)
             model = self.log.model(step, self.scratch / BEST, self.plan.tags, self.params)
-        self.log.metrics(step, {**metrics, "latent_fd_best": so_far["latent_fd_best"]}, model)
+        figures = {**metrics, "latent_fd_best": so_far["latent_fd_best"], STEPS_DONE: step}
+        self.log.metrics(step, figures, model)
         if step in self.plan.rungs and step < state.config.steps:
             log_sheet(self.log, Sampler.of(state), self.domain, state.config.window, self.plan.seed, self.scratch)
         shutil.copytree(self.scratch / BEST, folder / BEST)

@@ -67,7 +67,7 @@ def test_storage_that_cannot_be_written_is_refused(tmp_path):
     guard.check_storage(str(tmp_path / "new"))
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--storage .*file/runs: cannot be written"):
+    with pytest.raises(UserError, match=r"--storage .*file/runs: cannot be written"):
         guard.check_storage(str(tmp_path / "file" / "runs"))
 
 
@@ -98,7 +98,9 @@ class Ended:
 
 
 def test_a_failed_trial_says_its_own_last_word():
-    text = "Traceback ...\n  File ...\nray.exceptions.RayTaskError\nsweeps.trial.TrialFailed: NonFiniteLoss: at step 3\n"
+    text = (
+        "Traceback ...\n  File ...\nray.exceptions.RayTaskError\nsweeps.trial.TrialFailed: NonFiniteLoss: at step 3\n"
+    )
     assert guard.failure(Ended(text)) == "NonFiniteLoss: at step 3"
     assert guard.failure(Ended("one\n\nlast line")) == "last line"
     assert guard.failure(Ended(None)) == "no reason given"

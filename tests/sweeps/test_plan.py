@@ -37,7 +37,9 @@ PLAN = {
 
 
 def test_the_flags_are_these_and_no_others():
-    flags = {option for action in parser("x", "", trials=1, steps=1, clips=2)._actions for option in action.option_strings}
+    flags = {
+        option for action in parser("x", "", trials=1, steps=1, clips=2)._actions for option in action.option_strings
+    }
     assert flags == {
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
         *("--concurrency", "--storage", "--tracking", "--experiment", "--name", "--resume"),

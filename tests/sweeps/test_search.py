@@ -125,7 +125,12 @@ def test_state_is_never_pickled(storage, tmp_path):
 
 
 def test_a_declarative_space_gives_one_value_per_entry():
-    space = {"lr": FloatDistribution(1e-4, 1e-2, log=True), "width": IntDistribution(8, 64), "critic": ["a", "b"], "k": 3}
+    space = {
+        "lr": FloatDistribution(1e-4, 1e-2, log=True),
+        "width": IntDistribution(8, 64),
+        "critic": ["a", "b"],
+        "k": 3,
+    }
     trial = optuna.create_study().ask()
     found = sample(space, trial)
     assert 1e-4 <= found["lr"] <= 1e-2

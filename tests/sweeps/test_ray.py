@@ -1,0 +1,246 @@
+"""Real Ray, MLflow and Optuna: a small sweep from end to end, one whose trials fail, and leaked resources."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from toy import toy
+
+from svgan.errors import UserError
+from sweeps import guard, registry, study
+from sweeps.plan import Plan
+from sweeps.tracking import Tracking, sweep_models
+
+
+@pytest.fixture(scope="module")
+def ray_here():
+    """One local Ray for this module; every sweep here joins it, as it would join a cluster."""
+    import ray
+
+    from sweeps import quiet
+
+    quiet.settings()
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=0,
+        resources={guard.SLOT: 2},
+        object_store_memory=128 * 2**20,
+        include_dashboard=True,
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working folder for the sweeps of this module; the test's own folder is restored."""
+    folder, before = tmp_path_factory.mktemp("work"), os.getcwd()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def swept(ray_here, place, footage):
+    """The end-to-end sweep: three trials of 16 steps, FVD on 2 clips, promotion."""
+    promotion = study.run(toy(footage[0]), ["--name", "whole"])
+    plan = Plan.load(place / "runs" / "whole")
+    return promotion, plan, Tracking(plan)
+
+
+def optuna_trials(plan):
+    return optuna.load_study(study_name=plan.name, storage=f"sqlite:///{plan.folder}/optuna.db").get_trials()
+
+
+def test_optuna_and_mlflow_tell_the_same_story(swept):
+    _, plan, tracking = swept
+    runs, trials = tracking.runs(), optuna_trials(plan)
+    assert [int(run.data.tags["svgan.trial"]) for run in runs] == [trial.number for trial in trials] == [0, 1, 2]
+    outcome = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    assert [outcome[run.data.tags["svgan.outcome"]] for run in runs] == [trial.state for trial in trials]
+    for run, trial in zip(runs, trials, strict=True):
+        assert float(run.data.params["gap_weight"]) == trial.params["gap_weight"]
+        points = tracking.client.get_metric_history(run.info.run_id, "latent_fd_best")
+        steps = [point.step for point in points]
+        assert len(steps) == len(set(steps))
+        logged = {point.step: point.value for point in points}
+        assert trial.intermediate_values.items() <= logged.items()
+    assert tracking.client.get_run(tracking.parent_id()).info.status == "FINISHED"
+
+
+def test_controls_finish_and_are_scored_under_a_named_protocol(swept):
+    _, plan, tracking = swept
+    for run in tracking.runs()[:2]:
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["fvd_long"] > 0
+        assert run.data.metrics["fvd_short"] > 0
+        assert run.data.tags["protocol.long"] == plan.tags["protocol.long"]
+        assert run.data.tags["package"]
+        assert run.data.metrics["steps_done"] == 16
+    for run in tracking.runs():
+        assert ("fvd_long" in run.data.metrics) == (run.data.tags["svgan.outcome"] == "finished")
+
+
+def test_a_finished_trial_shows_a_clip_and_a_contact_sheet(swept):
+    _, _, tracking = swept
+    shown = {file.path: file.file_size for file in tracking.client.list_artifacts(tracking.runs()[0].info.run_id)}
+    assert {"clip.mp4", "clip.gif", "contact_sheet.png"} <= set(shown)
+    assert all(size > 500 for size in shown.values())
+    plots = {file.path for file in tracking.client.list_artifacts(tracking.parent_id(), "plots")}
+    assert {"plots/history.png", "plots/latent_fd_against_gap_weight.png"} <= plots
+
+
+def test_the_champion_is_a_logged_checkpoint_and_was_clipped(swept):
+    promotion, plan, tracking = swept
+    models = sweep_models(tracking.client, tracking.experiment, plan.name)
+    scored = [registry.figure(model, "fvd_long") for model in models]
+    assert promotion.version == "1"
+    assert promotion.fvd_long == min(value for value in scored if value is not None)
+    assert (Path(plan.folder) / "champion.mp4").stat().st_size > 1000
+    assert (Path(plan.folder) / "champion.png").exists()
+
+
+def test_ray_keeps_each_trial_under_its_fixed_name(swept):
+    _, plan, _ = swept
+    for number in range(2):
+        kept = Path(plan.storage, plan.trial_name(number))
+        assert (kept / "checkpoint_manager_snapshot.json").exists()
+        assert len(list(kept.glob("checkpoint_*"))) <= 2
+
+
+def test_resuming_a_finished_study_changes_nothing(swept, footage):
+    promotion, plan, tracking = swept
+    before = [(run.info.run_id, run.data.metrics) for run in tracking.runs()]
+    again = study.run(toy(footage[0]), ["--resume", "whole"])
+    assert again.version is None
+    assert "already" in again.message
+    assert again.step == promotion.step
+    assert [(run.info.run_id, run.data.metrics) for run in tracking.runs()] == before
+
+
+def test_the_driver_is_quiet_and_a_name_is_not_taken_twice(swept, footage):
+    _, plan, _ = swept
+    assert Path(plan.folder, "sweep.log").exists()
+    with pytest.raises(UserError, match="--resume whole"):
+        study.run(toy(footage[0]), ["--name", "whole"])
+
+
+def failing_loop(config):
+    """Stands for a training loop whose loss goes NaN: what worker.train_loop returns then."""
+    return {"failed": f"NonFiniteLoss: critic loss is nan at step {config['number']}"}
+
+
+def test_a_sweep_of_failures_ends_with_the_reason_and_tells_it_everywhere(ray_here, place, footage):
+    with pytest.raises(UserError, match="no trial finished; the first failure said: NonFiniteLoss"):
+        study.run(toy(footage[0], trials=2, clips=0), ["--name", "failing"], loop=failing_loop)
+    plan = Plan.load(place / "runs" / "failing")
+    tracking = Tracking(plan)
+    assert [trial.state for trial in optuna_trials(plan)] == [TrialState.FAIL] * 2
+    for number, run in enumerate(tracking.runs()):
+        assert run.info.status == "FAILED"
+        assert run.data.tags["error"] == f"NonFiniteLoss: critic loss is nan at step {number}"
+    assert tracking.client.get_run(tracking.parent_id()).info.status == "FAILED"
+
+
+def raising_loop(config):
+    raise RuntimeError(f"a crash of trial {config['number']}")
+
+
+def test_a_crash_is_retried_and_then_named(ray_here, footage, place, monkeypatch):
+    monkeypatch.setattr("sweeps.trial.WORKER_RETRIES", 0)
+    with pytest.raises(UserError, match="RuntimeError: a crash of trial 0"):
+        study.run(toy(footage[0], trials=2, clips=0), ["--name", "crashing"], loop=raising_loop)
+
+
+def test_a_cluster_that_is_too_small_refuses(ray_here, place, footage, capsys):
+    with pytest.raises(UserError, match="the cluster has 2"):
+        study.run(toy(footage[0], clips=0), ["--workers", "8"])
+
+
+def test_the_reaper_removes_what_leaked_and_nothing_else(ray_here):
+    """docs/traps.md: a killed Train controller leaves its placement group behind."""
+    ray = ray_here
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    @ray.remote(num_cpus=0.5)
+    class Alive:
+        def ready(self):
+            return True
+
+    leaked = ray.util.placement_group([{"CPU": 1}])
+    living = ray.util.placement_group([{"CPU": 0.5}])
+    slot = ray.util.placement_group([{guard.SLOT: 1}])
+    ray.get([group.ready() for group in (leaked, living, slot)])
+    actor = Alive.options(scheduling_strategy=PlacementGroupSchedulingStrategy(living)).remote()
+    ray.get(actor.ready.remote())
+
+    reaper = guard.Reaper(every=0, grace=0.5)
+    reaper.look()
+    assert reaper.removed == []
+    deadline = time.monotonic() + 30
+    while not reaper.removed and time.monotonic() < deadline:
+        time.sleep(0.6)
+        reaper.look()
+    assert reaper.removed == [leaked.id.hex()]
+    states = {group: ray.util.placement_group_table(group)["state"] for group in (leaked, living, slot)}
+    assert [states[group] for group in (leaked, living, slot)] == ["REMOVED", "CREATED", "CREATED"]
+    for group in (living, slot):
+        ray.util.remove_placement_group(group)
+
+
+def test_what_is_waited_for_is_said(ray_here):
+    assert guard.waiting_for([]).startswith("no trial is out; free: ")
+    patience = guard.Patience(patience=-1, limit=-1)
+    with pytest.raises(UserError, match=r"nothing happened for 0 min, so ended: no trial is out; free: .* of 2 CPU"):
+        patience.on_step_end(0, [])
+
+
+@pytest.mark.slow
+def test_a_killed_driver_is_resumed_without_doubles(place, footage):
+    """The driver dies by SIGKILL in the middle; --resume finishes its trials under their numbers and runs."""
+    environment = os.environ | {"TOY_DOMAIN": footage[0], "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(Path(__file__).with_name("toy.py"))]
+    driver = subprocess.Popen(
+        [*command, "--name", "killed", "--clips", "0", "--steps", "400"],
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    database = place / "runs" / "killed" / "optuna.db"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not _reports(database):
+        time.sleep(0.5)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    done = subprocess.run(
+        [*command, "--resume", "killed"], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    plan = Plan.load(place / "runs" / "killed")
+    runs, trials = Tracking(plan).runs(), optuna_trials(plan)
+    assert len(runs) == len(trials) == 3
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    for run in runs:
+        points = Tracking(plan).client.get_metric_history(run.info.run_id, "latent_fd")
+        steps = [point.step for point in points]
+        assert steps == sorted(set(steps))
+        assert steps == list(range(50, steps[-1] + 1, 50))
+
+
+def _reports(database: Path) -> int:
+    try:
+        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as reading:
+            return reading.execute("select count(*) from trial_intermediate_values").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0

@@ -1,0 +1,123 @@
+"""The three studies: short, on installed packages alone, and their spaces make runs that the recipe accepts."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+from svgan.errors import UserError
+from svgan.recipes import RECIPES
+from sweeps.study import Study, main
+
+STUDIES = ["gap", "width", "critic"]
+
+
+@pytest.fixture(params=STUDIES)
+def study_file(request):
+    return Path(importlib.import_module(f"sweeps.{request.param}").__file__)
+
+
+def test_a_study_is_short_and_says_command_and_cost(study_file):
+    text = study_file.read_text()
+    assert len(text.splitlines()) < 40
+    header = ast.get_docstring(ast.parse(text))
+    assert f"python sweeps/{study_file.name}" in header
+    assert "Cost:" in header
+    assert "Expect:" in header
+
+
+def test_a_study_imports_installed_packages_alone(study_file):
+    imports = [n for n in ast.walk(ast.parse(study_file.read_text())) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert [(node.module, node.level) for node in imports] == [("sweeps.study", 0)]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_controls_and_proposals_make_runs(name):
+    import optuna
+
+    from sweeps.search import sample
+
+    study = importlib.import_module(f"sweeps.{name}").STUDY
+    trials = optuna.create_study()
+    for control in study.controls:
+        trials.enqueue_trial(control)
+    for number in range(len(study.controls) + 4):
+        trial = trials.ask()
+        run = RECIPES[study.recipe](**sample(study.space, trial))
+        if number < len(study.controls):
+            assert {key: getattr(run, key) for key in study.controls[number]} == study.controls[number]
+
+
+def test_gap_has_a_control_without_gap():
+    from sweeps.gap import STUDY
+
+    assert {"gap_weight": 0.0} in STUDY.controls
+    assert any(control["gap_weight"] > 0 for control in STUDY.controls)
+
+
+def test_a_study_by_an_unknown_metric_is_refused():
+    with pytest.raises(UserError, match="metric 'fid' is not reported"):
+        Study("x", {}, metric="fid")
+    with pytest.raises(UserError, match="rungs"):
+        Study("x", {}, rungs=(2,))
+
+
+def refused(capsys, study, *flags):
+    with pytest.raises(SystemExit) as stopped:
+        main(study, flags)
+    out = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert out.err.startswith("error: ")
+    assert out.err.count("\n") == 1
+    return out.err
+
+
+@pytest.fixture
+def toy(footage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    space = {"gap_weight": [0.0, 1.0], "batch": 8}
+    return Study("toy", space, domain=footage[0], controls=[{"gap_weight": 0.0}], clips=0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--trials", "0"], "--trials 0"),
+        (["--workers", "64"], "--workers: a trial asks 64 x 1 = 64 CPU, this machine has"),
+        (["--gpus-per-worker", "9"], "--gpus-per-worker: a trial asks 1 x 9 = 9 GPU"),
+        (["--concurrency", "99"], "--concurrency 99"),
+        (["--latents", "nowhere"], "nowhere: no manifest.json here"),
+        (["--tracking", "http://127.0.0.1:9"], "MLflow is not reachable"),
+        (["--storage", "/proc/svgan"], "--storage /proc/svgan: cannot be written"),
+        (["--resume", "missing"], "no such study"),
+        (["--resume", "missing", "--trials", "3"], "--trials: a study's flags are remembered"),
+        (["--name", "../x"], "--name '../x'"),
+        (["--clips", "1"], "--clips 1"),
+    ],
+)
+def test_bad_input_is_one_line_before_ray_starts_and_leaves_nothing(capsys, toy, tmp_path, flags, words):
+    import ray
+
+    assert words in refused(capsys, toy, *flags)
+    assert not ray.is_initialized()
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not left
+
+
+def test_a_space_that_the_recipe_refuses_is_found_before_ray_starts(capsys, toy):
+    for space, words in (({"gap_weight": [-1.0, -2.0]}, "gap_weight"), ({"critic": ["nonesuch"]}, "critic")):
+        bad = Study("toy", space, domain=toy.domain)
+        assert words in refused(capsys, bad, "--clips", "0")
+    wide = Study("toy", {"window": [400]}, domain=toy.domain)
+    assert "window: 400 frames" in refused(capsys, wide, "--clips", "0")
+    odd = Study("toy", {"batch": [7]}, domain=toy.domain)
+    assert "cannot share a batch" in refused(capsys, odd, "--clips", "0", "--workers", "2", "--concurrency", "1")
+
+
+def test_latents_of_another_domain_are_refused(capsys, toy, tmp_path):
+    from conftest import write_footage
+
+    latents = write_footage(tmp_path / "other", "0123456789abcdef", frames=40)
+    assert "belong to domain 0123456789ab" in refused(capsys, toy, "--latents", latents, "--clips", "0")

@@ -1,0 +1,255 @@
+"""MLflow, a real one in a SQLite file: one run per trial, promotion, and loading the champion."""
+
+import dataclasses
+import json
+import shutil
+import sqlite3
+
+import numpy as np
+import pandas
+import pytest
+from test_plan import PLAN
+
+from svgan.errors import UserError
+from sweeps import __main__ as commands
+from sweeps import registry, table
+from sweeps.artifacts import export_generator
+from sweeps.plan import Plan
+from sweeps.tracking import Tracking, TrialLog, open_experiment, sweep_models
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A SQLite file that MLflow has migrated once; tests work on copies."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    open_experiment(f"sqlite:///{folder}/mlflow.db", "other")
+    sqlite3.connect(folder / "mlflow.db").close()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def checkpoint_folder(footage, tmp_path_factory):
+    """A whole checkpoint of an untrained run on the made footage."""
+    from svgan import checkpoint, recipes
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import open_latents
+    from svgan.latents.stats import make_space
+    from svgan.state import State
+
+    domain, latents = Domain.load(footage[0]), open_latents(footage[1])
+    run = recipes.make("tiny", steps=1, trunk=(8,), critic_widths=(8,), width=4, components=8)
+    meta = {"domain": domain.digest, "latents": latents.digest, "fps": 25.0}
+    state = State.build(run, make_space("pca", latents, 8), meta)
+    state.history.append({"step": 1, "latent_fd": 1.0})
+    return checkpoint.save(state, tmp_path_factory.mktemp("checkpoint") / "state")
+
+
+@pytest.fixture
+def plan(database, footage, tmp_path):
+    from svgan.images.domain import Domain
+
+    shutil.copy(database, tmp_path / "mlflow.db")
+    digests = (("domain", Domain.load(footage[0]).digest), ("latents", "l1"), ("protocol.long", "p1"))
+    return Plan(
+        **PLAN
+        | {
+            "domain": footage[0],
+            "latents": footage[1],
+            "tracking": f"sqlite:///{tmp_path}/mlflow.db",
+            "folder": str(tmp_path / "toy-1"),
+            "digests": digests,
+        }
+    )
+
+
+@pytest.fixture
+def tracking(plan):
+    return Tracking(plan)
+
+
+@pytest.fixture
+def generator(checkpoint_folder, tmp_path):
+    export_generator(checkpoint_folder, tmp_path / "generator")
+    return tmp_path / "generator"
+
+
+def log_of(tracking, number):
+    run_id = tracking.trial(number)
+    plan = tracking.plan
+    return TrialLog(plan.tracking, tracking.experiment, run_id, plan.name, number)
+
+
+def put_model(tracking, number, step, generator, **figures):
+    log = log_of(tracking, number)
+    model = log.model(step, generator, tracking.plan.tags, {"gap_weight": 1})
+    log.metrics(step, figures, model)
+    return model
+
+
+def test_a_trial_has_one_run_whoever_asks_and_however_often(tracking, plan):
+    first = tracking.trial(3)
+    again = Tracking(plan).trial(3)
+    assert first == again
+    run = tracking.client.get_run(first)
+    assert run.data.tags["attempts"] == "2"
+    assert run.data.tags["mlflow.parentRunId"] == tracking.parent_id()
+    assert run.data.tags["latents"] == "l1"
+    assert len(tracking.runs()) == 1
+    tracking.params(first, {"gap_weight": 1.0, "trunk": [64, 128]})
+    tracking.params(first, {"gap_weight": 1.0, "trunk": [64, 128]})
+    assert tracking.client.get_run(first).data.params == {"gap_weight": "1.0", "trunk": "[64, 128]"}
+
+
+def test_a_resumed_trial_logs_no_step_twice(tracking):
+    log_of(tracking, 0).metrics(10, {"latent_fd": 2.0, "phi": 0.5})
+    again = log_of(tracking, 0)
+    again.metrics(10, {"latent_fd": 2.0, "phi": 0.5})
+    again.metrics(20, {"latent_fd": 1.0, "phi": 0.6})
+    points = tracking.client.get_metric_history(tracking.trial(0), "latent_fd")
+    assert [(p.step, p.value) for p in points] == [(10, 2.0), (20, 1.0)]
+
+
+def test_final_status_is_what_happened(tracking):
+    for number, outcome in enumerate(("finished", "pruned", "failed")):
+        tracking.trial(number)
+        tracking.close_trial(number, outcome, "disk full" if outcome == "failed" else None)
+    runs = tracking.runs()
+    assert [run.info.status for run in runs] == ["FINISHED", "KILLED", "FAILED"]
+    assert runs[2].data.tags["error"] == "disk full"
+    assert [row.status for row in table.rows_of(runs)] == ["finished", "stopped", "failed"]
+
+
+def test_a_model_is_logged_once_per_step_and_carries_its_metrics(tracking, generator):
+    first = put_model(tracking, 0, 10, generator, latent_fd=2.0)
+    assert log_of(tracking, 0).model(10, generator, {}, {}) == first
+    models = sweep_models(tracking.client, tracking.experiment, tracking.plan.name)
+    assert [registry.figure(model, "latent_fd") for model in models] == [2.0]
+    assert not (generator / "MLmodel").exists()
+
+
+def test_the_exported_generator_samples_as_the_whole_checkpoint(checkpoint_folder, generator):
+    import torch
+
+    from svgan.sample import Sampler
+
+    whole, part = (Sampler.load(folder).codes(2, 5, 0) for folder in (checkpoint_folder, generator))
+    assert torch.equal(whole, part)
+    size = {folder: (folder / "tensors.safetensors").stat().st_size for folder in (checkpoint_folder, generator)}
+    assert size[generator] < 0.5 * size[checkpoint_folder]
+
+
+def test_the_first_champion_is_the_best_model_of_all_trials(tracking, plan, generator):
+    put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=300.0)
+    best = put_model(tracking, 1, 20, generator, latent_fd=1.0, fvd_long=200.0)
+    tracking.close_trial(1, "pruned")
+    put_model(tracking, 1, 30, generator, latent_fd=1.5)
+    told = registry.promote(tracking, plan)
+    assert (told.version, told.trial, told.step, told.fvd_long) == ("1", 1, 20, 200.0)
+    version = tracking.client.get_model_version_by_alias("m", "champion")
+    assert version.source == f"models:/{best}"
+    assert version.tags["protocol.long"] == "p1"
+
+
+def test_only_a_lower_figure_replaces_the_champion(tracking, plan, generator):
+    put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=200.0)
+    registry.promote(tracking, plan)
+    assert registry.promote(tracking, plan).version is None
+
+    worse = Tracking(dataclasses.replace(plan, name="toy-2"))
+    put_model(worse, 0, 10, generator, latent_fd=1.0, fvd_long=207.5)
+    told = registry.promote(worse, worse.plan)
+    assert told.version is None
+    assert "7.5 short of it" in told.message
+    assert str(registry.champion(tracking, "m").version) == "1"
+
+    better = Tracking(dataclasses.replace(plan, name="toy-3"))
+    put_model(better, 0, 10, generator, latent_fd=9.0, fvd_long=150.0)
+    assert registry.promote(better, better.plan).version == "2"
+    client = tracking.client
+    assert str(client.get_model_version_by_alias("m", "champion").version) == "2"
+    assert str(client.get_model_version_by_alias("m", "previous-champion").version) == "1"
+
+
+def test_a_champion_of_another_domain_is_not_compared(tracking, plan, generator):
+    put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=200.0)
+    registry.promote(tracking, plan)
+    tracking.client.set_model_version_tag("m", "1", "domain", "another")
+    other = Tracking(dataclasses.replace(plan, name="toy-2"))
+    put_model(other, 0, 10, generator, latent_fd=1.0, fvd_long=100.0)
+    with pytest.raises(UserError, match="another domain"):
+        registry.promote(other, other.plan)
+
+
+def test_without_models_or_without_fvd_there_is_no_promotion(tracking, plan):
+    with pytest.raises(UserError, match="no model was logged"):
+        registry.promote(tracking, plan)
+    with pytest.raises(UserError, match="--clips 0"):
+        registry.promote(tracking, dataclasses.replace(plan, clips=0))
+
+
+def test_the_champion_loads_by_its_alias_and_gives_frames(tracking, plan, generator):
+    import mlflow
+
+    put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=200.0)
+    registry.promote(tracking, plan)
+    model = mlflow.pyfunc.load_model("models:/m@champion")
+    frames = model.predict({"clips": 2, "frames": 3, "seed": 5})
+    assert frames.shape == (2, 3, 16, 16, 3)
+    assert frames.dtype == np.uint8
+    table_asked = pandas.DataFrame([{"clips": 2, "frames": 3, "seed": 5}])
+    assert np.array_equal(model.predict(table_asked), frames)
+    assert not np.array_equal(model.predict({"clips": 2, "frames": 3, "seed": 6}), frames)
+    for bad in ({"clip": 1}, {"clips": 0}):
+        with pytest.raises(UserError, match="predict"):
+            model.predict(bad)
+
+
+def test_nothing_in_a_logged_model_can_hold_code(tracking, plan, generator, tmp_path):
+    model = put_model(tracking, 0, 10, generator, latent_fd=2.0)
+    with registry.downloaded(plan.tracking, f"models:/{model}") as folder:
+        assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {"", ".json", ".safetensors"}
+        assert "loader_module: sweeps.champion_loader" in (folder / "MLmodel").read_text()
+
+
+def test_promote_and_status_by_command(tracking, plan, generator, tmp_path, capsys):
+    put_model(tracking, 0, 10, generator, latent_fd=2.0, latent_fd_best=2.0, fvd_long=200.0)
+    plan.save()
+    tracking.client.log_artifact(tracking.parent_id(), str(tmp_path / "toy-1" / "study.json"))
+    where = ["--tracking", plan.tracking]
+    commands.main(["promote", "toy-1", *where, "--model", "by-hand"])
+    assert "models:/by-hand@champion is now version 1: trial 0, step 10, FVD long 200" in capsys.readouterr().out
+    commands.main(["status", *where])
+    assert "toy-1" in capsys.readouterr().out
+    commands.main(["status", "toy-1", *where])
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "latent" in shown
+    assert "running" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["status", "nothing"], "no study of that name"),
+        (["promote", "nothing"], "no study of that name"),
+        (["status", "--experiment", "empty"], "not in sqlite"),
+    ],
+)
+def test_commands_refuse_in_one_line(tracking, plan, capsys, arguments, words):
+    with pytest.raises(SystemExit) as stopped:
+        commands.main([*arguments, "--tracking", plan.tracking])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_a_server_that_does_not_answer_or_a_file_that_is_no_database_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="MLflow is not reachable"):
+        open_experiment("http://127.0.0.1:9", "svgan")
+    with pytest.raises(UserError, match="MLflow cannot be used"):
+        open_experiment(f"sqlite:///{tmp_path}/file/mlflow.db", "svgan")
+    (tmp_path / "mlflow.db").write_text(json.dumps({}) * 200)
+    with pytest.raises(UserError, match="MLflow cannot be used"):
+        open_experiment(f"sqlite:///{tmp_path}/mlflow.db", "svgan")
