@@ -58,6 +58,16 @@ OPTIONS = {
         "--seed",
         "RUN",
     ],
+    "domain": [
+        "--device",
+        "--footage",
+        "--name",
+        "--others",
+        "--pictures",
+        "--sources",
+        "--steps",
+        "DIR",
+    ],
 }
 
 
