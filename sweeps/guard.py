@@ -86,6 +86,8 @@ def fitting_concurrency(there: dict[str, float], *, workers: int, cpus: float, g
     counts = [there["CPU"] // (workers * cpus), trials]
     if gpus:
         counts.append(there["GPU"] // (workers * gpus))
+    if SLOT in there:
+        counts.append(there[SLOT])
     if "GB" in there:
         counts.append((there["GB"] - BASE_GB) // (TRIAL_GB + WORKER_GB * workers))
     return max(1, int(min(counts)))

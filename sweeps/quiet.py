@@ -13,15 +13,19 @@ NOISY = ("ray", "mlflow", "alembic", "optuna", "sweeps", "py.warnings", "matplot
 
 @contextlib.contextmanager
 def quiet(path: Path) -> Iterator[Path]:
-    """Send these loggers to the file while the block runs."""
+    """Send these loggers to the file while the block runs.
+
+    The file's handler sits on the root logger: `ray.init(configure_logging=False)` empties Ray's own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.root.addHandler(handler)
     before = []
     for name in NOISY:
         logger = logging.getLogger(name)
         before.append((logger, logger.handlers[:], logger.propagate, logger.level))
-        logger.handlers, logger.propagate = [handler], False
+        logger.handlers, logger.propagate = [], True
         logger.setLevel(logging.WARNING if name == "alembic" else logging.INFO)
     logging.captureWarnings(True)
     try:
@@ -31,6 +35,7 @@ def quiet(path: Path) -> Iterator[Path]:
         for logger, handlers, propagate, level in before:
             logger.handlers, logger.propagate = handlers, propagate
             logger.setLevel(level)
+        logging.root.removeHandler(handler)
         handler.close()
 
 

@@ -338,6 +338,11 @@ def conclude(study: Study, plan: Plan, tracking: Tracking, record: optuna.Study)
     fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}
     for path in plots.write_plots(record, plan.metric, fvd, Path(plan.folder, "plots")):
         tracking.client.log_artifact(tracking.parent_id(), str(path), "plots")
+    best = {"latent_fd": [row.latent_fd for row in rows], "fvd_long": [row.fvd_long for row in rows]}
+    for name, values in best.items():
+        known = [value for value in values if value is not None]
+        if known:
+            tracking.client.log_metric(tracking.parent_id(), name, min(known))
     if not any(row.status == "finished" for row in rows):
         reasons = [row.note for row in rows if row.note]
         why = f"the first failure said: {reasons[0]}" if reasons else "see the log"

@@ -1,5 +1,6 @@
 """Real Ray, MLflow and Optuna: a small sweep from end to end, one whose trials fail, and leaked resources."""
 
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -120,7 +121,7 @@ def test_ray_keeps_each_trial_under_its_fixed_name(swept):
 
 
 def test_resuming_a_finished_study_changes_nothing(swept, footage):
-    promotion, plan, tracking = swept
+    promotion, _, tracking = swept
     before = [(run.info.run_id, run.data.metrics) for run in tracking.runs()]
     again = study.run(toy(footage[0]), ["--resume", "whole"])
     assert again.version is None
@@ -129,9 +130,9 @@ def test_resuming_a_finished_study_changes_nothing(swept, footage):
     assert [(run.info.run_id, run.data.metrics) for run in tracking.runs()] == before
 
 
-def test_the_driver_is_quiet_and_a_name_is_not_taken_twice(swept, footage):
+def test_noise_goes_to_the_log_and_a_name_is_not_taken_twice(swept, footage):
     _, plan, _ = swept
-    assert Path(plan.folder, "sweep.log").exists()
+    assert "ray.tune" in Path(plan.folder, "sweep.log").read_text()
     with pytest.raises(UserError, match="--resume whole"):
         study.run(toy(footage[0]), ["--name", "whole"])
 
@@ -204,6 +205,19 @@ def test_what_is_waited_for_is_said(ray_here):
     patience = guard.Patience(patience=-1, limit=-1)
     with pytest.raises(UserError, match=r"nothing happened for 0 min, so ended: no trial is out; free: .* of 2 CPU"):
         patience.on_step_end(0, [])
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one(swept, footage):
+    """Half the batch on each of two gloo workers gives the single worker's figures."""
+    study.run(toy(footage[0], trials=2, clips=0), ["--name", "pair", "--workers", "2", "--concurrency", "1"])
+    _, plan, one = swept
+    two = Tracking(dataclasses.replace(plan, name="pair"))
+    for alone, shared in zip(one.runs()[:2], two.runs(), strict=True):
+        for figure in ("latent_fd", "critic_loss", "gradient_penalty"):
+            if figure in alone.data.metrics:
+                assert shared.data.metrics[figure] == pytest.approx(alone.data.metrics[figure], rel=1e-3)
+        assert shared.info.status == "FINISHED"
 
 
 @pytest.mark.slow
