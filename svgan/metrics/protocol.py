@@ -91,9 +91,11 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def usual_precision(device: str) -> Literal["float32", "bfloat16"]:
-    """bfloat16 where the device multiplies it in hardware (5 times as fast, measured with AMX), else float32.
+    """bfloat16 where the device multiplies it in hardware, else float32.
 
-    The precision is part of a protocol's hash: decide once for a study, not per worker.
+    Measured on one core with AMX: 0.28 s a 25-frame clip instead of 1.4 s; features off by 1.6 % of their length,
+    FVD 59.4 instead of 59.1 (held-out footage) and 332.2 instead of 332.2 (blurred; 48 real clips against 24). The
+    precision is part of a protocol's hash: decide once for a study, not per worker.
     """
     import torch
 
