@@ -12,23 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CELLS = 4
-SLOWNESS = 1.0  # initial bias of the update gates: memories keep about 0.73 of themselves from frame to frame
-DEEP_GAIN = 2.0  # of the input weights of cells 2 to 4: makes up for the smaller spread of a memory against noise
+SLOWNESS = (1.0, 1.0, 1.0, 3.0)  # initial biases of the update gates: memories keep 0.73 and 0.95 of themselves a frame
+DEEP_GAIN = 4.0  # of the input weights of cells 2 to 4: makes up for the smaller spread of a memory against noise
 
 
 @torch.no_grad()
 def start_stationary(cells: nn.GRU) -> None:
     """Weights with which the memories neither die out nor shake, however long the rollout (ours).
 
-    With torch's own, the noise fades from cell to cell: after a few dozen frames the fourth memory's spread is a
-    thirtieth of i's, and its frame-to-frame correlation 0.9 where a face's codes have 0.98.
+    With torch's own, the noise fades from cell to cell (after a few dozen frames the fourth memory's spread is a
+    thirtieth of i's) and codes correlate by 0.87 from frame to frame. With these the spread stays at half of i's, and
+    codes correlate by 0.994 over one frame, 0.92 over 5 and 0.44 over 24, at the start of a rollout and late in it;
+    the leading components of a talking face at 25 fps have 0.995, 0.95 and 0.77.
     """
     width = cells.hidden_size
-    for cell, (w_input, w_memory, b_input, _) in enumerate(cells.all_weights):
+    for cell, (slowness, (w_input, w_memory, b_input, _)) in enumerate(zip(SLOWNESS, cells.all_weights, strict=True)):
         gain = DEEP_GAIN if cell else 1.0
         w_input[2 * width :].normal_(0, gain / math.sqrt(w_input.shape[1]))
         nn.init.orthogonal_(w_memory[2 * width :])
-        b_input[width : 2 * width] += SLOWNESS
+        b_input[width : 2 * width] += slowness
 
 
 def unroll_fused(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

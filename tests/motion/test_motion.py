@@ -68,16 +68,16 @@ def test_fused_and_plain_recurrences_are_equal(length: int):
 
 
 def test_a_fresh_rollout_neither_dies_out_nor_shakes():
-    """The latents of an untrained generator spread as widely after 400 frames as after 25, and move as smoothly."""
-    motion = made(memory=32, noise=32)
+    """An untrained generator spreads as widely after 400 frames as after 25, and moves as smoothly as a face."""
+    motion = made(memory=32, noise=32, outputs=32)
     with torch.no_grad():
-        latents = motion(motion.draw(64, 400, rng.generator("cpu", 0)))[1]
-    early, late = latents[:, 15:35], latents[:, 380:]
+        codes = motion(motion.draw(64, 400, rng.generator("cpu", 0)))[0]
+    early, late = codes[:, :25], codes[:, 375:]
     assert 0.7 < late.std(0).mean() / early.std(0).mean() < 1.3
-    assert late.std(0).mean() > 0.3
-    centred = late - late.mean((0, 1))
-    correlation = (centred[:, 1:] * centred[:, :-1]).mean() / centred.square().mean()
-    assert 0.95 < correlation < 0.995
+    for part in (early, late):
+        centred = part - part.mean((0, 1))
+        correlation = (centred[:, 1:] * centred[:, :-1]).mean() / centred.square().mean()
+        assert 0.985 < correlation < 0.998
 
 
 def test_without_gradients_the_codes_are_the_same():
