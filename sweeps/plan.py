@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +82,11 @@ class Plan:
     def trial_name(self, number: int) -> str:
         """The fixed name of a trial's Ray Train run; a restart under it continues from its checkpoint."""
         return f"{self.name}/train-{number:04d}"
+
+    @property
+    def scratch(self) -> Path:
+        """Where workers on a machine put files while they run; a killed one leaves them to the sweep's end."""
+        return Path(tempfile.gettempdir(), f"svgan-{os.getuid()}-{self.name}")
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **dataclasses.asdict(self)}

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -111,6 +112,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             print(f"\ninterrupted; go on with: {resume_command(study, plan)}", file=sys.stderr)
             raise
         finally:
+            shutil.rmtree(plan.scratch, ignore_errors=True)
             tracking.close(status)
     return promotion
 
@@ -290,7 +292,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None) -> o
     from sweeps.guard import SLOT, Patience, Reaper
     from sweeps.search import Halving, OptunaSearcher, open_study
     from sweeps.table import rows_of
-    from sweeps.trial import run_trial, storage_arguments
+    from sweeps.trial import run_trial, storage_arguments, trial_folder
     from sweeps.watch import Board, Ledger
     from sweeps.worker import train_loop
 
@@ -314,7 +316,12 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None) -> o
     with Board(plan.name, rows_of(tracking.runs())) as board:
         tune.Tuner(
             tune.with_resources(partial(run_trial, loop=loop or train_loop), {SLOT: 1}),
-            tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=searcher.left),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=searcher.left,
+                trial_dirname_creator=trial_folder,
+            ),
             run_config=tune.RunConfig(
                 name=f"{plan.name}/tune",
                 callbacks=[Ledger(tracking), board, Reaper(), Patience()],

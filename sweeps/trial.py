@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps.plan import Plan, is_remote
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
 
 Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -73,6 +76,11 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
     if FAILED in outcome:
         raise TrialFailed(outcome[FAILED])
     return outcome
+
+
+def trial_folder(trial: Trial) -> str:
+    """Tune's own folder of a trial, which holds an error's whole traceback."""
+    return f"trial-{trial.config['number']:04d}"
 
 
 def storage_arguments(storage: str) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def _train_loop(config: dict[str, Any], world: int) -> dict[str, Any]:
     domain = Domain.load(plan.domain, device)
     latents = open_latents(plan.latents, domain=domain.digest)
     clips = ClipSource(latents, run.window, make_space(run.space, latents, run.components), device)
-    with tempfile.TemporaryDirectory(prefix="svgan-trial-") as folder:
+    plan.scratch.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=plan.scratch) as folder:
         scratch, first = Path(folder), ray.train.get_context().get_world_rank() == 0
         reporter = RankZeroReporter(config, plan, domain, scratch) if first else OtherRanksReporter()
         state = train(
