@@ -56,18 +56,24 @@ def pca(**overrides: Any) -> RunConfig:
 
 
 def tiny(**overrides: Any) -> RunConfig:
-    """What a CPU sweep uses: 32 components, a three-layer critic, a few hundred steps (ours)."""
+    """What a CPU sweep uses: 16 components, a three-layer critic, a few hundred steps (ours).
+
+    16 components hold over 99 % of the variance of one talking face's codes. lambda_GAP is 10: at 100 the penalty's
+    first gradients fill Adam's averages, and within a few hundred steps the codes get no nearer.
+    Cost: 0.1 s an iteration with GAP on an idle core, 0.08 s without.
+    """
     return _recipe(
         "tiny",
         dict(
             space="pca",
-            components=32,
+            components=16,
             trunk=(64, 128),
             critic_widths=(128, 64, 32),
             batch=32,
             steps=600,
             n_critic=3,
-            lr=5e-4,
+            lr=1e-3,
+            gap_weight=10.0,
             ema=0.98,
         ),
         overrides,

@@ -74,6 +74,7 @@ class State:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             motion, critic = make_motion(config, space.width), make_critic(config, space.width)
+        motion.spread.copy_(space.spread)
         ema = copy.deepcopy(motion).to(device).requires_grad_(False).eval()
         motion, critic = motion.to(device), critic.to(device)
         return cls(

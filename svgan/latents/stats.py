@@ -60,14 +60,18 @@ def _power_iteration(data: Tensor, count: int, rounds: int = 12, extra: int = 32
 
 
 class Space(nn.Module):
-    """Coordinates of unit variance for W+ codes; holds buffers only.
+    """Coordinates for W+ codes; holds buffers only.
 
-    wplus: (w - mean) / std, K = L D. pca: basis (w - mean) / scale, K = C. `decode` inverts `encode`: exactly for
-    wplus, up to the projection onto the axes for pca. Spreads below a thousandth of the largest are floored.
+    wplus: (w - mean) / std, K = L D: unit variance. pca: basis (w - mean) / scale, K = C, with one scale for all
+    axes, the first one's: distances are W+'s own, and a critic sees an axis as large as it is. (Whitened, the many
+    small and noisy axes drowned the few that move the face: docs/choices.md.) spread [K]: standard deviation of each
+    coordinate, which a motion model's outputs start with. `decode` inverts `encode`: exactly for wplus, up to the
+    projection onto the axes for pca.
     """
 
     mean: Tensor
     scale: Tensor
+    spread: Tensor
     basis: Tensor | None
 
     def __init__(self, name: SpaceName, layers: int, code_width: int, width: int):
@@ -75,15 +79,16 @@ class Space(nn.Module):
         self.name, self.layers, self.code_width, self.width = name, layers, code_width, width
         self.register_buffer("mean", torch.zeros(layers * code_width))
         self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("spread", torch.ones(width))
         self.register_buffer("basis", torch.zeros(width, layers * code_width) if name == "pca" else None)
 
     def encode(self, codes: Tensor) -> Tensor:
-        """W+ codes [..., L, D] to standardised coordinates [..., K]."""
+        """W+ codes [..., L, D] to coordinates [..., K]."""
         centred = codes.flatten(-2) - self.mean
         return (centred if self.basis is None else centred @ self.basis.T) / self.scale
 
     def decode(self, coordinates: Tensor) -> Tensor:
-        """Standardised coordinates [..., K] to W+ codes [..., L, D]."""
+        """Coordinates [..., K] to W+ codes [..., L, D]."""
         centred = coordinates * self.scale
         flat = (centred if self.basis is None else centred @ self.basis) + self.mean
         return flat.unflatten(-1, (self.layers, self.code_width))
@@ -98,7 +103,7 @@ def make_space(name: str, latents: Latents, components: int | None = None) -> Sp
     layers, code_width = latents.codes.shape[1:]
     if name == "wplus":
         space = Space("wplus", layers, code_width, layers * code_width)
-        scale = latents.std
+        scale, spread = floored(latents.std), np.ones_like(latents.std)
     elif name == "pca":
         stored = len(latents.basis)
         count = stored if components is None else components
@@ -107,11 +112,13 @@ def make_space(name: str, latents: Latents, components: int | None = None) -> Sp
         space = Space("pca", layers, code_width, count)
         assert space.basis is not None
         space.basis.copy_(torch.from_numpy(latents.basis[:count]))
-        scale = latents.scale[:count]
+        spread = floored(latents.scale[:count]) / max(float(latents.scale[0]), 1e-8)
+        scale = np.full(count, max(float(latents.scale[0]), 1e-8), np.float32)
     else:
         raise UserError(f"space: {name!r} is unknown; one of wplus, pca")
     space.mean.copy_(torch.from_numpy(latents.mean))
-    space.scale.copy_(torch.from_numpy(floored(scale)))
+    space.scale.copy_(torch.from_numpy(scale))
+    space.spread.copy_(torch.from_numpy(spread))
     return space
 
 

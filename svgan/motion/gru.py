@@ -2,7 +2,10 @@
 
     memory = (H(i)[0], H(i)[1], H(i)[2], i)        l_0 = i
     memory, l_{k+1} = P(s_k, memory)               P: four stacked GRU cells, l_{k+1} its last memory
-    code_k = A(T(l_k))                             T: pixel norm and an MLP; A: all affines A_j as one Linear
+    code_k = A(T(l_k)) * spread                    T: pixel norm and an MLP; A: all affines A_j as one Linear
+
+spread [K], constant, is the codes' standard deviation in the space's units (ours): an affine map all the same, but
+the untrained generator's codes have the data's size, and Adam moves large and small coordinates alike.
 
 Widths are arguments; every memory has the width of i. Axes: B clip, T frame, K width of the space, Z noise.
 """
@@ -36,6 +39,8 @@ class GRUMotion(nn.Module):
         start_stationary(self.cells)
         self.trunk = mlp([memory, *trunk])
         self.affine = linear(trunk[-1], outputs, slope=SLOPE)
+        self.spread: Tensor
+        self.register_buffer("spread", torch.ones(outputs))
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Noise:
         """Noise for clips of `length` frames, on the generator's device."""
@@ -76,4 +81,4 @@ class GRUMotion(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """A(T(l)): latents [B, T, width] to codes [B, T, K]."""
-        return self.affine(self.trunk(pixel_norm(latents)))
+        return self.affine(self.trunk(pixel_norm(latents))) * self.spread

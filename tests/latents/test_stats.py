@@ -48,12 +48,17 @@ def test_wplus_is_standardised_and_exact(latents: Latents):
     torch.testing.assert_close(space.decode(x), codes, atol=1e-5, rtol=0)
 
 
-def test_pca_is_white_and_inverts_on_its_span(latents: Latents):
+def test_pca_keeps_distances_and_inverts_on_its_span(latents: Latents):
     space = make_space("pca", latents, 6)
     codes = torch.from_numpy(latents.codes)
     x = space.encode(codes.reshape(20, 10, 4, 6))
     assert x.shape == (20, 10, 6)
-    torch.testing.assert_close(torch.cov(x.flatten(0, 1).T, correction=0), torch.eye(6), atol=1e-3, rtol=0)
+    spread = space.spread
+    assert spread[0] == 1
+    assert (spread.diff() <= 0).all()
+    torch.testing.assert_close(torch.cov(x.flatten(0, 1).T, correction=0), spread.square().diag(), atol=1e-3, rtol=0)
+    far = (codes[0] - codes[100]).norm() / (space.scale[0] * (x[0, 0] - x[10, 0]).norm())
+    assert far == pytest.approx(1, abs=0.02)  # W+'s own distances, up to one factor
     torch.testing.assert_close(space.encode(space.decode(x)), x, atol=1e-4, rtol=0)
     assert (space.decode(x).flatten(0, 1) - codes).abs().max() < 0.1  # what six components miss is the 0.01 noise
     assert make_space("pca", latents, 2).width == 2
