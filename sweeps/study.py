@@ -51,7 +51,7 @@ class Study:
     domain: str = "default"
     reports: int = 8
     rungs: Sequence[float] = (0.25, 0.5)
-    reduction: int = 2
+    reduction: int = 3
     model: str | None = None
 
     def __post_init__(self) -> None:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 
-START_RETRIES, WORKER_RETRIES = 2, 2
+START_RETRIES, WORKER_RETRIES = 1, 2
 FAILED = "failed"
 # Read by Ray Train in the trial's process and handed on by it to controller and workers.
 TRAIN_ENV = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from svgan.images.domain import Domain
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents, open_latents
 from svgan.latents.stats import make_space
+from svgan.runs import latent_judge
 from svgan.sample import Sampler
 from svgan.state import State
 from svgan.train import train
@@ -31,7 +31,6 @@ from sweeps.tracking import TrialLog
 from sweeps.trial import FAILED
 
 STATE, BEST = "state", "best"
-JUDGED_CLIPS = 256
 
 
 def train_loop(config: dict[str, Any]) -> dict[str, Any]:
@@ -83,19 +82,6 @@ def _device(plan: Plan) -> torch.device:
     from ray.train.torch import get_device
 
     return get_device()
-
-
-def latent_judge(clips: ClipSource, seed: int) -> Callable[[State], dict[str, float]]:
-    """Evaluation at every report: the Fréchet distance between windows of real codes and of generated ones."""
-    from svgan.metrics.latent import LatentDistance
-
-    distance = LatentDistance(clips.windows(JUDGED_CLIPS, seed))
-
-    def judge(state: State) -> dict[str, float]:
-        fake = Sampler.of(state).coordinates(JUDGED_CLIPS, clips.window, seed)
-        return {"latent_fd": distance(fake)}
-
-    return judge
 
 
 def restored(scratch: Path, device: torch.device) -> State | None:
