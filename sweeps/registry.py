@@ -62,20 +62,28 @@ def best_model(tracking: Tracking, plan: Plan) -> LoggedModel:
 
 def score_model(tracking: Tracking, plan: Plan, model_id: str) -> dict[str, float]:
     """Measure FVD of a logged model under the plan's protocol and log it beside its latent distance."""
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import open_latents
-    from svgan.sample import Sampler
-    from sweeps.artifacts import score
-
     model = tracking.client.get_logged_model(model_id)
-    domain = Domain.load(plan.domain)
-    with downloaded(plan.tracking, f"models:/{model_id}") as folder:
-        latents = open_latents(plan.latents, domain=domain.digest)
-        figures = score(Sampler.load(folder), domain, latents, plan, "cpu")
+    figures = score_uri(plan, f"models:/{model_id}")
     run_id = model.source_run_id or tracking.trial(int(model.tags[TRIAL]))
     log = TrialLog(plan.tracking, tracking.experiment, run_id, plan.name, int(model.tags[TRIAL]))
     log.metrics(int(model.tags[STEP]), figures, model_id)
     return figures
+
+
+def score_uri(plan: Plan, uri: str) -> dict[str, float]:
+    """FVD figures of a model in MLflow under the plan's protocol, on its domain and codes."""
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import open_latents
+    from svgan.runs import pick_device
+    from svgan.sample import Sampler
+    from sweeps.artifacts import score
+
+    device = pick_device("auto")
+    domain = Domain.load(plan.domain, device)
+    latents = open_latents(plan.latents, domain=domain.digest)
+    print(f"measuring FVD of {uri} on {plan.clips} clips ...", flush=True)
+    with downloaded(plan.tracking, uri) as folder:
+        return score(Sampler.load(folder, device), domain, latents, plan, device)
 
 
 @contextlib.contextmanager
@@ -109,15 +117,7 @@ def champion_figure(tracking: Tracking, plan: Plan, version: ModelVersion, candi
         )
     if all(version.tags.get(key) == candidate.tags.get(key) for key in MEASURED_BY):
         return float(version.tags[FIGURE])
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import open_latents
-    from svgan.sample import Sampler
-    from sweeps.artifacts import score
-
-    domain = Domain.load(plan.domain)
-    with downloaded(plan.tracking, f"models:/{plan.model}/{version.version}") as folder:
-        latents = open_latents(plan.latents, domain=domain.digest)
-        return score(Sampler.load(folder), domain, latents, plan, "cpu")[FIGURE]
+    return score_uri(plan, f"models:/{plan.model}/{version.version}")[FIGURE]
 
 
 def promote(tracking: Tracking, plan: Plan) -> Promotion:

@@ -144,12 +144,14 @@ def failing_loop(config):
 
 
 def test_a_sweep_of_failures_ends_with_the_reason_and_tells_it_everywhere(ray_here, place, footage):
-    with pytest.raises(UserError, match="no trial finished; the first failure said: NonFiniteLoss"):
-        study.run(toy(footage[0], trials=2, clips=0), ["--name", "failing"], loop=failing_loop)
+    with pytest.raises(UserError, match="first 3 trials all failed; the first one said: NonFiniteLoss"):
+        study.run(toy(footage[0], trials=9, clips=0), ["--name", "failing"], loop=failing_loop)
     plan = Plan.load(place / "runs" / "failing")
     tracking = Tracking(plan)
-    assert [trial.state for trial in optuna_trials(plan)] == [TrialState.FAIL] * 2
-    for number, run in enumerate(tracking.runs()):
+    failed = [trial.number for trial in optuna_trials(plan) if trial.state == TrialState.FAIL]
+    assert 3 <= len(failed) <= 4
+    for number in failed:
+        run = tracking.runs()[number]
         assert run.info.status == "FAILED"
         assert run.data.tags["error"] == f"NonFiniteLoss: critic loss is nan at step {number}"
     assert tracking.client.get_run(tracking.parent_id()).info.status == "FAILED"
@@ -161,7 +163,7 @@ def raising_loop(config):
 
 def test_a_crash_is_retried_and_then_named(ray_here, footage, place, monkeypatch):
     monkeypatch.setattr("sweeps.trial.WORKER_RETRIES", 0)
-    with pytest.raises(UserError, match="RuntimeError: a crash of trial 0"):
+    with pytest.raises(UserError, match="no trial finished; the first failure said: RuntimeError: a crash of trial 0"):
         study.run(toy(footage[0], trials=2, clips=0), ["--name", "crashing"], loop=raising_loop)
 
 

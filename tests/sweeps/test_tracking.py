@@ -47,6 +47,7 @@ def checkpoint_folder(footage, tmp_path_factory):
 @pytest.fixture
 def plan(database, footage, tmp_path):
     from svgan.images.domain import Domain
+    from svgan.metrics.protocol import usual_precision
 
     shutil.copy(database, tmp_path / "mlflow.db")
     digests = (("domain", Domain.load(footage[0]).digest), ("latents", "l1"), ("protocol.long", "p1"))
@@ -57,6 +58,7 @@ def plan(database, footage, tmp_path):
             "latents": footage[1],
             "tracking": f"sqlite:///{tmp_path}/mlflow.db",
             "folder": str(tmp_path / "toy-1"),
+            "precision": usual_precision("cpu"),
             "digests": digests,
         }
     )
@@ -168,6 +170,29 @@ def test_only_a_lower_figure_replaces_the_champion(tracking, plan, generator):
     client = tracking.client
     assert str(client.get_model_version_by_alias("m", "champion").version) == "2"
     assert str(client.get_model_version_by_alias("m", "previous-champion").version) == "1"
+
+
+def test_a_candidate_without_fvd_is_scored_first(tracking, plan, generator):
+    put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=1e9)
+    put_model(tracking, 1, 20, generator, latent_fd=1.0)
+    told = registry.promote(tracking, plan)
+    assert (told.trial, told.step) == (1, 20)
+    assert 0 < told.fvd_long < 1e9
+    logged = tracking.runs()[1].data.metrics
+    assert logged["fvd_long"] == told.fvd_long
+    assert logged["fvd_short"] > 0
+
+
+def test_a_champion_of_another_protocol_is_measured_again(tracking, plan, generator):
+    put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=0.001)
+    registry.promote(tracking, plan)
+    digests = tuple({**plan.tags, "protocol.long": "p2"}.items())
+    other = Tracking(dataclasses.replace(plan, name="toy-2", digests=digests))
+    put_model(other, 0, 10, generator, latent_fd=1.0, fvd_long=1e9)
+    told = registry.promote(other, other.plan)
+    assert told.version is None
+    assert "against its" in told.message
+    assert "against its 0.001" not in told.message
 
 
 def test_a_champion_of_another_domain_is_not_compared(tracking, plan, generator):
