@@ -1,0 +1,54 @@
+"""`python -m sweeps domain`: footage beside its reconstructions, and their figures, as an MLflow run of their own.
+
+The picture shows frames of the footage, so it goes to your MLflow and nowhere else.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from svgan.embed import crop_size
+from svgan.images.aligned import align_cached
+from svgan.images.build import split
+from svgan.images.domain import Domain
+from svgan.metrics.domain_report import Progress, pairs_sheet, reconstruction
+from svgan.metrics.identity import FaceReader
+from svgan.video import write_png
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ROLE = "svgan.role"
+
+
+def log_domain(
+    client: MlflowClient,
+    experiment: str,
+    domain: Domain,
+    footage: Path,
+    *,
+    every: int = 5,
+    progress: Progress = lambda stage, done, total: None,
+) -> tuple[str, dict[str, float]]:
+    """Reconstruct every `every`-th held-out frame of the footage; returns the run's id and the figures."""
+    video = align_cached(footage, crop_size(domain))
+    held = split(video)[1]
+    rows = slice(held.start, held.stop, every)
+    figures, frames, rebuilt = reconstruction(domain, video, rows, FaceReader(), progress)
+    shown = {name: float(value) for name, value in asdict(figures).items() if np.isfinite(value)}
+    run = client.create_run(
+        experiment, run_name=f"domain-{domain.digest[:8]}", tags={ROLE: "domain", "domain": domain.digest}
+    )
+    for name, value in shown.items():
+        client.log_metric(run.info.run_id, name, value)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "frames_above_reconstructions.png")
+        write_png(pairs_sheet(frames, rebuilt), path)
+        client.log_artifact(run.info.run_id, str(path))
+    client.set_terminated(run.info.run_id, "FINISHED")
+    return run.info.run_id, shown
