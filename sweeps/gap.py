@@ -16,7 +16,7 @@ from sweeps.study import Study, main
 
 
 def space(trial):
-    return {"gap_weight": trial.suggest_float("gap_weight", 0.0, 50.0)}
+    return {"gap_weight": trial.suggest_float("gap_weight", 0.0, 20.0)}
 
 
 STUDY = Study(
@@ -24,7 +24,7 @@ STUDY = Study(
     space=space,
     recipe="tiny",
     metric="latent_fd",
-    controls=[{"gap_weight": 0.0}, {"gap_weight": 10.0}],
+    controls=[{"gap_weight": 0.0}, {"gap_weight": 1.0}],
 )
 
 if __name__ == "__main__":
