@@ -70,7 +70,7 @@ def tiny(**overrides: Any) -> RunConfig:
             trunk=(64, 128),
             critic_widths=(128, 64, 32),
             batch=32,
-            steps=1500,
+            steps=1000,
             n_critic=3,
             lr=1e-3,
             gap_weight=1.0,

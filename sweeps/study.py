@@ -46,7 +46,7 @@ class Study:
     metric: str = "latent_fd"
     controls: Sequence[dict[str, Any]] = ()
     trials: int = 6
-    steps: int = 1500
+    steps: int = 1000
     clips: int = 64
     domain: str = "default"
     reports: int = 8
