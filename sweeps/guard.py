@@ -276,8 +276,11 @@ def waiting_for(trials: list[Trial]) -> str:
 
 
 def failure(trial: Trial) -> str:
-    """A failed trial's own last word, without Ray's frames around it."""
-    error = trial.get_error()
-    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+    """A failed trial's own last word, without Ray's frames around it.
+
+    Read from the driver's own copy of the error file: `trial.get_error()` reads the storage, where it comes later.
+    """
+    path = Path(trial.error_file or "")
+    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
     named = [line.partition("TrialFailed: ")[2] for line in lines if "TrialFailed: " in line]
     return (named or lines or ["no reason given"])[-1][:500]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from types import SimpleNamespace
 
 import pytest
 from test_plan import PLAN
@@ -87,39 +88,37 @@ def test_this_machine_has_what_the_process_may_use():
     assert there["GB"] > 0
 
 
-class Ended:
+def ended(text, path=None):
     """A Tune trial as callbacks see it: only what is read."""
-
-    def __init__(self, text):
-        self.text = text
-
-    def get_error(self):
-        return self.text
+    if path is not None:
+        path.write_text(text)
+    return SimpleNamespace(error_file=path and str(path))
 
 
-def test_a_failed_trial_says_its_own_last_word():
+def test_a_failed_trial_says_its_own_last_word(tmp_path):
+    file = tmp_path / "error.txt"
     text = (
         "Traceback ...\n  File ...\nray.exceptions.RayTaskError\nsweeps.trial.TrialFailed: NonFiniteLoss: at step 3\n"
     )
-    assert guard.failure(Ended(text)) == "NonFiniteLoss: at step 3"
-    assert guard.failure(Ended("one\n\nlast line")) == "last line"
-    assert guard.failure(Ended(None)) == "no reason given"
+    assert guard.failure(ended(text, file)) == "NonFiniteLoss: at step 3"
+    assert guard.failure(ended("one\n\nlast line", file)) == "last line"
+    assert guard.failure(ended(None)) == "no reason given"
 
 
-def test_patience_ends_a_sweep_whose_first_trials_all_fail():
+def test_patience_ends_a_sweep_whose_first_trials_all_fail(tmp_path):
     patience = guard.Patience(failures=2)
     for _ in range(2):
         patience.on_step_end(0, [])
-        patience.on_trial_error(0, [], Ended("TrialFailed: disk full"))
+        patience.on_trial_error(0, [], ended("TrialFailed: disk full", tmp_path / "error.txt"))
     with pytest.raises(UserError, match="first 2 trials all failed; the first one said: disk full"):
         patience.on_step_end(0, [])
 
 
 def test_patience_goes_on_once_a_trial_has_ended_well():
     patience = guard.Patience(failures=2)
-    patience.on_trial_complete(0, [], Ended(None))
+    patience.on_trial_complete(0, [], ended(None))
     for _ in range(5):
-        patience.on_trial_error(0, [], Ended("x"))
+        patience.on_trial_error(0, [], ended(None))
         patience.on_step_end(0, [])
 
 

@@ -138,12 +138,11 @@ def test_noise_goes_to_the_log_and_a_name_is_not_taken_twice(swept, footage):
         study.run(toy(footage[0]), ["--name", "whole"])
 
 
-def failing_loop(config):
-    """Stands for a training loop whose loss goes NaN: what worker.train_loop returns then."""
-    return {"failed": f"NonFiniteLoss: critic loss is nan at step {config['number']}"}
-
-
 def test_a_sweep_of_failures_ends_with_the_reason_and_tells_it_everywhere(ray_here, place, footage):
+    def failing_loop(config):
+        """Stands for a training loop whose loss goes NaN: what worker.train_loop returns then."""
+        return {"failed": f"NonFiniteLoss: critic loss is nan at step {config['number']}"}
+
     with pytest.raises(UserError, match="first 3 trials all failed; the first one said: NonFiniteLoss"):
         study.run(toy(footage[0], trials=9, clips=0), ["--name", "failing"], loop=failing_loop)
     plan = Plan.load(place / "runs" / "failing")
@@ -157,12 +156,10 @@ def test_a_sweep_of_failures_ends_with_the_reason_and_tells_it_everywhere(ray_he
     assert tracking.client.get_run(tracking.parent_id()).info.status == "FAILED"
 
 
-def raising_loop(config):
-    raise RuntimeError(f"a crash of trial {config['number']}")
+def test_a_crash_is_retried_and_then_named(ray_here, footage, place):
+    def raising_loop(config):
+        raise RuntimeError(f"a crash of trial {config['number']}")
 
-
-def test_a_crash_is_retried_and_then_named(ray_here, footage, place, monkeypatch):
-    monkeypatch.setattr("sweeps.trial.WORKER_RETRIES", 0)
     with pytest.raises(UserError, match="no trial finished; the first failure said: RuntimeError: a crash of trial 0"):
         study.run(toy(footage[0], trials=2, clips=0), ["--name", "crashing"], loop=raising_loop)
 
