@@ -52,22 +52,41 @@ def publish(
     others: videos of further subjects (for random subjects' identities). pictures: where the sheet of frames beside
     their reconstructions goes (it shows footage, so it stays out of the folder). sources: a paragraph for the card.
     """
+    embed_footage(folder, footage, say=say, progress=progress)
+    return describe(folder, footage, others, sources=sources, pictures=pictures, say=say, progress=progress)
+
+
+def embed_footage(folder: Path, footage: Path, *, say: Say, progress: Progress) -> None:
+    """Make latents/ and moments/ anew."""
     domain = Domain.load(folder)
-    size = crop_size(domain)
-    videos = [align_cached(path, size, lambda stage, done: progress(stage, done, 0)) for path in (footage, *others)]
+    video = align_cached(footage, crop_size(domain), lambda stage, done: progress(stage, done, 0))
     say(f"embedding {footage.name}")
     aside = folder / "latents.new"
     shutil.rmtree(aside, ignore_errors=True)
     embed([footage], domain, aside)
     shutil.rmtree(folder / "latents", ignore_errors=True)
     os.replace(aside, folder / "latents")
-
     latents = open_latents(domain.latents_uri, domain=domain.digest)
-    frames = shrink(videos[0].crops, domain.config.resolution)
     shutil.rmtree(domain.moments_folder, ignore_errors=True)
     say("real-side moments, both references")
-    fvd.ship(domain, latents, frames, progress=progress)
+    fvd.ship(domain, latents, shrink(video.crops, domain.config.resolution), progress=progress)
 
+
+def describe(
+    folder: Path,
+    footage: Path,
+    others: Sequence[Path],
+    *,
+    sources: str,
+    pictures: Path | None,
+    say: Say,
+    progress: Progress,
+) -> Domain:
+    """Measure the domain on held-out frames and random subjects; write figures, pictures and card."""
+    domain = Domain.load(folder)
+    size = crop_size(domain)
+    videos = [align_cached(path, size, lambda stage, done: progress(stage, done, 0)) for path in (footage, *others)]
+    frames = shrink(videos[0].crops, domain.config.resolution)
     trained, held = split(videos[0])
     reader = FaceReader()
     say(f"reconstructing {held.stop - held.start} held-out frames")
@@ -88,7 +107,8 @@ def publish(
     whole = json.loads((folder / "domain.json").read_text()) | {"figures": facts, "sources": sources}
     (folder / "domain.tmp").write_text(json.dumps(whole, indent=1) + "\n")
     os.replace(folder / "domain.tmp", folder / "domain.json")
-    (folder / "README.md").write_text(card(whole, domain, latents.digest))
+    codes = open_latents(domain.latents_uri, domain=domain.digest).digest
+    (folder / "README.md").write_text(card(whole, domain, codes))
     return Domain.load(folder)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from svgan.errors import NonFiniteLoss, UserError
 
 if TYPE_CHECKING:
+    from svgan.images.align import AlignedVideo
     from svgan.latents.shards import Latents
 
 INTERRUPTED = 130
@@ -284,12 +285,12 @@ def domain(options: argparse.Namespace) -> None:
     if not (options.folder / "domain.json").exists():
         with bars(console) as progress:
             stages = Stages(progress)
-            subjects = [
-                [align_cached(path, 2 * DOMAIN_SIZE, lambda stage, done, p=path: stages(f"{p.name}: {stage}", done, 0))]
-                for path in (options.footage, *options.others)
-            ]
+
+            def aligned(path: Path) -> AlignedVideo:
+                return align_cached(path, 2 * DOMAIN_SIZE, lambda stage, n: stages(f"{path.name}: {stage}", n, 0))
+
             build_domain(
-                subjects,
+                [[aligned(path)] for path in (options.footage, *options.others)],
                 options.folder,
                 name=options.name or options.folder.name,
                 model=StyleGAN2Config(resolution=DOMAIN_SIZE, mapping_lr=0.1),
