@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SWEEP, ROLE, TRIAL, STEP, OUTCOME = "svgan.sweep", "svgan.role", "svgan.trial", "svgan.step", "svgan.outcome"
 LOADER = "sweeps.champion_loader"
+# Without it MLflow 3's UI opens the experiment as one of prompts and traces.
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def connect(uri: str) -> MlflowClient:
@@ -65,7 +67,7 @@ def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
             location = None
             if uri.startswith("sqlite:///"):
                 location = Path(uri.removeprefix("sqlite:///")).parent.joinpath("mlartifacts", name).as_uri()
-            return client, client.create_experiment(name, artifact_location=location)
+            return client, client.create_experiment(name, artifact_location=location, tags=MODEL_TRAINING)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"--tracking {uri}: MLflow cannot be used ({reason}); is it writable and current?") from None
