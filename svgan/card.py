@@ -152,7 +152,7 @@ Reconstructions of held-out frames, and random subjects at truncation {subjects[
 
 ## How it was trained
 
-`svgan domain train` (svgan/images/trainer.py): generator, discriminator and encoder together, on
+`svgan domain` (svgan/images/trainer.py): generator, discriminator and encoder together, on
 {training.get("pictures", ["?"])[0]} frames of the subject and {sum(training.get("pictures", [0])[1:])} of others;
 {training.get("steps", "?")} steps of {training.get("batch", "?")}, {training.get("pictures_seen", "?")} pictures seen.
 {facts.get("trained_on", "")}

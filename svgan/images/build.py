@@ -1,4 +1,4 @@
-"""From aligned videos to a domain folder: what `svgan domain train` does.
+"""From aligned videos to a domain folder: what `svgan domain` trains.
 
 The first video's subject is the domain's own; its last `hold_out` share is never trained on, and every figure of the
 model card is measured there. Other videos are further subjects, so that other people can be embedded.
