@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: help install sweep test test-all lint format bench ui clean
+.PHONY: help install sweep test test-all lint format ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 sweep: $(READY)  ## the GAP study on the default domain, to a promoted model (ARGS="--trials 6")
-	$(BIN)/svgan assets i3d landmarks68
+	$(BIN)/svgan assets i3d
 	$(BIN)/python sweeps/gap.py $(ARGS)
 
 test: $(READY)  ## the fast tests, with one small sweep in them
@@ -35,9 +35,6 @@ lint: $(READY)  ## ruff and mypy
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-bench: $(READY)  ## paired timings of the fast paths
-	$(BIN)/python -m bench
 
 ui: $(READY)  ## the MLflow UI on this folder's runs, at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000
