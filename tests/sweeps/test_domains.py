@@ -1,0 +1,28 @@
+"""The default domain on a second and a half of real footage, logged to a real MLflow."""
+
+import shutil
+from itertools import islice
+
+import pytest
+from test_embed import write_video
+
+from svgan import assets
+from svgan.images.align import read_frames
+from svgan.images.domain import Domain
+from sweeps.domains import log_domain
+from sweeps.tracking import open_experiment
+
+
+def test_frames_beside_reconstructions_are_logged_with_figures(tmp_path):
+    if shutil.which("npm") is None:
+        pytest.skip("the footage comes through npm, which is not installed")
+    footage = write_video(tmp_path / "short.mkv", list(islice(read_frames(assets.path("talking-face")), 40)))
+    client, experiment = open_experiment(f"sqlite:///{tmp_path}/mlflow.db", "svgan")
+    run, figures = log_domain(client, experiment, Domain.load(), footage, every=1)
+    assert figures["frames"] == 4  # the last tenth
+    assert figures["psnr_face"] > 25
+    assert figures["identity"] < 0.6
+    logged = client.get_run(run)
+    assert logged.info.status == "FINISHED"
+    assert logged.data.metrics["psnr_face"] == figures["psnr_face"]
+    assert [a.path for a in client.list_artifacts(run)] == ["frames_above_reconstructions.png"]
