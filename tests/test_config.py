@@ -21,7 +21,7 @@ def test_recipes_survive_json(name: str, critic: str):
 
 def test_every_field_counts_in_the_digest():
     base = recipes.tiny()
-    changes = dict(width=48, gap_weight=1, seed=1, critic="holistic", steps=1, trunk=(8,), precision="bfloat16")
+    changes = dict(width=48, gap_weight=2, seed=1, critic="holistic", steps=1, trunk=(8,), precision="bfloat16")
     digests = {recipes.tiny(**{k: v}).digest() for k, v in changes.items()} | {base.digest()}
     assert len(digests) == len(changes) + 1
     assert len(base.digest()) == 12
