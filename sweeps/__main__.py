@@ -134,9 +134,10 @@ def studies(client: MlflowClient, experiment: str) -> object:
     from sweeps.table import figure
     from sweeps.tracking import ROLE, SWEEP
 
-    shown = Table(title="studies", title_justify="left", title_style="bold")
+    shown = Table(title="studies", title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in ("study", "status", "trials", "finished", "stopped", "failed", "latent FD", "FVD short", "FVD long"):
-        shown.add_column(column, justify="left" if column in ("study", "status") else "right")
+        left = column in ("study", "status")
+        shown.add_column(column, justify="left" if left else "right", no_wrap=column == "study")
     runs = client.search_runs([experiment], filter_string=f"tags.`{ROLE}` != ''", max_results=50_000)
     for study in (run for run in runs if run.data.tags[ROLE] == "study"):
         name = study.data.tags[SWEEP]
