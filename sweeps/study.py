@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps import quiet
-from sweeps.plan import PLAN_FILE, Plan, absolute, default_tracking, fresh_name, is_remote, parser, study_folder
+from sweeps.plan import PLAN_FILE, Plan, absolute, default_tracking, fresh_name, parser, study_folder
 
 if TYPE_CHECKING:
     import optuna
@@ -92,6 +92,7 @@ def run(
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
+    from sweeps.outcome import conclude
     from sweeps.tracking import Tracking
 
     preflight(study, plan)
@@ -105,7 +106,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
         try:
             with ray_started(plan):
                 record = search(study, plan, tracking, loop)
-            promotion = conclude(study, plan, tracking, record)
+            promotion = conclude(plan, tracking, record)
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -334,51 +335,6 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None) -> o
     return record
 
 
-def conclude(study: Study, plan: Plan, tracking: Tracking, record: optuna.Study) -> Promotion | None:
-    """Plots, the final table, promotion, a clip of the champion, and how to look at it all."""
-    from rich.console import Console
-
-    from sweeps import plots, registry, table
-
-    rows = table.rows_of(tracking.runs())
-    Console().print(table.render(rows, plan.name))
-    fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}
-    for path in plots.write_plots(record, plan.metric, fvd, Path(plan.folder, "plots")):
-        tracking.client.log_artifact(tracking.parent_id(), str(path), "plots")
-    best = {"latent_fd": [row.latent_fd for row in rows], "fvd_long": [row.fvd_long for row in rows]}
-    for name, values in best.items():
-        known = [value for value in values if value is not None]
-        if known:
-            tracking.client.log_metric(tracking.parent_id(), name, min(known))
-    if not any(row.status == "finished" for row in rows):
-        reasons = [row.note for row in rows if row.note]
-        why = f"the first failure said: {reasons[0]}" if reasons else "see the log"
-        raise UserError(f"{plan.name}: no trial finished; {why}")
-    promotion = None
-    if plan.clips:
-        promotion = registry.promote(tracking, plan)
-        print(promotion.message)
-        print(f"clip of the champion: {champion_clip(plan)}")
-    else:
-        print("no FVD was measured (--clips 0), so no champion was chosen")
-    print(f"see the runs with: {ui_command(plan.tracking)}")
-    return promotion
-
-
-def champion_clip(plan: Plan) -> Path:
-    """Ten seconds of the champion, loaded by its alias as any user would."""
-    import mlflow
-
-    from svgan.video import contact_sheet, write_mp4, write_png
-
-    model = mlflow.pyfunc.load_model(f"models:/{plan.model}@champion")
-    frames = model.predict({"clips": 1, "frames": 250, "seed": plan.seed})[0]
-    path = Path(plan.folder, "champion.mp4")
-    write_mp4(frames, path, 25)
-    write_png(contact_sheet(frames), path.with_suffix(".png"))
-    return path
-
-
 def announce(plan: Plan, log: Path) -> str:
     """The plan in three lines, before anything starts."""
     gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
@@ -389,15 +345,6 @@ def announce(plan: Plan, log: Path) -> str:
         f"stops at steps {', '.join(map(str, plan.rungs))} all but the best 1/{plan.reduction} and controls; {scored}\n"
         f"log: {log}"
     )
-
-
-def ui_command(tracking: str) -> str:
-    """The one command that opens MLflow's UI on these runs."""
-    if is_remote(tracking) and tracking.startswith("http"):
-        return f"open {tracking}"
-    if tracking == absolute("sqlite:///mlflow.db"):
-        return "mlflow ui"
-    return f"mlflow ui --backend-store-uri {tracking}"
 
 
 def resume_command(study: Study, plan: Plan) -> str:

@@ -278,3 +278,21 @@ def test_a_server_that_does_not_answer_or_a_file_that_is_no_database_is_one_line
     (tmp_path / "mlflow.db").write_text(json.dumps({}) * 200)
     with pytest.raises(UserError, match="MLflow cannot be used"):
         open_experiment(f"sqlite:///{tmp_path}/mlflow.db", "svgan")
+
+
+def test_a_study_that_cannot_promote_has_ended_well_all_the_same(tracking, plan, generator, capsys):
+    """A champion of an earlier domain stays, and a finished study is not turned into a failed one by it."""
+    import optuna
+
+    from sweeps.outcome import conclude
+
+    put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=200.0)
+    registry.promote(tracking, plan)
+    tracking.client.set_model_version_tag("m", "1", "domain", "another")
+    other = Tracking(dataclasses.replace(plan, name="toy-2"))
+    put_model(other, 0, 10, generator, latent_fd=1.0, fvd_long=100.0)
+    other.close_trial(0, "finished")
+    assert conclude(other.plan, other, optuna.create_study()) is None
+    shown = capsys.readouterr().out
+    assert "no promotion: models:/m@champion: version 1 is of another domain" in shown
+    assert "mlflow ui --backend-store-uri sqlite:///" in shown

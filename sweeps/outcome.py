@@ -1,0 +1,77 @@
+"""How a study ends: table, plots, promotion, a clip of the champion, and where to look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svgan.errors import UserError
+from sweeps.plan import Plan, absolute, is_remote
+
+if TYPE_CHECKING:
+    import optuna
+
+    from sweeps.registry import Promotion
+    from sweeps.tracking import Tracking
+
+
+def conclude(plan: Plan, tracking: Tracking, record: optuna.Study) -> Promotion | None:
+    """Plots, the final table, promotion, a clip of the champion, and how to look at it all.
+
+    Raises UserError when no trial finished. A study that cannot promote, as when the champion is of another domain,
+    says so and has ended well all the same.
+    """
+    from rich.console import Console
+
+    from sweeps import plots, registry, table
+
+    rows = table.rows_of(tracking.runs())
+    Console().print(table.render(rows, plan.name))
+    fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}
+    for path in plots.write_plots(record, plan.metric, fvd, Path(plan.folder, "plots")):
+        tracking.client.log_artifact(tracking.parent_id(), str(path), "plots")
+    best = {"latent_fd": [row.latent_fd for row in rows], "fvd_long": [row.fvd_long for row in rows]}
+    for name, values in best.items():
+        known = [value for value in values if value is not None]
+        if known:
+            tracking.client.log_metric(tracking.parent_id(), name, min(known))
+    if not any(row.status == "finished" for row in rows):
+        reasons = [row.note for row in rows if row.note]
+        why = f"the first failure said: {reasons[0]}" if reasons else "see the log"
+        raise UserError(f"{plan.name}: no trial finished; {why}")
+    promotion = None
+    if plan.clips:
+        try:
+            promotion = registry.promote(tracking, plan)
+            print(promotion.message)
+            print(f"clip of the champion: {champion_clip(plan)}")
+        except UserError as error:
+            print(f"no promotion: {error}")
+    else:
+        print("no FVD was measured (--clips 0), so no champion was chosen")
+    print(f"see the runs with: {ui_command(plan.tracking)}")
+    return promotion
+
+
+def champion_clip(plan: Plan) -> Path:
+    """Ten seconds of the champion, loaded by its alias as any user would."""
+    import mlflow
+
+    from svgan.latents.shards import read_manifest
+    from svgan.video import contact_sheet, write_mp4, write_png
+
+    model = mlflow.pyfunc.load_model(f"models:/{plan.model}@champion")
+    frames = model.predict({"clips": 1, "frames": 250, "seed": plan.seed})[0]
+    path = Path(plan.folder, "champion.mp4")
+    write_mp4(frames, path, read_manifest(plan.latents).fps)
+    write_png(contact_sheet(frames), path.with_suffix(".png"))
+    return path
+
+
+def ui_command(tracking: str) -> str:
+    """The one command that opens MLflow's UI on these runs."""
+    if is_remote(tracking) and tracking.startswith("http"):
+        return f"open {tracking}"
+    if tracking == absolute("sqlite:///mlflow.db"):
+        return "mlflow ui"
+    return f"mlflow ui --backend-store-uri {tracking}"
