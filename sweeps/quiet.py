@@ -48,6 +48,7 @@ def settings() -> None:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "1",
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
         "MLFLOW_CONFIGURE_LOGGING": "0",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }.items():
