@@ -11,12 +11,15 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from svgan.errors import UserError
 
 FORMAT = 1
 PLAN_FILE = "study.json"
+JOURNAL = "journal"
 _REMOTE = re.compile(r"^[a-z][a-z0-9+.-]+://")
+_DATABASE = re.compile(r"^postgresql(\+psycopg)?://")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 
 
@@ -54,6 +57,8 @@ class Plan:
     reduction: int
     objective: str = "latent_fd_best"
     digests: tuple[tuple[str, str], ...] = ()
+    optuna: str = ""
+    objectives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -65,6 +70,12 @@ class Plan:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker}: must not be negative")
         if self.clips == 1:
             raise UserError("--clips 1: a distance needs at least 2 clips; 0 leaves FVD out")
+        if self.optuna not in ("", JOURNAL) and not _DATABASE.match(self.optuna):
+            raise UserError(
+                f"--optuna {self.optuna}: give 'journal' or a postgresql:// URL; without it a SQLite file is made"
+            )
+        if urlsplit(self.optuna).password:
+            raise UserError("--optuna: no password in the URL, for study.json keeps it; use PGPASSWORD or ~/.pgpass")
         if self.trials < self.controls:
             raise UserError(
                 f"--trials {self.trials}: this study has {self.controls} controls that always run; ask for as many"
@@ -98,6 +109,7 @@ class Plan:
         if version != FORMAT:
             raise UserError(f"study file of format {version}: this version reads format {FORMAT}")
         fields["rungs"] = tuple(fields["rungs"])
+        fields["objectives"] = tuple(fields.get("objectives", ()))
         fields["digests"] = tuple((key, value) for key, value in fields["digests"])
         return cls(**fields)
 
@@ -171,6 +183,9 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
     keep = p.add_argument_group("where it is kept")
     keep.add_argument("--storage", default="./runs", metavar="URI", help="checkpoints, state and logs [%(default)s]")
     keep.add_argument("--tracking", metavar="URI", help="MLflow [$MLFLOW_TRACKING_URI or sqlite:///mlflow.db]")
+    keep.add_argument(
+        "--optuna", default="", metavar="URL", help="its record: 'journal' or postgresql://... [optuna.db in storage]"
+    )
     keep.add_argument("--experiment", default="svgan", metavar="NAME", help="MLflow experiment [%(default)s]")
     keep.add_argument("--name", metavar="NAME", help="of this run of the study [the study's, with date and time]")
     keep.add_argument(

@@ -1,32 +1,36 @@
-"""Who proposes (Optuna's TPE) and who stops (successive halving), with Optuna told the truth.
+"""What is proposed, and Optuna's record of it: a study's space, the storage beside the study, one way to open it.
 
-Ray's own OptunaSearch stores a stopped trial as COMPLETE and leaves a NaN one RUNNING for ever (docs/traps.md); this
-searcher stands over Optuna's ask/tell instead: reports at every rung, stopped -> PRUNED, failed or NaN -> FAIL,
-finished -> COMPLETE with the best value. Its whole state is Optuna's storage, a SQLite file beside the study that
-`optuna-dashboard` opens; nothing of it is pickled.
+The record is a study's only state: a SQLite file or a journal in its folder, or a shared PostgreSQL, where every study
+lives under its own name. `optuna-dashboard` opens each of them. Nothing here knows Ray.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
 
-log = logging.getLogger(__name__)
+from svgan.errors import UserError
+from sweeps.plan import JOURNAL, PLAN_FILE
+
+if TYPE_CHECKING:
+    from sweeps.plan import Plan
 
 Space = Callable[[optuna.Trial], dict[str, Any]] | Mapping[str, Any]
 STEP = "step"
-FINISHED = "finished"
-CONTROL = "control"
-CONFIG = "config"
-ERROR = "error"
+# User attributes of a trial in Optuna.
+CONTROL, CONFIG, ERROR, REPORTS = "control", "config", "error", "reports"
+REACH_SECONDS = 5
 
 
 def sample(space: Space, trial: optuna.Trial) -> dict[str, Any]:
@@ -49,149 +53,153 @@ def _suggest(trial: optuna.Trial, name: str, entry: Any) -> Any:
     return trial.suggest_categorical(name, entry) if isinstance(entry, list | tuple) else entry
 
 
-def open_study(storage: str, name: str, *, seed: int, trials: int, controls: Sequence[dict[str, Any]]) -> optuna.Study:
-    """Optuna's study of that name: loaded where it exists, else created with the controls first in line.
+def location(plan: Plan) -> str:
+    """Where Optuna's record is, as `optuna-dashboard` takes it."""
+    if not plan.optuna:
+        return f"sqlite:///{plan.folder}/optuna.db"
+    return f"{plan.folder}/optuna.log" if plan.optuna == JOURNAL else plan.optuna
 
-    The sampler's seed counts the trials there are, so that a resumed study does not propose its first points again.
+
+def open_study(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = None) -> optuna.Study:
+    """Optuna's record of a study.
+
+    With controls, as the driver opens it, it is made where it is missing, the controls first in line; its sampler's
+    seed counts the trials there are, so that a resumed study does not propose its first points again. Without, it
+    must be there. Raises UserError where it is not, or where the storage cannot be used.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
-    sampler = optuna.samplers.TPESampler(n_startup_trials=max(4, min(10, trials // 3)))
-    study = optuna.create_study(storage=storage, study_name=name, sampler=sampler, load_if_exists=True)
-    known = len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(seed=seed + 7919 * known, n_startup_trials=max(4, min(10, trials // 3)))
-    if not known:
-        study.set_user_attr("format", 1)
-        for control in controls:
-            study.enqueue_trial(control, user_attrs={CONTROL: True})
-    return study
+    if controls is None and not _has_file(plan):
+        raise UserError(f"{location(plan)}: no record of {plan.name} here; check its name and --storage")
+    with _one_line(plan):
+        if controls is not None and plan.optuna == JOURNAL:
+            mend_journal(Path(location(plan)))
+        storage = _storage(plan)
+        if controls is None:
+            return optuna.load_study(storage=storage, study_name=plan.name)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=plan.name,
+            directions=[optuna.study.StudyDirection.MINIMIZE] * max(1, len(plan.objectives)),
+            load_if_exists=True,
+        )
+        known = len(study.get_trials(deepcopy=False))
+        study.sampler = _sampler(plan, known)
+        if not known:
+            study.set_user_attr("format", 1)
+            for control in controls:
+                study.enqueue_trial(dict(control), user_attrs={CONTROL: True})
+        return study
 
 
-class OptunaSearcher(Searcher):
-    """Tune's searcher over Optuna's ask/tell.
+def check_record(plan: Plan) -> None:
+    """Refuse a storage that cannot be used, and one that has a study of this name which is not this one.
 
-    `make(number, params)` says what else a trial is given; it may raise UserError. A suggestion is
-    `{"number": Optuna's trial number, "params": ..., "control": bool, **make(number, params)}`. Trials that an
-    earlier, killed driver left RUNNING are handed out first, under their own numbers. At most `concurrency` are out
-    at a time.
+    A file that is not there yet is not made.
     """
-
-    def __init__(
-        self,
-        study: optuna.Study,
-        space: Space,
-        make: Callable[[int, dict[str, Any]], dict[str, Any]],
-        *,
-        metric: str,
-        trials: int,
-        concurrency: int,
-    ) -> None:
-        super().__init__(metric=metric, mode="min")
-        self.study, self.space, self.make = study, space, make
-        self.trials, self.concurrency = trials, concurrency
-        self.live: dict[str, optuna.Trial] = {}
-        self.unfinished = list(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-
-    @property
-    def left(self) -> int:
-        """How many trials are still to be handed out."""
-        started = [t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
-        return max(0, self.trials - len(started)) + len(self.unfinished)
-
-    def suggest(self, trial_id: str) -> Any:
-        if len(self.live) >= self.concurrency:
-            return None
-        if not self.left:
-            return Searcher.FINISHED
-        again = self.unfinished.pop(0) if self.unfinished else None
-        trial = optuna.Trial(self.study, again._trial_id) if again else self.study.ask()
-        params = trial.user_attrs.get(CONFIG) or sample(self.space, trial)
-        trial.set_user_attr(CONFIG, params)
-        self.live[trial_id] = trial
-        control = bool(trial.user_attrs.get(CONTROL))
-        return {"number": trial.number, "params": params, "control": control, **self.make(trial.number, params)}
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        trial, value, step = self.live.get(trial_id), result.get(self.metric), result.get(STEP)
-        if trial is None or value is None or step is None or not math.isfinite(value):
-            return
-        if step not in self._frozen(trial).intermediate_values:
-            trial.report(value, step)
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        trial = self.live.pop(trial_id, None)
-        if trial is None or self._frozen(trial).state.is_finished():
-            return
-        value = (result or {}).get(self.metric)
-        if error or value is None or not math.isfinite(value):
-            self.study.tell(trial, state=TrialState.FAIL)
-        elif result and result.get(FINISHED):
-            self._report(trial, result)
-            self.study.tell(trial, value)
-        else:
-            self._report(trial, result or {})
-            self.study.tell(trial, state=TrialState.PRUNED)
-
-    def _report(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
-        step = result.get(STEP)
-        if step is not None and step not in self._frozen(trial).intermediate_values:
-            trial.report(result[self.metric], step)
-
-    def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
-        return self.study.get_trials(deepcopy=False)[trial.number]
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing to do: every change is in Optuna's storage already."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        raise RuntimeError("a study is resumed from Optuna's storage, never from Tune's files: use --resume")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class Halving(FIFOScheduler):
-    """Asynchronous successive halving (Li et al. 2020) over a trial's own `step`, never stopping a control.
-
-    At each rung a trial goes on if its value is among the best 1/reduction of all that reached the rung, itself
-    included (at least one may). Values are running minima, since those of a GAN are not monotone. `recall` refills
-    the rungs from Optuna's record, so that a resumed study judges as the first driver would have.
-    """
-
-    def __init__(self, *, metric: str, rungs: Sequence[int], reduction: int) -> None:
-        super().__init__()
-        self.value, self.reduction = metric, reduction
-        self.recorded: dict[int, dict[int, float]] = {rung: {} for rung in sorted(rungs)}
-
-    def recall(self, trials: Sequence[FrozenTrial]) -> None:
-        for trial in trials:
-            for rung, recorded in self.recorded.items():
-                reached = [value for step, value in sorted(trial.intermediate_values.items()) if step >= rung]
-                if reached:
-                    recorded[trial.number] = reached[0]
-
-    def goes_on(self, number: int, step: int, value: float) -> bool:
-        """Record the value at the highest rung newly reached; say whether it is good enough there."""
-        new = [rung for rung, recorded in self.recorded.items() if step >= rung and number not in recorded]
-        for rung in new:
-            self.recorded[rung][number] = value
-        if not new:
-            return True
-        others = sorted(self.recorded[new[-1]].values())
-        return value <= others[max(1, len(others) // self.reduction) - 1]
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        value, step = result.get(self.value), result.get(STEP)
-        if value is None or step is None or not math.isfinite(value) or result.get(FINISHED):
-            return TrialScheduler.CONTINUE
-        good = self.goes_on(trial.config["number"], int(step), value)
-        return TrialScheduler.CONTINUE if good or trial.config[CONTROL] else TrialScheduler.STOP
-
-    def debug_string(self) -> str:
-        return (
-            f"successive halving: { ({rung: len(seen) for rung, seen in self.recorded.items()}) } trials at the rungs"
+    if not _has_file(plan):
+        return
+    with _one_line(plan):
+        names = [study.study_name for study in _storage(plan).get_all_studies()]
+    if plan.name in names and not Path(plan.folder, PLAN_FILE).exists():
+        raise UserError(
+            f"--name {plan.name}: {location(plan)} has a study of that name, begun elsewhere; choose another name, or "
+            "resume it where its study.json is"
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
+
+def unfinished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that were handed out and have not ended: RUNNING when the driver died, or halted, which is WAITING."""
+    return [t for t in trials if t.state == TrialState.RUNNING or (t.state == TrialState.WAITING and was_out(t))]
+
+
+def was_out(trial: FrozenTrial) -> bool:
+    """Whether the trial was ever handed out; a WAITING one that was not is a control in line."""
+    return trial.state != TrialState.WAITING or CONFIG in trial.user_attrs
+
+
+def reports(trial: FrozenTrial | optuna.Trial) -> dict[int, float]:
+    """A trial's running minimum by step, from wherever the study keeps it: Optuna takes no reports of a study with
+    several objectives, so there they are a user attribute."""
+    kept = trial.user_attrs.get(REPORTS)
+    if kept is None:
+        return dict(getattr(trial, "intermediate_values", {}))
+    return {int(step): value for step, value in kept.items()}
+
+
+def _sampler(plan: Plan, known: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.TPESampler(seed=plan.seed + 7919 * known, n_startup_trials=max(4, min(10, plan.trials // 3)))
+
+
+def _has_file(plan: Plan) -> bool:
+    return not is_file(plan) or Path(location(plan).removeprefix("sqlite:///")).exists()
+
+
+def is_file(plan: Plan) -> bool:
+    return plan.optuna in ("", JOURNAL)
+
+
+def _storage(plan: Plan) -> BaseStorage:
+    if plan.optuna == JOURNAL:
+        path = location(plan)
+        return JournalStorage(JournalFileBackend(path, _KernelLock(path)))
+    if not plan.optuna:
+        return RDBStorage(location(plan), engine_kwargs={"connect_args": {"timeout": 60}})
+    reach = {"connect_args": {"connect_timeout": REACH_SECONDS}, "pool_pre_ping": True}
+    for attempt in range(5):
+        with contextlib.suppress(*_made_by_another() if attempt < 4 else ()):
+            return RDBStorage(plan.optuna, engine_kwargs=reach)
+        time.sleep(0.2 * (attempt + 1))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _made_by_another() -> tuple[type[Exception], ...]:
+    """What the loser of two first users of a database sees: the tables were not there, then they were."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    return IntegrityError, ProgrammingError
+
+
+@contextlib.contextmanager
+def _one_line(plan: Plan) -> Any:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, OSError, RuntimeError, ValueError) as error:
+        inner = getattr(error, "orig", None) or error.__cause__ or error
+        lines = str(inner).strip().splitlines() or [type(inner).__name__]
+        raise UserError(
+            f"--optuna {plan.optuna or location(plan)}: the record cannot be used ({lines[0][:200]}); mend that, or "
+            "leave --optuna out for a file beside the study"
+        ) from None
+    except KeyError:
+        raise UserError(f"{location(plan)}: no record of a study {plan.name!r}; check its name") from None
+
+
+class _KernelLock(JournalFileOpenLock):
+    """A journal's lock that ends with its process: Optuna's own outlive a killed driver by half a minute."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path, self.held = f"{path}.lock", -1
+
+    def acquire(self) -> bool:
+        self.held = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(self.held, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        os.close(self.held)
+
+
+def mend_journal(path: Path) -> None:
+    """Cut a last line that a full disk or a power cut left half written: Optuna reads no journal past such a line."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        text = file.read()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):
+            file.truncate(whole)

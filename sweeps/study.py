@@ -175,6 +175,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         rungs=tuple(sorted({max(1, round(rung * study.reports)) * every for rung in study.rungs})),
         reduction=study.reduction,
         digests=tuple(sorted(digests.items())),
+        optuna=asked.optuna,
     )
 
 
@@ -194,10 +195,11 @@ def preflight(study: Study, plan: Plan) -> None:
     from svgan.config import RunConfig
     from svgan.images.domain import Domain
     from svgan.latents.shards import open_latents
-    from sweeps import guard
+    from sweeps import guard, search
 
     guard.check_resources(plan, *guard.available())
     guard.check_storage(plan.storage)
+    search.check_record(plan)
     domain = Domain.load(plan.domain)
     latents = open_latents(plan.latents, domain=domain.digest)
     for config in _examples(study, plan):
@@ -291,15 +293,15 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None) -> o
     from ray import tune
 
     from sweeps.guard import SLOT, Patience, Reaper
-    from sweeps.search import Halving, OptunaSearcher, open_study
+    from sweeps.halving import Halving
+    from sweeps.search import open_study
+    from sweeps.searcher import OptunaSearcher
     from sweeps.table import rows_of
     from sweeps.trial import run_trial, storage_arguments, trial_folder
     from sweeps.watch import Board, Ledger
     from sweeps.worker import train_loop
 
-    record = open_study(
-        f"sqlite:///{plan.folder}/optuna.db", plan.name, seed=plan.seed, trials=plan.trials, controls=study.controls
-    )
+    record = open_study(plan, controls=study.controls)
 
     def make(number: int, params: dict[str, Any]) -> dict[str, Any]:
         config = study.config(plan, params)

@@ -10,8 +10,8 @@ from ray.tune import Callback
 from rich.console import Console
 from rich.live import Live
 
+from sweeps.ends import FINISHED
 from sweeps.guard import failure
-from sweeps.search import FINISHED
 from sweeps.table import Row, line, render
 
 if TYPE_CHECKING:

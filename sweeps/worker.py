@@ -24,8 +24,9 @@ from svgan.sample import Sampler
 from svgan.state import State
 from svgan.train import train
 from sweeps.artifacts import FIGURES, export_generator, log_clip, log_sheet, score
+from sweeps.ends import FINISHED
 from sweeps.plan import Plan
-from sweeps.search import FINISHED, STEP
+from sweeps.search import STEP
 from sweeps.table import STEPS_DONE
 from sweeps.tracking import TrialLog
 from sweeps.trial import FAILED

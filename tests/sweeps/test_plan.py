@@ -42,7 +42,7 @@ def test_the_flags_are_these_and_no_others():
     }
     assert flags == {
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
-        *("--concurrency", "--storage", "--tracking", "--experiment", "--name", "--resume"),
+        *("--concurrency", "--storage", "--tracking", "--optuna", "--experiment", "--name", "--resume"),
     }
 
 

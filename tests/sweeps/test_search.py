@@ -8,8 +8,12 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from test_plan import PLAN
 
-from sweeps.search import Halving, OptunaSearcher, open_study, sample
+from sweeps.halving import Halving
+from sweeps.plan import Plan
+from sweeps.search import open_study, sample
+from sweeps.searcher import OptunaSearcher
 
 METRIC = "latent_fd_best"
 CONTROLS = [{"x": 0.0}, {"x": 1.0}]
@@ -21,11 +25,12 @@ def space(trial):
 
 @pytest.fixture
 def storage(tmp_path):
-    return f"sqlite:///{tmp_path}/optuna.db"
+    return tmp_path
 
 
-def searcher_on(storage, trials=5, concurrency=2):
-    study = open_study(storage, "s", seed=3, trials=trials, controls=CONTROLS)
+def searcher_on(folder, trials=5, concurrency=2):
+    plan = Plan(**PLAN | {"folder": str(folder), "seed": 3, "trials": trials})
+    study = open_study(plan, controls=CONTROLS)
     return OptunaSearcher(
         study, space, lambda number, params: {"run": params}, metric=METRIC, trials=trials, concurrency=concurrency
     )
@@ -104,7 +109,8 @@ def test_a_new_driver_hands_out_what_was_running_under_its_number(storage):
 
 def test_same_seed_same_proposals(tmp_path):
     def proposals(folder):
-        searcher = searcher_on(f"sqlite:///{tmp_path}/{folder}.db", trials=8, concurrency=1)
+        (tmp_path / folder).mkdir()
+        searcher = searcher_on(tmp_path / folder, trials=8, concurrency=1)
         found = []
         for k in range(8):
             params = searcher.suggest(f"t{k}")["params"]

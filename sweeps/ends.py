@@ -1,0 +1,21 @@
+"""How a trial ended, read from its last result: the one place that knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Ending = Literal["finished", "pruned", "failed", "halted"]
+
+FINISHED, FAILED, HALTED = "finished", "failed", "halted"
+
+
+def how_it_ended(result: Mapping[str, Any] | None, error: bool = False) -> Ending:
+    """finished: whole, scored. failed: an error, or the reason that its loop gave under 'failed'. halted: stopped
+    cleanly with its state kept, to go on at --resume. pruned: none of these, so a scheduler stopped it."""
+    result = result or {}
+    if error or FAILED in result:
+        return "failed"
+    if result.get(FINISHED):
+        return "finished"
+    return "halted" if result.get(HALTED) else "pruned"
