@@ -95,6 +95,8 @@ def toy(footage, tmp_path, monkeypatch):
         (["--resume", "missing", "--trials", "3"], "--trials: a study's flags are remembered"),
         (["--name", "../x"], "--name '../x'"),
         (["--clips", "1"], "--clips 1"),
+        (["--optuna", "optuna.db"], "--optuna optuna.db: give 'journal' or a postgresql:// URL"),
+        (["--optuna", "postgresql://a@127.0.0.1:9/b"], "--optuna postgresql://a@127.0.0.1:9/b: the record cannot be"),
     ],
 )
 def test_bad_input_is_one_line_before_ray_starts_and_leaves_nothing(capsys, toy, tmp_path, flags, words):
