@@ -2,6 +2,7 @@
 
     python sweeps/gap.py                                   this machine, the embedded default footage
     python sweeps/gap.py --resume NAME                     finish one that was cut
+    python sweeps/gap.py --grid gap_weight=0,1,10 seed=0,1 six trials, all whole, as an ablation table
     ray submit cluster/gpu.yaml sweeps/gap.py -- --trials 40 --gpus-per-worker 1
 
 Trials 0 and 1 are controls, without GAP and with the recipe's weight; both always finish. TPE proposes the others,
@@ -25,6 +26,7 @@ STUDY = Study(
     recipe="tiny",
     metric="latent_fd",
     controls=[{"gap_weight": 0.0}, {"gap_weight": 1.0}],
+    grid={"gap_weight": [0.0, 0.3, 1.0, 3.0, 10.0]},
 )
 
 if __name__ == "__main__":

@@ -23,10 +23,15 @@ def conclude(plan: Plan, tracking: Tracking, record: optuna.Study) -> Promotion 
     """
     from rich.console import Console
 
-    from sweeps import plots, registry, table
+    from sweeps import grid, plots, registry, table
 
-    rows = table.rows_of(tracking.runs())
+    runs = tracking.runs()
+    rows = table.rows_of(runs)
     Console().print(table.render(rows, plan.name))
+    if plan.grid:
+        ablation = grid.ablation(plan.grid, runs)
+        Console().print(grid.render(ablation, "ablation"))
+        tracking.client.log_artifact(tracking.parent_id(), str(grid.write(ablation, Path(plan.folder, grid.TABLE))))
     fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}
     for path in plots.write_plots(record, plan.metric, fvd, Path(plan.folder, "plots")):
         tracking.client.log_artifact(tracking.parent_id(), str(path), "plots")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import re
 import tempfile
@@ -59,6 +60,7 @@ class Plan:
     digests: tuple[tuple[str, str], ...] = ()
     optuna: str = ""
     objectives: tuple[str, ...] = ()
+    grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -76,6 +78,8 @@ class Plan:
             )
         if urlsplit(self.optuna).password:
             raise UserError("--optuna: no password in the URL, for study.json keeps it; use PGPASSWORD or ~/.pgpass")
+        if self.grid and self.trials != (points := math.prod(map(len, self.grid.values()))):
+            raise UserError(f"--trials {self.trials}: the grid has {points} points, a trial each; leave --trials out")
         if self.trials < self.controls:
             raise UserError(
                 f"--trials {self.trials}: this study has {self.controls} controls that always run; ask for as many"
@@ -171,10 +175,16 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
     )
     counts: dict[str, Any] = {"type": int, "metavar": "N"}
     ask = p.add_argument_group("what to run")
-    ask.add_argument("--trials", default=trials, **counts, help="trials, controls included [%(default)s]")
+    ask.add_argument("--trials", **counts, help=f"trials, controls included [{trials}; with --grid, its points]")
     ask.add_argument("--steps", default=steps, **counts, help="generator steps of a whole trial [%(default)s]")
     ask.add_argument("--clips", default=clips, **counts, help="clips behind each FVD; 0: no FVD [%(default)s]")
     ask.add_argument("--seed", default=0, **counts, help="of the search and of every trial [%(default)s]")
+    ask.add_argument(
+        "--grid",
+        nargs="*",
+        metavar="FIELD=V,V",
+        help="every point of a grid in place of a search, each whole, as in gap_weight=0,1,10 [alone: the study's]",
+    )
     ask.add_argument("--latents", metavar="URI", help="W+ shards: a folder or URL [those of the domain]")
     size = p.add_argument_group("on what")
     size.add_argument("--workers", default=1, **counts, help="DDP workers of a trial [%(default)s]")

@@ -37,7 +37,7 @@ class Study:
     space: a module-level define-by-run function of an Optuna trial, or a dict of Optuna distributions, lists and
     constants; either gives overrides of the recipe. controls: points of it that run first and are never stopped.
     metric: what proposals and stops go by; lower is better. reports: figures per full trial. rungs: fractions of the
-    steps at which all but the best 1/reduction are stopped.
+    steps at which all but the best 1/reduction are stopped. grid: the fields and values of `--grid` alone.
     """
 
     name: str
@@ -53,12 +53,24 @@ class Study:
     rungs: Sequence[float] = (0.25, 0.5)
     reduction: int = 3
     model: str | None = None
+    grid: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise UserError(f"study {self.name}: metric {self.metric!r} is not reported; one of {', '.join(METRICS)}")
         if self.reduction < 2 or not all(0 < rung < 1 for rung in self.rungs):
             raise UserError(f"study {self.name}: rungs are fractions between 0 and 1, reduction is 2 or more")
+
+    def along(self, grid: Mapping[str, Sequence[Any]]) -> Study:
+        """This study as an ablation: each point of the grid a control, beside what a declarative space holds fixed."""
+        from optuna.distributions import BaseDistribution
+
+        from sweeps.grid import points
+
+        space = {} if callable(self.space) else self.space
+        fixed = {name: entry for name, entry in space.items() if not isinstance(entry, list | tuple | BaseDistribution)}
+        choices = {name: list(values) for name, values in grid.items()}
+        return dataclasses.replace(self, space=fixed | choices, controls=points(grid), rungs=())
 
     def config(self, plan: Plan, params: dict[str, Any]) -> dict[str, Any]:
         """The run that a proposal stands for, as JSON. Raises UserError for what the recipe refuses."""
@@ -88,10 +100,12 @@ def run(
     flags = parser(study.name, doc, trials=study.trials, steps=study.steps, clips=study.clips)
     asked = flags.parse_args(argv)
     with cluster_joined():
-        return _run(study, resumed(study, flags, asked) if asked.resume else fresh(study, asked), loop)
+        plan = resumed(study, flags, asked) if asked.resume else fresh(study, asked)
+        return _run(study.along(plan.grid) if plan.grid else study, plan, loop)
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
+    from sweeps.grid import told
     from sweeps.outcome import conclude
     from sweeps.tracking import Tracking
 
@@ -102,6 +116,8 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
         plan.save()
         tracking.client.log_artifact(parent, str(Path(plan.folder, PLAN_FILE)))
         print(announce(plan, log), flush=True)
+        if plan.grid:
+            print(told(plan.grid), flush=True)
         status = "FAILED"
         try:
             with ray_started(plan):
@@ -125,6 +141,11 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     from svgan.metrics.protocol import usual_precision
     from sweeps import artifacts, guard, provenance
 
+    grid = asked_grid(study, asked.grid)
+    study = study.along(grid) if grid else study
+    trials = asked.trials
+    if trials is None:
+        trials = len(study.controls) if grid else study.trials
     name, storage = asked.name or fresh_name(study.name), absolute(asked.storage)
     folder = study_folder(storage, name)
     if Path(folder, PLAN_FILE).exists():
@@ -138,7 +159,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         else asked.gpus_per_worker
     )
     concurrency = asked.concurrency or guard.fitting_concurrency(
-        there, workers=asked.workers, cpus=1, gpus=gpus, trials=max(1, asked.trials)
+        there, workers=asked.workers, cpus=1, gpus=gpus, trials=max(1, trials)
     )
     precision = usual_precision("cuda" if gpus else "cpu")
     digests = {
@@ -156,7 +177,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         objective=f"{study.metric}_best",
         domain=str(study.domain) if study.domain == "default" else absolute(str(study.domain)),
         controls=len(study.controls),
-        trials=asked.trials,
+        trials=trials,
         steps=asked.steps,
         workers=asked.workers,
         cpus_per_worker=1,
@@ -176,7 +197,19 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         reduction=study.reduction,
         digests=tuple(sorted(digests.items())),
         optuna=asked.optuna,
+        grid=grid,
     )
+
+
+def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[Any]]:
+    """What --grid stands for; empty where it was not given."""
+    from sweeps.grid import checked, parse
+
+    if entries is None:
+        return {}
+    if not entries and not study.grid:
+        raise UserError("--grid: this study has none of its own; give FIELD=VALUE,VALUE,... behind it")
+    return parse(entries) if entries else checked(study.grid)
 
 
 def resumed(study: Study, flags: argparse.ArgumentParser, asked: argparse.Namespace) -> Plan:
@@ -341,10 +374,12 @@ def announce(plan: Plan, log: Path) -> str:
     """The plan in three lines, before anything starts."""
     gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
     scored = f"FVD on {plan.clips} clips (so few bias it upwards, alike for all trials)" if plan.clips else "no FVD"
+    rungs = f"stops at steps {', '.join(map(str, plan.rungs))} all but the best 1/{plan.reduction} and controls"
+    stops = rungs if plan.rungs else "none is stopped early"
     return (
         f"{plan.name}: {plan.trials} trials of up to {plan.steps} steps, {plan.concurrency} at a time, each on "
         f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}\n"
-        f"stops at steps {', '.join(map(str, plan.rungs))} all but the best 1/{plan.reduction} and controls; {scored}\n"
+        f"{stops}; {scored}\n"
         f"log: {log}"
     )
 

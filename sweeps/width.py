@@ -1,6 +1,7 @@
 """How wide a GRU? The width of the memory cells, and of i, against latent distance and FVD.
 
     python sweeps/width.py                                 this machine, the embedded default footage
+    python sweeps/width.py --grid                          widths 8, 16, 32 and 64, all whole, as a table
     ray submit cluster/gpu.yaml sweeps/width.py -- --trials 24 --gpus-per-worker 1
 
 Trials 0 and 1 are controls of width 8 and 32 (the paper's); both always finish. TPE proposes the others, and they
@@ -23,6 +24,7 @@ STUDY = Study(
     recipe="tiny",
     metric="latent_fd",
     controls=[{"width": 8}, {"width": 32}],
+    grid={"width": [8, 16, 32, 64]},
 )
 
 if __name__ == "__main__":

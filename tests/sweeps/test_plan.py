@@ -42,7 +42,7 @@ def test_the_flags_are_these_and_no_others():
     }
     assert flags == {
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
-        *("--concurrency", "--storage", "--tracking", "--optuna", "--experiment", "--name", "--resume"),
+        *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
     }
 
 
@@ -66,11 +66,22 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
         ({"clips": 1}, "--clips"),
         ({"clips": -1}, "--clips"),
         ({"gpus_per_worker": -0.5}, "--gpus-per-worker"),
+        ({"grid": {"width": [8, 16], "seed": [0, 1, 2]}}, "--trials 4: the grid has 6 points"),
     ],
 )
 def test_a_plan_names_the_flag_at_fault(change, names):
     with pytest.raises(UserError, match=names):
         Plan(**PLAN | change)
+
+
+def test_a_study_file_of_before_the_newer_fields_loads(tmp_path):
+    plan = Plan(**PLAN | {"folder": str(tmp_path)})
+    plan.save()
+    fields = json.loads((tmp_path / "study.json").read_text())
+    for name in ("optuna", "objectives", "grid"):
+        del fields[name]
+    (tmp_path / "study.json").write_text(json.dumps(fields))
+    assert Plan.load(tmp_path) == plan
 
 
 def test_a_missing_damaged_or_newer_study_file_is_one_line(tmp_path):
