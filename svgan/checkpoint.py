@@ -26,11 +26,15 @@ from svgan.errors import UserError
 from svgan.latents.stats import Space, space_from_state
 from svgan.motion import make_motion
 from svgan.motion.gru import GRUMotion
-from svgan.state import State
+from svgan.state import State, Sums
 
 FORMAT = 1
 TENSORS, RECORD = "tensors.safetensors", "state.json"
 REMEDY = "give a folder that svgan train wrote"
+
+
+class Damaged(UserError):
+    """A checkpoint that is not whole; one before it may be."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> State:
     state = State.build(_config(folder, record), space, record["meta"], device)
     _fill(state.tensors(), tensors, folder)
     state.step, state.history = record["step"], record["history"]
+    if "sums" in record:  # written since 0.2; before, states were only kept at reports, where there are none
+        state.sums = Sums.from_json(record["sums"], state.device)
     return state
 
 
@@ -91,12 +97,12 @@ def read_record(folder: Path | str) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise UserError(f"{folder}: no {RECORD} here, so not a checkpoint; {REMEDY}") from error
+        raise Damaged(f"{folder}: no {RECORD} here, so not a checkpoint; {REMEDY}") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); {REMEDY}") from error
+        raise Damaged(f"{path}: cannot be read ({error}); {REMEDY}") from error
     kinds = {"config": dict, "step": int, "space": dict, "meta": dict, "history": list, "sha256": str}
     if not isinstance(record, dict) or any(not isinstance(record.get(k), kind) for k, kind in kinds.items()):
-        raise UserError(f"{path}: not a checkpoint's record; {REMEDY}")
+        raise Damaged(f"{path}: not a checkpoint's record; {REMEDY}")
     if record.get("format") != FORMAT:
         raise UserError(f"{path}: format {record.get('format')}, this version reads {FORMAT}; update svgan")
     return record
@@ -112,6 +118,7 @@ def _write(state: State, folder: Path) -> None:
         "space": state.space.spec(),
         "meta": state.meta,
         "history": state.history,
+        "sums": state.sums.to_json(),
         "sha256": _sha256(folder / TENSORS),
     }
     (folder / RECORD).write_text(json.dumps(record, indent=1))
@@ -148,11 +155,11 @@ def _read_tensors(folder: Path, sha256: str, prefixes: tuple[str, ...] = ("",)) 
     path = folder / TENSORS
     try:
         if _sha256(path) != sha256:
-            raise UserError(f"{path}: damaged (its digest is not the recorded one); go back to an earlier checkpoint")
+            raise Damaged(f"{path}: damaged (its digest is not the recorded one); go back to an earlier checkpoint")
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); go back to an earlier checkpoint") from error
+        raise Damaged(f"{path}: cannot be read ({error}); go back to an earlier checkpoint") from error
 
 
 def _config(folder: Path, record: Mapping[str, Any]) -> RunConfig:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +14,8 @@ import torch
 
 from svgan import checkpoint
 from svgan.state import State
+
+log = logging.getLogger(__name__)
 
 
 class Keeper(Protocol):
@@ -32,6 +36,25 @@ class NullKeeper:
         return None
 
 
+def last_whole(
+    folders: Iterable[Path], device: torch.device | str, tell: Callable[[str], None] = log.warning
+) -> State | None:
+    """The first of the checkpoints that loads, None where there is none; `tell` hears of each damaged one before it.
+
+    Raises the first one's error when there are checkpoints and all of them are damaged.
+    """
+    first: checkpoint.Damaged | None = None
+    for folder in folders:
+        try:
+            return checkpoint.load(folder, device)
+        except checkpoint.Damaged as error:
+            tell(f"{error}; trying the checkpoint before it")
+            first = first or error
+    if first is not None:
+        raise first
+    return None
+
+
 class FolderKeeper:
     """Checkpoints `step-00000100`, ... in a folder: the last `last` of them, and the one with the lowest `metric`."""
 
@@ -47,8 +70,8 @@ class FolderKeeper:
             shutil.rmtree(leftover, ignore_errors=True)
 
     def latest(self, device: torch.device | str = "cpu") -> State | None:
-        steps = self.steps()
-        return checkpoint.load(self._path(steps[-1]), device) if steps else None
+        """The last state that is whole; a damaged one is named in the log. Raises UserError when all are damaged."""
+        return last_whole((self._path(step) for step in reversed(self.steps())), device)
 
     def best(self) -> Path | None:
         """The folder of the lowest metric so far; the last one where the metric was never reported."""

@@ -46,11 +46,38 @@ class RunningMoments(nn.Module):
         self.second.lerp_(second, 1 - RUNNING_DECAY)
 
 
+@dataclass
+class Sums:
+    """Figures summed since the last report, and over how many steps: a run that is cut between reports averages the
+    same numbers as one that is not."""
+
+    totals: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+
+    def add(self, figures: Mapping[str, Tensor]) -> None:
+        for name, value in figures.items():
+            self.totals[name] = self.totals.get(name, 0) + value
+        self.steps += 1
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / self.steps for name, total in self.totals.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """float32 sums as numbers that JSON keeps exactly."""
+        return {"totals": {name: float(total) for name, total in self.totals.items()}, "steps": self.steps}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], device: torch.device | str) -> Sums:
+        totals = {name: torch.tensor(value, device=device) for name, value in values["totals"].items()}
+        return cls(totals, int(values["steps"]))
+
+
 @dataclass(eq=False)
 class State:
     """A run at one step.
 
     motion trains, ema is its moving average, which samples. history: one dict of figures per report, with 'step'.
+    sums: of the figures since the last report.
     meta: what the codes are ('domain' and 'latents' digests, 'fps'), carried into checkpoints for sampling.
     """
 
@@ -64,6 +91,7 @@ class State:
     running: RunningMoments
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    sums: Sums = field(default_factory=Sums)
     meta: dict[str, Any] = field(default_factory=dict)
 
     @classmethod

@@ -14,7 +14,7 @@ from svgan.errors import UserError
 from svgan.keeper import Keeper, NullKeeper
 from svgan.latents.stats import Space
 from svgan.report import NullReporter, Reporter
-from svgan.state import State
+from svgan.state import State, Sums
 from svgan.step import Clips, Iteration, iterate
 
 
@@ -52,16 +52,13 @@ def train(
         raise UserError(f"batch: {config.batch} cannot be shared by {process.world} workers; give a multiple of it")
     state = state or keeper.latest(device) or State.build(config, clips.space, meta, device)
     state.continues(config)
-    totals: dict[str, torch.Tensor] = {}
-    since, started = 0, time.perf_counter()
+    begun, started = state.step, time.perf_counter()
     while state.step < config.steps:
-        for name, value in iteration(state, clips, process).items():
-            totals[name] = totals.get(name, 0) + value
+        state.sums.add(iteration(state, clips, process))
         state.step += 1
-        since += 1
         if state.step % report_every == 0 or state.step == config.steps:
-            metrics = {name: float(total) / since for name, total in totals.items()}
-            speed = since / (time.perf_counter() - started)
+            metrics, state.sums = state.sums.means(), Sums()
+            speed = (state.step - begun) / (time.perf_counter() - started)
             if evaluate is not None and process.rank == 0:
                 with torch.no_grad():
                     metrics |= evaluate(state)
@@ -69,5 +66,5 @@ def train(
             reporter.report(state.step, metrics | {"iterations_per_second": speed}, state)
             if process.rank == 0:
                 keeper.save(state)
-            totals, since, started = {}, 0, time.perf_counter()
+            begun, started = state.step, time.perf_counter()
     return state

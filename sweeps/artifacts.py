@@ -23,7 +23,7 @@ from svgan.video import contact_sheet, write_gif, write_mp4, write_png
 if TYPE_CHECKING:
     from svgan.metrics.i3d import Precision
     from sweeps.plan import Plan
-    from sweeps.tracking import TrialLog
+    from sweeps.trial_log import TrialLog
 
 FIGURES = ("fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original")
 CLIP_FRAMES, GIF_FRAMES = 250, 50
@@ -61,7 +61,7 @@ def log_sheet(log: TrialLog, sampler: Sampler, domain: Domain, frames: int, seed
     """A contact sheet of a training window, so that a trial that is stopped shows something too."""
     path = scratch / "contact_sheet.png"
     write_png(contact_sheet(frames_of(sampler, domain, 1, frames, seed)[0]), path)
-    log.artifact(path)
+    log.artifacts([path])
 
 
 def log_clip(log: TrialLog, sampler: Sampler, domain: Domain, seed: int, scratch: Path) -> None:
@@ -71,8 +71,7 @@ def log_clip(log: TrialLog, sampler: Sampler, domain: Domain, seed: int, scratch
     write_mp4(frames, scratch / "clip.mp4", fps)
     write_gif(frames[:GIF_FRAMES], scratch / "clip.gif", fps)
     write_png(contact_sheet(frames), scratch / "contact_sheet.png")
-    for name in ("clip.mp4", "clip.gif", "contact_sheet.png"):
-        log.artifact(scratch / name)
+    log.artifacts([scratch / name for name in ("clip.mp4", "clip.gif", "contact_sheet.png")])
 
 
 def score(

@@ -16,6 +16,7 @@ import psutil
 from ray.tune import Callback
 
 from svgan.errors import UserError
+from sweeps.ends import FAILED, how_it_ended
 from sweeps.plan import Plan, is_remote
 
 if TYPE_CHECKING:
@@ -214,7 +215,8 @@ def remove_group(group: str) -> None:
 
 
 class Patience(Callback):
-    """Ends a sweep that cannot succeed: `failures` in a row before any trial finished, or `limit` seconds of nothing.
+    """Ends a sweep that cannot succeed: `failures` in a row before any trial finished, or `limit` seconds of nothing
+    (an hour where no node can come, else a day).
 
     After `patience` seconds without a result, start or end it says once what is being waited for. Any of these
     raises UserError out of `Tuner.fit`, so that a sweep always ends with a reason.
@@ -237,10 +239,16 @@ class Patience(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._event()
-        self.finished += 1
+        if how_it_ended(trial.last_result) == "failed":
+            self._failed(trial)
+        else:
+            self.finished += 1
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._event()
+        self._failed(trial)
+
+    def _failed(self, trial: Trial) -> None:
         self.failed += 1
         self.reason = self.reason or failure(trial)
 
@@ -278,9 +286,11 @@ def waiting_for(trials: list[Trial]) -> str:
 def failure(trial: Trial) -> str:
     """A failed trial's own last word, without Ray's frames around it.
 
-    Read from the driver's own copy of the error file: `trial.get_error()` reads the storage, where it comes later.
+    Its result's, or the last line of the driver's own copy of the error file: `trial.get_error()` reads the storage,
+    where it comes later.
     """
+    if FAILED in (trial.last_result or {}):
+        return str(trial.last_result[FAILED])
     path = Path(trial.error_file or "")
     lines = [line.strip() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
-    named = [line.partition("TrialFailed: ")[2] for line in lines if "TrialFailed: " in line]
-    return (named or lines or ["no reason given"])[-1][:500]
+    return (lines or ["no reason given"])[-1][:500]

@@ -2,28 +2,75 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
+from sweeps import table
 from sweeps.plan import Plan, absolute, is_remote
+from sweeps.tracking import Tracking
+from sweeps.trial_log import failures, sync
 
 if TYPE_CHECKING:
     import optuna
 
     from sweeps.registry import Promotion
-    from sweeps.tracking import Tracking
 
 
-def conclude(plan: Plan, tracking: Tracking, record: optuna.Study) -> Promotion | None:
-    """Plots, the final table, promotion, a clip of the champion, and how to look at it all.
+MLFLOW_MAY_TAKE = 120.0  # seconds that the end of a study waits for an MLflow that is away
 
-    Raises UserError when no trial finished. A study that cannot promote, as when the champion is of another domain,
-    says so and has ended well all the same.
+
+def conclude(plan: Plan, record: optuna.Study, wait: float = MLFLOW_MAY_TAKE) -> Promotion | None:
+    """Send what MLflow has not taken yet; then plots, table, promotion, a clip of the champion, where to look.
+
+    Where MLflow stays away the results stay in the study's folder, and this says how to send them later. Raises
+    UserError when no trial finished.
     """
+    left = sent_to_mlflow(plan, wait)
+    if left:
+        print(
+            f"training is done, but MLflow cannot be used: {left} writes wait in the study's folder, {plan.folder}\n"
+            f"when it is back: python -m sweeps sync {plan.name}"
+        )
+        return None
+    tracking = Tracking(plan)
+    rows = show_results(plan, tracking, record)
+    if not any(row.status == "finished" for row in rows):
+        reasons = [row.note for row in rows if row.note]
+        why = f"the first failure said: {reasons[0]}" if reasons else "see the log"
+        raise UserError(f"{plan.name}: no trial finished; {why}")
+    promotion = promoted(plan, tracking) if plan.clips else None
+    if not plan.clips:
+        print("no FVD was measured (--clips 0), so no champion was chosen")
+    print(f"see the runs with: {ui_command(plan.tracking)}")
+    return promotion
+
+
+def sent_to_mlflow(plan: Plan, wait: float) -> int:
+    """Send what waits, trying again for `wait` seconds; returns how many writes are left, 0 if MLflow has all."""
+    deadline = time.monotonic() + wait
+    while True:
+        left = sync(plan)[1] or (0 if reachable(plan) else 1)
+        if not left or time.monotonic() >= deadline:
+            return left
+        print(f"waiting for MLflow at {plan.tracking} ...", flush=True)
+        time.sleep(min(10.0, max(0.1, deadline - time.monotonic())))
+
+
+def reachable(plan: Plan) -> bool:
+    try:
+        Tracking(plan).parent_id()
+    except failures():
+        return False
+    return True
+
+
+def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[table.Row]:
+    """Print the table; put plots and the best figures on the parent run. Returns the rows."""
     from rich.console import Console
 
-    from sweeps import grid, plots, registry, table
+    from sweeps import grid, plots
 
     runs = tracking.runs()
     rows = table.rows_of(runs)
@@ -40,21 +87,21 @@ def conclude(plan: Plan, tracking: Tracking, record: optuna.Study) -> Promotion 
         known = [value for value in values if value is not None]
         if known:
             tracking.client.log_metric(tracking.parent_id(), name, min(known))
-    if not any(row.status == "finished" for row in rows):
-        reasons = [row.note for row in rows if row.note]
-        why = f"the first failure said: {reasons[0]}" if reasons else "see the log"
-        raise UserError(f"{plan.name}: no trial finished; {why}")
-    promotion = None
-    if plan.clips:
-        try:
-            promotion = registry.promote(tracking, plan)
-            print(promotion.message)
-            print(f"clip of the champion: {champion_clip(plan)}")
-        except UserError as error:
-            print(f"no promotion: {error}")
-    else:
-        print("no FVD was measured (--clips 0), so no champion was chosen")
-    print(f"see the runs with: {ui_command(plan.tracking)}")
+    return rows
+
+
+def promoted(plan: Plan, tracking: Tracking) -> Promotion | None:
+    """Promote and clip. A study that cannot promote, as when the champion is of another domain, says so and has ended
+    well all the same."""
+    from sweeps import registry
+
+    try:
+        promotion = registry.promote(tracking, plan)
+    except UserError as error:
+        print(f"no promotion: {error}")
+        return None
+    print(promotion.message)
+    print(f"clip of the champion: {champion_clip(plan)}")
     return promotion
 
 

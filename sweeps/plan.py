@@ -57,6 +57,7 @@ class Plan:
     rungs: tuple[int, ...]
     reduction: int
     objective: str = "latent_fd_best"
+    patience: float = 15.0
     digests: tuple[tuple[str, str], ...] = ()
     optuna: str = ""
     objectives: tuple[str, ...] = ()
@@ -68,6 +69,8 @@ class Plan:
         for field, least in (("trials", 1), ("steps", 1), ("workers", 1), ("concurrency", 1), ("clips", 0)):
             if getattr(self, field) < least:
                 raise UserError(f"--{field} {getattr(self, field)}: must be at least {least}")
+        if not self.patience > 0:
+            raise UserError(f"--patience {self.patience:g}: minutes without a step, so more than 0")
         if self.gpus_per_worker < 0:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker}: must not be negative")
         if self.clips == 1:
@@ -190,6 +193,13 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
     size.add_argument("--workers", default=1, **counts, help="DDP workers of a trial [%(default)s]")
     size.add_argument("--gpus-per-worker", type=float, metavar="X", help="[a share of the GPUs there are, else 0]")
     size.add_argument("--concurrency", **counts, help="trials at a time [as CPUs, GPUs and memory allow]")
+    size.add_argument(
+        "--patience",
+        type=float,
+        default=15.0,
+        metavar="MIN",
+        help="minutes without a step after which a worker is killed and started again [%(default)g]",
+    )
     keep = p.add_argument_group("where it is kept")
     keep.add_argument("--storage", default="./runs", metavar="URI", help="checkpoints, state and logs [%(default)s]")
     keep.add_argument("--tracking", metavar="URI", help="MLflow [$MLFLOW_TRACKING_URI or sqlite:///mlflow.db]")

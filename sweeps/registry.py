@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from svgan.errors import UserError
 from sweeps.champion_loader import DOMAIN
 from sweeps.plan import Plan
-from sweeps.tracking import STEP, SWEEP, TRIAL, Tracking, TrialLog, sweep_models
+from sweeps.tracking import STEP, SWEEP, TRIAL, Tracking, sweep_models
+from sweeps.trial_log import TrialLog
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -64,9 +65,7 @@ def score_model(tracking: Tracking, plan: Plan, model_id: str) -> dict[str, floa
     """Measure FVD of a logged model under the plan's protocol and log it beside its latent distance."""
     model = tracking.client.get_logged_model(model_id)
     figures = score_uri(plan, f"models:/{model_id}")
-    run_id = model.source_run_id or tracking.trial(int(model.tags[TRIAL]))
-    log = TrialLog(plan.tracking, tracking.experiment, run_id, plan.name, int(model.tags[TRIAL]))
-    log.metrics(int(model.tags[STEP]), figures, model_id)
+    TrialLog(plan, int(model.tags[TRIAL])).metrics(int(model.tags[STEP]), figures, int(model.tags[STEP]))
     return figures
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from sweeps import quiet
+from sweeps import halt, quiet
 from sweeps.plan import PLAN_FILE, Plan, absolute, default_tracking, fresh_name, parser, study_folder
 
 if TYPE_CHECKING:
@@ -108,10 +108,12 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     from sweeps.grid import told
     from sweeps.outcome import conclude
     from sweeps.tracking import Tracking
+    from sweeps.trial_log import failures
 
     preflight(study, plan)
     tracking = Tracking(plan)
-    with quiet.quiet(Path(plan.folder, "sweep.log")) as log:
+    with halt.alone(plan), quiet.quiet(Path(plan.folder, "sweep.log")) as log:
+        halt.clear(plan)
         parent = tracking.parent()
         plan.save()
         tracking.client.log_artifact(parent, str(Path(plan.folder, PLAN_FILE)))
@@ -120,17 +122,18 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             print(told(plan.grid), flush=True)
         status = "FAILED"
         try:
-            with ray_started(plan):
-                record = search(study, plan, tracking, loop)
-            promotion = conclude(plan, tracking, record)
+            with ray_started(plan) as local, halt.interruptible(plan):
+                record = search(study, plan, tracking, loop, local)
+            promotion = conclude(plan, record)
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
-            print(f"\ninterrupted; go on with: {resume_command(study, plan)}", file=sys.stderr)
+            print(f"\nstopped; go on with: {resume_command(study, plan)}", file=sys.stderr)
             raise
         finally:
             shutil.rmtree(plan.scratch, ignore_errors=True)
-            tracking.close(status)
+            with contextlib.suppress(*failures()):
+                tracking.close(status)
     return promotion
 
 
@@ -195,6 +198,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         reports=study.reports,
         rungs=tuple(sorted({max(1, round(rung * study.reports)) * every for rung in study.rungs})),
         reduction=study.reduction,
+        patience=asked.patience,
         digests=tuple(sorted(digests.items())),
         optuna=asked.optuna,
         grid=grid,
@@ -292,14 +296,14 @@ def cluster_joined() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ray_started(plan: Plan) -> Iterator[None]:
-    """A local Ray for this sweep alone, unless a cluster was joined; shut down whatever happens."""
+def ray_started(plan: Plan) -> Iterator[bool]:
+    """A local Ray for this sweep alone (True), unless a cluster was joined; shut down whatever happens."""
     import ray
 
     from sweeps import guard
 
     if ray.is_initialized():
-        yield
+        yield False
         return
     there = guard.machine()
     ray.init(
@@ -313,16 +317,15 @@ def ray_started(plan: Plan) -> Iterator[None]:
         configure_logging=False,
     )
     try:
-        yield
+        yield True
     finally:
         ray.shutdown()
 
 
-def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None) -> optuna.Study:
+def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool) -> optuna.Study:
     """Hand out trials until all have ended; returns Optuna's study."""
     from functools import partial
 
-    from optuna.trial import TrialState
     from ray import tune
 
     from sweeps.guard import SLOT, Patience, Reaper
@@ -330,7 +333,8 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None) -> o
     from sweeps.search import open_study
     from sweeps.searcher import OptunaSearcher
     from sweeps.table import rows_of
-    from sweeps.trial import run_trial, storage_arguments, trial_folder
+    from sweeps.trial import DRIVER_RETRIES, run_trial, storage_arguments, trial_folder
+    from sweeps.trial_log import TrialLog
     from sweeps.watch import Board, Ledger
     from sweeps.worker import train_loop
 
@@ -338,18 +342,23 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None) -> o
 
     def make(number: int, params: dict[str, Any]) -> dict[str, Any]:
         config = study.config(plan, params)
-        run_id = tracking.trial(number)
-        tracking.params(run_id, config)
-        return {"run": config, "run_id": run_id, "experiment_id": tracking.experiment, "plan": plan.to_json()}
+        TrialLog(plan, number).open(config)
+        return {"run": config, "plan": plan.to_json()}
 
     searcher = OptunaSearcher(
-        record, study.space, make, metric=plan.objective, trials=plan.trials, concurrency=plan.concurrency
+        record,
+        study.space,
+        make,
+        metric=plan.objective,
+        trials=plan.trials,
+        concurrency=plan.concurrency,
+        stopping=halt.Watch(plan),
     )
     scheduler = Halving(metric=plan.objective, rungs=plan.rungs, reduction=plan.reduction)
     scheduler.recall(record.get_trials(deepcopy=False))
     if not searcher.left:
         return record
-    with Board(plan.name, rows_of(tracking.runs())) as board:
+    with Board(plan, rows_of(tracking.runs())) as board:
         tune.Tuner(
             tune.with_resources(partial(run_trial, loop=loop or train_loop), {SLOT: 1}),
             tune_config=tune.TuneConfig(
@@ -360,12 +369,14 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None) -> o
             ),
             run_config=tune.RunConfig(
                 name=f"{plan.name}/tune",
-                callbacks=[Ledger(tracking), board, Reaper(), Patience()],
+                callbacks=[Ledger(plan), board, Reaper(), Patience(limit=3600.0 if local else 86400.0)],
+                failure_config=tune.FailureConfig(max_failures=DRIVER_RETRIES),
                 verbose=0,
                 **storage_arguments(plan.storage),
             ),
         ).fit()
-    if record.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        board.listen()
+    if searcher.left:
         raise KeyboardInterrupt
     return record
 

@@ -6,17 +6,15 @@ each trial's driver gets or makes its child run; rank 0 logs into it. `svgan.*` 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import platform
 import socket
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from svgan.errors import UserError
+from sweeps.ends import Ending
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,7 +23,15 @@ if TYPE_CHECKING:
     from sweeps.plan import Plan
 
 SWEEP, ROLE, TRIAL, STEP, OUTCOME = "svgan.sweep", "svgan.role", "svgan.trial", "svgan.step", "svgan.outcome"
-LOADER = "sweeps.champion_loader"
+ATTEMPTS = "attempts"
+STATUS: dict[Ending, str] = {"finished": "FINISHED", "pruned": "KILLED", "halted": "KILLED", "failed": "FAILED"}
+# MLflow's own retries would hold a training loop for minutes; `trial_log` keeps what could not be sent.
+SHORT_OF_PATIENCE = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
 # Without it MLflow 3's UI opens the experiment as one of prompts and traces.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -36,7 +42,8 @@ def connect(uri: str) -> MlflowClient:
     The address becomes the process's own: MLflow's registry looks logged models up through the global one, whatever
     its client was given (docs/traps.md).
     """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in SHORT_OF_PATIENCE.items():
+        os.environ.setdefault(name, value)
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -82,6 +89,7 @@ class Tracking:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.client, self.experiment = open_experiment(plan.tracking, plan.experiment)
+        self._parent: str | None = None
 
     def find(self, **tags: str) -> Run | None:
         clauses = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
@@ -93,24 +101,28 @@ class Tracking:
         tags = {SWEEP: self.plan.name, ROLE: "study"}
         return self._open(tags, self.plan.name, {"study": self.plan.study, **self.plan.tags})
 
-    def trial(self, number: int) -> str:
-        """The trial's run, got or made, as a child of the study's; a further attempt is counted."""
+    def trial(self, number: int, params: Mapping[str, Any] | None = None) -> str:
+        """The trial's run, got or made, as a child of the study's, RUNNING."""
         tags = {SWEEP: self.plan.name, ROLE: "trial", TRIAL: str(number)}
-        return self._open(
+        run_id = self._open(
             tags, f"{self.plan.name}-{number:03d}", {"mlflow.parentRunId": self.parent_id(), **self.plan.tags}
         )
+        if params:
+            self.params(run_id, params)
+        return run_id
 
     def parent_id(self) -> str:
-        run = self.find(**{SWEEP: self.plan.name, ROLE: "study"})
-        return run.info.run_id if run else self.parent()
+        if self._parent is None:
+            run = self.find(**{SWEEP: self.plan.name, ROLE: "study"})
+            self._parent = run.info.run_id if run else self.parent()
+        return self._parent
 
     def _open(self, keys: dict[str, str], name: str, tags: dict[str, str]) -> str:
         run = self.find(**keys)
         if run is None:
-            made = self.client.create_run(self.experiment, run_name=name, tags={**keys, **tags, "attempts": "1"})
-            return made.info.run_id
-        self.client.set_tag(run.info.run_id, "attempts", str(int(run.data.tags.get("attempts", "0")) + 1))
-        self.client.update_run(run.info.run_id, status="RUNNING")
+            return self.client.create_run(self.experiment, run_name=name, tags={**keys, **tags}).info.run_id
+        if run.info.status != "RUNNING":
+            self.client.update_run(run.info.run_id, status="RUNNING")
         return run.info.run_id
 
     def params(self, run_id: str, params: Mapping[str, Any]) -> None:
@@ -118,14 +130,12 @@ class Tracking:
 
         self.client.log_batch(run_id, params=[Param(key, _short(value)) for key, value in params.items()])
 
-    def close_trial(self, number: int, outcome: str, error: str | None = None) -> None:
-        """Set a trial's final status: finished -> FINISHED, pruned -> KILLED, failed -> FAILED."""
-        run = self.find(**{SWEEP: self.plan.name, TRIAL: str(number)})
-        run_id = run.info.run_id if run else self.trial(number)
+    def close_trial(self, run_id: str, outcome: Ending, error: str | None = None) -> None:
+        """Set a trial's final status: finished -> FINISHED, pruned and halted -> KILLED, failed -> FAILED."""
         self.client.set_tag(run_id, OUTCOME, outcome)
         if error:
             self.client.set_tag(run_id, "error", error[:5000])
-        self.client.set_terminated(run_id, {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[outcome])
+        self.client.set_terminated(run_id, STATUS[outcome])
 
     def close(self, status: str) -> None:
         self.client.set_terminated(self.parent_id(), status)
@@ -143,73 +153,6 @@ class Tracking:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 6000 else text[:5990] + "..."
-
-
-class TrialLog:
-    """What rank 0 writes into its trial's run: metrics by step, each step once, and a model per improvement."""
-
-    def __init__(self, tracking: str, experiment: str, run_id: str, sweep: str, number: int) -> None:
-        self.client = connect(tracking)
-        self.experiment, self.run_id, self.sweep, self.number = experiment, run_id, sweep, number
-        self.known = dict(self.client.get_run(run_id).data.metrics)
-        self.seen = {(key, point.step) for key in self.known for point in self.client.get_metric_history(run_id, key)}
-        self.made = {
-            int(model.tags[STEP]): model.model_id for model in sweep_models(self.client, experiment, sweep, number)
-        }
-
-    def metrics(self, step: int, values: Mapping[str, float], model_id: str | None = None) -> None:
-        """Log values at a step, but those that an earlier attempt has logged there already."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        new = {key: float(value) for key, value in values.items() if (key, step) not in self.seen}
-        batch = [Metric(key, value, now, step, model_id=model_id) for key, value in new.items()]
-        self.client.log_batch(self.run_id, metrics=batch)
-        self.seen |= {(key, step) for key in new}
-
-    def figures(self, names: Sequence[str]) -> dict[str, float]:
-        """Those of the figures that an earlier attempt has logged."""
-        return {name: self.known[name] for name in names if name in self.known}
-
-    def model(self, step: int, folder: Path, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
-        """Publish a generator's folder as a LoggedModel of this run; returns its id."""
-        if step in self.made:
-            return self.made[step]
-        keys = {SWEEP: self.sweep, TRIAL: str(self.number), STEP: str(step), **tags}
-        model = self.client.create_logged_model(
-            self.experiment,
-            name=f"{self.sweep}-{self.number:03d}",
-            source_run_id=self.run_id,
-            tags=keys,
-            params={key: str(value)[:250] for key, value in params.items()},
-            model_type="temporal-gan-generator",
-        )
-        with _mlmodel(folder, model.model_id, self.run_id):
-            self.client.log_model_artifacts(model.model_id, str(folder))
-        self.client.finalize_logged_model(model.model_id, "READY")
-        self.made[step] = model.model_id
-        return model.model_id
-
-    def tag_model(self, model_id: str, tags: Mapping[str, str]) -> None:
-        self.client.set_logged_model_tags(model_id, dict(tags))
-
-    def artifact(self, path: Path, folder: str | None = None) -> None:
-        self.client.log_artifact(self.run_id, str(path), folder)
-
-
-@contextlib.contextmanager
-def _mlmodel(folder: Path, model_id: str, run_id: str) -> Iterator[None]:
-    """Put MLflow's own descriptor beside the generator for the upload: plain YAML that names our loader module."""
-    from mlflow.models import Model
-
-    path = folder / "MLmodel"
-    described = Model(model_id=model_id, run_id=run_id)
-    described.add_flavor("python_function", loader_module=LOADER, python_version=platform.python_version())
-    described.save(str(path))
-    try:
-        yield
-    finally:
-        path.unlink()
 
 
 def sweep_models(client: MlflowClient, experiment: str, sweep: str, number: int | None = None) -> list[LoggedModel]:

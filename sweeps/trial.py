@@ -8,48 +8,77 @@ again, it goes on from its last checkpoint.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ray.train import UserCallback
+
 from svgan.errors import UserError
+from sweeps import events, halt, shelf
+from sweeps.ends import FAILED, HALTED
 from sweeps.plan import Plan, is_remote
 
 if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
     from ray.tune.experiment import Trial
 
 Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 
-START_RETRIES, WORKER_RETRIES = 1, 2
-FAILED = "failed"
-# Read by Ray Train in the trial's process and handed on by it to controller and workers.
-TRAIN_ENV = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
-}
+START_RETRIES, WORKER_RETRIES, DRIVER_RETRIES = 1, 2, 3
 
 
-class TrialFailed(RuntimeError):
-    """A trial's own reason, in one line."""
+def environment(plan: Plan) -> dict[str, str]:
+    """Read by Ray Train in the trial's process and handed on by it to controller and workers.
+
+    A frozen worker process is given as long as a hanging one (`pulse`) before it is killed and started again.
+    """
+    return {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(60 * plan.patience),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+        "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    }
 
 
 def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
-    """Train one configuration; returns the last figures with `finished`, which Tune takes as the last report.
+    """Train one configuration; returns the last figures, with what `ends.how_it_ended` reads.
 
     config: what `search.OptunaSearcher` suggests, with the plan. loop: runs in every worker; what rank 0's returns is
-    the outcome. Raises TrialFailed with the first cause when retries are used up.
+    the outcome. A failure of the trial's own is returned, not raised, so that Tune, which starts a trial again whose
+    driver has died, leaves it at that. Workers that die are started again while the trial gets on: retries are spent
+    only by failures between which no checkpoint was made.
     """
-    for name, value in TRAIN_ENV.items():
-        os.environ.setdefault(name, value)
+    plan, number = Plan.from_json(config["plan"]), int(config["number"])
+    os.environ.update(environment(plan))
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    while True:
+        wait_for_room(plan, number)
+        before = last_checkpoint(plan, number)
+        try:
+            outcome = trainer(plan, config, loop).fit().return_value  # type: ignore[attr-defined]
+            return outcome if isinstance(outcome, dict) else {FAILED: "the training loop returned nothing"}
+        except TrainingFailedError as error:
+            reason = first_cause(error)
+            if halt.requested(plan):
+                return {HALTED: True}
+            if not isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError):
+                if last_checkpoint(plan, number) == before:
+                    return {FAILED: reason}
+                reason += "; it had got on since it last failed"
+            events.tell(plan, number, f"{reason}; once more")
+
+
+def trainer(plan: Plan, config: dict[str, Any], loop: Loop) -> TorchTrainer:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    plan = Plan.from_json(config["plan"])
     resources = {"CPU": plan.cpus_per_worker} | ({"GPU": plan.gpus_per_worker} if plan.gpus_per_worker else {})
-    trainer = TorchTrainer(  # the types that mypy sees are those of Ray Train's first version, hence the ignores
+    return TorchTrainer(  # the types that mypy sees are those of Ray Train's first version, hence the ignores
         loop,  # type: ignore[arg-type]
         train_loop_config=config,
         torch_config=TorchConfig(backend="nccl" if plan.gpus_per_worker else "gloo"),
@@ -58,7 +87,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
         ),
         run_config=RunConfig(
             name=plan.trial_name(config["number"]),
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item]
+            callbacks=[TuneReportCallback(), TellRetries(plan, config["number"])],  # type: ignore[list-item]
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             failure_config=FailureConfig(
                 max_failures=WORKER_RETRIES,
@@ -67,15 +96,53 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             **storage_arguments(plan.storage),
         ),
     )
+
+
+class TellRetries(UserCallback):
+    """Runs in Ray Train's controller: says why workers are started again."""
+
+    def __init__(self, plan: Plan, number: int) -> None:
+        self.plan, self.number = plan, number
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        rank = min(worker_exceptions)
+        events.tell(self.plan, self.number, f"rank {rank} ended with {one_line(worker_exceptions[rank])}")
+
+
+def last_checkpoint(plan: Plan, number: int) -> str:
+    """The name of the newest checkpoint in the trial's Train folder, '' where there is none."""
     try:
-        outcome = trainer.fit().return_value  # type: ignore[attr-defined]
-    except TrainingFailedError as error:
-        raise TrialFailed(first_cause(error)) from None
-    if not isinstance(outcome, dict):
-        raise TrialFailed("the training loop returned nothing")
-    if FAILED in outcome:
-        raise TrialFailed(outcome[FAILED])
-    return outcome
+        found = shelf.names(shelf.place(plan, f"train-{number:04d}"))
+    except shelf.ERRORS:
+        return ""
+    return max((name for name in found if name.startswith("checkpoint_2")), default="")
+
+
+def wait_for_room(plan: Plan, number: int, every: float = 5.0) -> None:
+    """Wait while the cluster is smaller than one trial: a node has left. Preflight has seen that it once was there."""
+    import ray
+
+    waited = False
+    while (missing := shortage(plan, ray.cluster_resources())) and not halt.requested(plan):
+        if not waited:
+            events.tell(plan, number, f"waits for a node: {missing}; it goes on when one joins")
+        waited = True
+        time.sleep(every)
+    if waited:
+        events.tell(plan, number, "goes on: there is room again")
+
+
+def shortage(plan: Plan, there: Mapping[str, float]) -> str:
+    """What one trial lacks in the cluster as it is now; '' if nothing, or if an autoscaler can bring it."""
+    from ray._private.state import state
+
+    most = state.get_max_resources_from_cluster_config() or {}
+    asked = {"CPU": plan.workers * plan.cpus_per_worker, "GPU": plan.workers * plan.gpus_per_worker}
+    return ", ".join(
+        f"{need:g} {kind} asked, {there.get(kind, 0):g} there"
+        for kind, need in asked.items()
+        if need > max(there.get(kind, 0), most.get(kind, 0))
+    )
 
 
 def trial_folder(trial: Trial) -> str:
@@ -97,8 +164,11 @@ def storage_arguments(storage: str) -> dict[str, Any]:
 def first_cause(error: BaseException) -> str:
     """The first worker's own exception in one line, without the frames that Ray wraps around it."""
     failures = getattr(error, "worker_failures", None)
-    inner = failures[min(failures)] if failures else getattr(error, "controller_failure", error)
-    inner = getattr(inner, "_base_exc", inner)
+    return one_line(failures[min(failures)] if failures else getattr(error, "controller_failure", error))
+
+
+def one_line(error: BaseException) -> str:
+    inner = getattr(error, "_base_exc", error)
     if isinstance(inner, UserError):
         return str(inner)
     lines = [line.strip() for line in str(inner).splitlines() if line.strip()]

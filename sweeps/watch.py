@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,21 +11,27 @@ from ray.tune import Callback
 from rich.console import Console
 from rich.live import Live
 
-from sweeps.ends import FINISHED
+from sweeps import events, shelf
+from sweeps.ends import FINISHED, how_it_ended
 from sweeps.guard import failure
+from sweeps.plan import is_remote
 from sweeps.table import Row, line, render
+from sweeps.trial_log import TrialLog
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-    from sweeps.tracking import Tracking
+    from sweeps.plan import Plan
+
+SHOWN_AS = {"finished": "finished", "pruned": "stopped", "failed": "failed", "halted": "halted"}
 
 
 class Board(Callback):
-    """Keeps the rows up to date with Tune's events and shows them."""
+    """Keeps the rows up to date with Tune's events and shows them, with what workers have told."""
 
-    def __init__(self, title: str, rows: list[Row], console: Console | None = None) -> None:
-        self.title, self.console = title, console or Console()
+    def __init__(self, plan: Plan, rows: list[Row], console: Console | None = None) -> None:
+        self.plan, self.title, self.console = plan, plan.name, console or Console()
+        self.heard, self.every, self.next = "", 10.0 if is_remote(plan.storage) else 2.0, 0.0
         self.rows = {row.number: row for row in rows}
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
 
@@ -60,11 +67,24 @@ class Board(Callback):
         self.show(dataclasses.replace(row, step=step, latent_fd=best, status=status, **figures))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        if not (trial.last_result or {}).get(FINISHED):
-            self.show(dataclasses.replace(self._row(trial), status="stopped"))
+        ending = how_it_ended(trial.last_result)
+        note = failure(trial) if ending == "failed" else ""
+        self.show(dataclasses.replace(self._row(trial), status=SHOWN_AS[ending], note=note))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.show(dataclasses.replace(self._row(trial), status="failed", note=failure(trial)))
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if time.monotonic() >= self.next:
+            self.listen()
+            self.next = time.monotonic() + self.every
+
+    def listen(self) -> None:
+        """Show what was told since last time."""
+        with contextlib.suppress(*shelf.ERRORS):
+            for name, event in events.told(self.plan, self.heard).items():
+                self.heard = name
+                self.console.print(str(event), highlight=False, soft_wrap=True, style="yellow")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -73,15 +93,15 @@ class Board(Callback):
 class Ledger(Callback):
     """Closes a trial's run as Tune ends the trial: a killed process cannot do it itself."""
 
-    def __init__(self, tracking: Tracking) -> None:
-        self.tracking = tracking
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        finished = bool((trial.last_result or {}).get(FINISHED))
-        self.tracking.close_trial(trial.config["number"], "finished" if finished else "pruned")
+        ending = how_it_ended(trial.last_result)
+        TrialLog(self.plan, trial.config["number"]).close(ending, failure(trial) if ending == "failed" else None)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.tracking.close_trial(trial.config["number"], "failed", failure(trial))
+        TrialLog(self.plan, trial.config["number"]).close("failed", failure(trial))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
+import socket
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +19,25 @@ from svgan.config import RunConfig
 from svgan.distributed import SINGLE, current_process
 from svgan.errors import NonFiniteLoss, UserError
 from svgan.images.domain import Domain
+from svgan.keeper import last_whole
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents, open_latents
 from svgan.latents.stats import make_space
 from svgan.runs import latent_judge
 from svgan.sample import Sampler
 from svgan.state import State
+from svgan.step import iterate
 from svgan.train import train
+from sweeps import events, shelf
 from sweeps.artifacts import FIGURES, export_generator, log_clip, log_sheet, score
-from sweeps.ends import FINISHED
+from sweeps.attend import Attended, Halted
+from sweeps.ends import FAILED, FINISHED, HALTED
+from sweeps.halt import Watch
 from sweeps.plan import Plan
+from sweeps.pulse import Pulse
 from sweeps.search import STEP
 from sweeps.table import STEPS_DONE
-from sweeps.tracking import TrialLog
-from sweeps.trial import FAILED
+from sweeps.trial_log import TrialLog, attempt
 
 STATE, BEST = "state", "best"
 
@@ -38,42 +46,86 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any]:
     """One worker's whole life; rank 0's return value is the trial's outcome.
 
     What all ranks agree on (a loss that is not finite; on a single worker also bad input) is returned as `failed`,
-    so that it is not retried; anything else raises, and Ray Train starts the workers again from the checkpoint.
+    so that it is not retried; a stop that was asked for as `halted`; anything else raises, and Ray Train starts the
+    workers again from the checkpoint.
     """
-    world = ray.train.get_context().get_world_size()
+    plan, context = Plan.from_json(config["plan"]), ray.train.get_context()
+    who = f"rank {context.get_world_rank()}"
     try:
-        return _train_loop(config, world)
+        with Pulse(60 * plan.patience, who, lambda text: events.tell(plan, config["number"], text)) as pulse:
+            return Worker(config, plan, Attended(iterate, pulse, Watch(plan))).run()
     except NonFiniteLoss as error:
         return {FAILED: f"NonFiniteLoss: {error}"}
     except UserError as error:
-        if world > 1:
+        if context.get_world_size() > 1:
             raise
         return {FAILED: str(error)}
 
 
-def _train_loop(config: dict[str, Any], world: int) -> dict[str, Any]:
-    plan = Plan.from_json(config["plan"])
-    device = _device(plan)
-    run = RunConfig.from_json(config["run"])
-    domain = Domain.load(plan.domain, device)
-    latents = open_latents(plan.latents, domain=domain.digest)
-    clips = ClipSource(latents, run.window, make_space(run.space, latents, run.components), device)
-    plan.scratch.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=plan.scratch) as folder:
-        scratch, first = Path(folder), ray.train.get_context().get_world_rank() == 0
-        reporter = RankZeroReporter(config, plan, domain, scratch) if first else OtherRanksReporter()
-        state = train(
-            run,
-            clips,
-            state=restored(scratch, device),
-            meta={"domain": domain.digest, "latents": latents.digest, "fps": latents.manifest.fps},
-            reporter=reporter,
-            process=current_process(device) if world > 1 else SINGLE,
-            evaluate=latent_judge(clips, run.seed),
-            report_every=plan.report_every,
-            device=device,
-        )
-        return reporter.finish(state, latents) if isinstance(reporter, RankZeroReporter) else {}
+class Worker:
+    """One rank of a trial."""
+
+    def __init__(self, config: dict[str, Any], plan: Plan, attended: Attended) -> None:
+        context = ray.train.get_context()
+        self.config, self.plan, self.attended, self.number = config, plan, attended, int(config["number"])
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.device = _device(plan)
+
+    def run(self) -> dict[str, Any]:
+        run, plan = RunConfig.from_json(self.config["run"]), self.plan
+        domain = Domain.load(plan.domain, self.device)
+        latents = open_latents(plan.latents, domain=domain.digest)
+        clips = ClipSource(latents, run.window, make_space(run.space, latents, run.components), self.device)
+        plan.scratch.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=plan.scratch) as folder:
+            scratch = Path(folder)
+            state = self.restored(scratch)
+            first = self.rank == 0
+            reporter = RankZeroReporter(self.config, plan, domain, scratch) if first else OtherRanksReporter()
+            try:
+                state = train(
+                    run,
+                    clips,
+                    state=state,
+                    meta={"domain": domain.digest, "latents": latents.digest, "fps": latents.manifest.fps},
+                    reporter=reporter,
+                    process=current_process(self.device) if self.world > 1 else SINGLE,
+                    evaluate=latent_judge(clips, run.seed),
+                    report_every=plan.report_every,
+                    device=self.device,
+                    iteration=self.attended,
+                )
+                return reporter.finish(state, latents, self.attended)
+            except Halted as halted:
+                if halted.state is not None:
+                    reporter.keep(halted.state)
+                return {HALTED: True}
+
+    def restored(self, scratch: Path) -> State | None:
+        """The state of the trial's last whole checkpoint, its best generator put back into scratch; None at a first
+        start. A damaged one is told of, and the one before it is used."""
+        kept = ray.train.get_checkpoint()
+        if kept is None:
+            return None
+        here = scratch / "restored"
+
+        def states() -> Iterator[Path]:
+            kept.to_directory(str(here))
+            yield here / STATE
+            folder = shelf.place(self.plan, f"train-{self.number:04d}")
+            others = [name for name in shelf.names(folder) if name.startswith("checkpoint_2")]
+            for name in sorted(others, reverse=True):
+                if name != Path(kept.path).name:
+                    shutil.rmtree(here)
+                    shelf.download(f"{folder}/{name}", here)
+                    yield here / STATE
+
+        tell = (lambda text: events.tell(self.plan, self.number, text)) if self.rank == 0 else (lambda text: None)
+        state = last_whole(states(), self.device, tell)
+        if (here / BEST).exists():
+            shutil.move(here / BEST, scratch / BEST)
+        shutil.rmtree(here)
+        return state
 
 
 def _device(plan: Plan) -> torch.device:
@@ -83,17 +135,6 @@ def _device(plan: Plan) -> torch.device:
     from ray.train.torch import get_device
 
     return get_device()
-
-
-def restored(scratch: Path, device: torch.device) -> State | None:
-    """The state of the trial's last checkpoint, its best generator put back into scratch; None at a first start."""
-    kept = ray.train.get_checkpoint()
-    if kept is None:
-        return None
-    with kept.as_directory() as folder:
-        if Path(folder, BEST).exists():
-            shutil.copytree(Path(folder, BEST), scratch / BEST)
-        return checkpoint.load(Path(folder, STATE), device)
 
 
 def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:
@@ -113,6 +154,12 @@ class OtherRanksReporter:
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
         ray.train.report({STEP: step})
 
+    def keep(self, state: State) -> None:
+        ray.train.report({STEP: state.step})
+
+    def finish(self, state: State, latents: Latents, attended: Attended) -> dict[str, Any]:
+        return {}
+
 
 class RankZeroReporter:
     """Rank 0: figures to MLflow by step, a model per improvement, the whole state to Ray Train as its checkpoint.
@@ -122,7 +169,11 @@ class RankZeroReporter:
 
     def __init__(self, config: dict[str, Any], plan: Plan, domain: Domain, scratch: Path) -> None:
         self.plan, self.domain, self.scratch, self.params = plan, domain, scratch, config["params"]
-        self.log = TrialLog(plan.tracking, config["experiment_id"], config["run_id"], plan.name, config["number"])
+        self.log = TrialLog(plan, config["number"])
+        times = attempt(plan, config["number"])
+        self.log.open(config["run"], times)
+        if times > 1:
+            events.tell(plan, config["number"], f"workers started again ({times} times now) on {socket.gethostname()}")
 
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
         if not math.isfinite(metrics["latent_fd"]):
@@ -132,24 +183,37 @@ class RankZeroReporter:
         checkpoint.save(state, folder / STATE)
         if so_far["best_step"] == step:
             export_generator(folder / STATE, self.scratch / BEST)
-            model = self.log.model(step, self.scratch / BEST, self.plan.tags, self.params)
+            self.log.model(step, self.scratch / BEST, self.plan.tags, self.params)
+            model = step
         figures = {**metrics, "latent_fd_best": so_far["latent_fd_best"], STEPS_DONE: step}
         self.log.metrics(step, figures, model)
         if step in self.plan.rungs and step < state.config.steps:
             log_sheet(self.log, Sampler.of(state), self.domain, state.config.window, self.plan.seed, self.scratch)
-        shutil.copytree(self.scratch / BEST, folder / BEST)
-        ray.train.report(so_far, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        self._report(folder, so_far)
+
+    def keep(self, state: State) -> None:
+        """Keep a state between two reports; its figures are told at the next one."""
+        folder = self.scratch / "report"
+        checkpoint.save(state, folder / STATE)
+        self._report(folder, {STEP: state.step})
+
+    def _report(self, folder: Path, figures: dict[str, float]) -> None:
+        if (self.scratch / BEST).exists():
+            shutil.copytree(self.scratch / BEST, folder / BEST)
+        ray.train.report(figures, checkpoint=ray.train.Checkpoint.from_directory(folder))
         shutil.rmtree(folder)
 
-    def finish(self, state: State, latents: Latents) -> dict[str, Any]:
+    def finish(self, state: State, latents: Latents, attended: Attended) -> dict[str, Any]:
         """Score the trial's best generator, log a clip of it, and say the outcome."""
-        outcome = figures_so_far(state.history)
+        outcome, began = figures_so_far(state.history), time.perf_counter()
+        best = int(outcome["best_step"])
         sampler = Sampler.load(self.scratch / BEST, state.device)
         log_clip(self.log, sampler, self.domain, self.plan.seed, self.scratch)
         if self.plan.clips:
             figures = self.log.figures(FIGURES)
             if not figures:
-                figures = score(sampler, self.domain, latents, self.plan, state.device)
-                self.log.metrics(int(outcome["best_step"]), figures, self.log.made.get(int(outcome["best_step"])))
+                figures = score(sampler, self.domain, latents, self.plan, state.device, attended.scoring)
+                self.log.metrics(best, figures, best)
+                self.log.metrics(best, {"seconds_scoring": time.perf_counter() - began})
             outcome |= figures
         return {**outcome, FINISHED: True}

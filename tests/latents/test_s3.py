@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from s3_server import s3, s3_server  # noqa: F401  (fixtures)
 
 from svgan.errors import UserError
 from svgan.latents import storage
@@ -15,7 +14,7 @@ def video() -> VideoCodes:
     return VideoCodes("a", np.arange(50), codes)
 
 
-def test_round_trip_missing_and_corrupt(s3: str, video: VideoCodes):  # noqa: F811
+def test_round_trip_missing_and_corrupt(s3: str, video: VideoCodes):
     uri = f"{s3}/codes/one"
     written = write_latents(uri, [video], domain="d", fps=25, shard_rows=20)
     latents = open_latents(uri, domain="d")
@@ -35,7 +34,7 @@ def test_round_trip_missing_and_corrupt(s3: str, video: VideoCodes):  # noqa: F8
         open_latents(f"{s3}/codes/none")
 
 
-def test_no_such_bucket_and_no_server(s3: str, video: VideoCodes, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+def test_no_such_bucket_and_no_server(s3: str, video: VideoCodes, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UserError, match=r"no manifest.json"):
         open_latents("s3://no-such-bucket/x")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

@@ -43,6 +43,7 @@ def test_the_flags_are_these_and_no_others():
     assert flags == {
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
+        "--patience",
     }
 
 
@@ -67,6 +68,7 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
         ({"clips": -1}, "--clips"),
         ({"gpus_per_worker": -0.5}, "--gpus-per-worker"),
         ({"grid": {"width": [8, 16], "seed": [0, 1, 2]}}, "--trials 4: the grid has 6 points"),
+        ({"patience": 0.0}, "--patience"),
     ],
 )
 def test_a_plan_names_the_flag_at_fault(change, names):

@@ -15,7 +15,8 @@ from sweeps import __main__ as commands
 from sweeps import registry, table
 from sweeps.artifacts import export_generator
 from sweeps.plan import Plan
-from sweeps.tracking import Tracking, TrialLog, open_experiment, sweep_models
+from sweeps.tracking import Tracking, open_experiment, sweep_models
+from sweeps.trial_log import TrialLog
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +76,12 @@ def generator(checkpoint_folder, tmp_path):
     return tmp_path / "generator"
 
 
-def log_of(tracking, number):
-    run_id = tracking.trial(number)
-    plan = tracking.plan
-    return TrialLog(plan.tracking, tracking.experiment, run_id, plan.name, number)
-
-
 def put_model(tracking, number, step, generator, **figures):
-    log = log_of(tracking, number)
-    model = log.model(step, generator, tracking.plan.tags, {"gap_weight": 1})
-    log.metrics(step, figures, model)
-    return model
+    log = TrialLog(tracking.plan, number)
+    log.model(step, generator, tracking.plan.tags, {"gap_weight": 1})
+    log.metrics(step, figures, step)
+    models = sweep_models(tracking.client, tracking.experiment, tracking.plan.name, number)
+    return next(model.model_id for model in models if model.tags["svgan.step"] == str(step))
 
 
 def test_a_trial_has_one_run_whoever_asks_and_however_often(tracking, plan):
@@ -93,7 +89,6 @@ def test_a_trial_has_one_run_whoever_asks_and_however_often(tracking, plan):
     again = Tracking(plan).trial(3)
     assert first == again
     run = tracking.client.get_run(first)
-    assert run.data.tags["attempts"] == "2"
     assert run.data.tags["mlflow.parentRunId"] == tracking.parent_id()
     assert run.data.tags["latents"] == "l1"
     assert len(tracking.runs()) == 1
@@ -103,8 +98,8 @@ def test_a_trial_has_one_run_whoever_asks_and_however_often(tracking, plan):
 
 
 def test_a_resumed_trial_logs_no_step_twice(tracking):
-    log_of(tracking, 0).metrics(10, {"latent_fd": 2.0, "phi": 0.5})
-    again = log_of(tracking, 0)
+    TrialLog(tracking.plan, 0).metrics(10, {"latent_fd": 2.0, "phi": 0.5})
+    again = TrialLog(tracking.plan, 0)
     again.metrics(10, {"latent_fd": 2.0, "phi": 0.5})
     again.metrics(20, {"latent_fd": 1.0, "phi": 0.6})
     points = tracking.client.get_metric_history(tracking.trial(0), "latent_fd")
@@ -113,8 +108,7 @@ def test_a_resumed_trial_logs_no_step_twice(tracking):
 
 def test_final_status_is_what_happened(tracking):
     for number, outcome in enumerate(("finished", "pruned", "failed")):
-        tracking.trial(number)
-        tracking.close_trial(number, outcome, "disk full" if outcome == "failed" else None)
+        TrialLog(tracking.plan, number).close(outcome, "disk full" if outcome == "failed" else None)
     runs = tracking.runs()
     assert [run.info.status for run in runs] == ["FINISHED", "KILLED", "FAILED"]
     assert runs[2].data.tags["error"] == "disk full"
@@ -122,8 +116,8 @@ def test_final_status_is_what_happened(tracking):
 
 
 def test_a_model_is_logged_once_per_step_and_carries_its_metrics(tracking, generator):
-    first = put_model(tracking, 0, 10, generator, latent_fd=2.0)
-    assert log_of(tracking, 0).model(10, generator, {}, {}) == first
+    put_model(tracking, 0, 10, generator, latent_fd=2.0)
+    TrialLog(tracking.plan, 0).model(10, generator, {}, {})
     models = sweep_models(tracking.client, tracking.experiment, tracking.plan.name)
     assert [registry.figure(model, "latent_fd") for model in models] == [2.0]
     assert not (generator / "MLmodel").exists()
@@ -143,7 +137,7 @@ def test_the_exported_generator_samples_as_the_whole_checkpoint(checkpoint_folde
 def test_the_first_champion_is_the_best_model_of_all_trials(tracking, plan, generator):
     put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=300.0)
     best = put_model(tracking, 1, 20, generator, latent_fd=1.0, fvd_long=200.0)
-    tracking.close_trial(1, "pruned")
+    TrialLog(plan, 1).close("pruned")
     put_model(tracking, 1, 30, generator, latent_fd=1.5)
     told = registry.promote(tracking, plan)
     assert (told.version, told.trial, told.step, told.fvd_long) == ("1", 1, 20, 200.0)
@@ -291,8 +285,8 @@ def test_a_study_that_cannot_promote_has_ended_well_all_the_same(tracking, plan,
     tracking.client.set_model_version_tag("m", "1", "domain", "another")
     other = Tracking(dataclasses.replace(plan, name="toy-2"))
     put_model(other, 0, 10, generator, latent_fd=1.0, fvd_long=100.0)
-    other.close_trial(0, "finished")
-    assert conclude(other.plan, other, optuna.create_study()) is None
+    TrialLog(other.plan, 0).close("finished")
+    assert conclude(other.plan, optuna.create_study()) is None
     shown = capsys.readouterr().out
     assert "no promotion: models:/m@champion: version 1 is of another domain" in shown
     assert "mlflow ui --backend-store-uri sqlite:///" in shown

@@ -1,0 +1,64 @@
+"""A worker's pulse: a thread that ends the process when training has made no step for too long.
+
+A process that hangs in a collective, a driver call or a file system never raises; Ray Train sees only that it is
+there. Once it is dead, Ray Train starts the workers again from the checkpoint. (A process that is frozen as a whole
+cannot watch itself: Ray Train's own health check has the same limit, see `trial.environment`.)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+
+class Pulse:
+    """Beat at every step. After `limit` seconds without a beat: `tell` a line that says who and where, then SIGKILL."""
+
+    def __init__(self, limit: float, who: str, tell: Callable[[str], None]) -> None:
+        self.limit, self.who, self.tell = limit, who, tell
+        self.watched = threading.get_ident()
+        self.last = time.monotonic()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch, name="svgan-pulse", daemon=True)
+
+    def __enter__(self) -> Pulse:
+        self.beat()
+        self.thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over.set()
+
+    def beat(self) -> None:
+        self.last = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self.over.wait(min(1.0, self.limit / 4)):
+            still = time.monotonic() - self.last
+            if still > self.limit:
+                self.tell(
+                    f"{self.who} (process {os.getpid()} on {socket.gethostname()}) made no step for {still:.0f} s, "
+                    f"last seen in {place(sys._current_frames().get(self.watched))}; killed, to be started again"
+                )
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def place(frame: FrameType | None) -> str:
+    """'file.py:line function' of the innermost frame that is ours, and of the innermost of all."""
+    inner = frame
+    while frame is not None and f"{os.sep}site-packages{os.sep}" in frame.f_code.co_filename:
+        frame = frame.f_back
+    shown = [_named(one) for one in (frame, inner if inner is not frame else None) if one is not None]
+    return ", in ".join(shown) or "a place unknown"
+
+
+def _named(frame: FrameType) -> str:
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} {frame.f_code.co_name}"
