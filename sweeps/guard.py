@@ -1,4 +1,4 @@
-"""What keeps a sweep from hanging: checks before it starts, a reaper of leaked resources, a limit on waiting.
+"""What keeps a sweep from hanging: a reaper of leaked resources, and a limit on waiting.
 
 Each trap behind these is in docs/traps.md with the test that holds it.
 """
@@ -6,136 +6,20 @@ Each trap behind these is in docs/traps.md with the test that holds it.
 from __future__ import annotations
 
 import logging
-import os
 import time
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from ray.tune import Callback
 
 from svgan.errors import UserError
 from sweeps.ends import FAILED, how_it_ended
-from sweeps.plan import Plan, is_remote
+from sweeps.room import SLOT
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 log = logging.getLogger(__name__)
-
-SLOT, HERE = "trial_slot", "this machine"
-BASE_GB, TRIAL_GB, WORKER_GB = 2.0, 1.1, 1.0
-
-
-def machine() -> dict[str, float]:
-    """What this machine has for trials: CPU (those this process may use), GPU, memory in GB that is free."""
-    import torch
-
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"CPU": cpus, "GPU": torch.cuda.device_count(), "GB": _free_gb()}
-
-
-def cluster_address() -> str | None:
-    """The cluster to join: RAY_ADDRESS, else what `ray start` left running on this host; None for a local Ray."""
-    import socket
-
-    from ray._private.utils import read_ray_address
-
-    if asked := os.environ.get("RAY_ADDRESS"):
-        return None if asked == "local" else asked
-    left = read_ray_address()
-    if not left:
-        return None
-    host, _, port = left.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=2).close()
-    except OSError:
-        return None
-    return left
-
-
-def available() -> tuple[dict[str, float], str]:
-    """What there is for trials, and what to call the place: the joined cluster, else this machine."""
-    import ray
-
-    if ray.is_initialized():
-        return dict(ray.cluster_resources()), "the cluster"
-    return machine(), HERE
-
-
-def gpu_share(there: dict[str, float], workers: int, concurrency: int | None) -> float:
-    """GPUs per worker where none were asked for: a whole one, or a share if the workers asked for outnumber them."""
-    gpus = there.get("GPU", 0)
-    wanted = workers * (concurrency or 1)
-    if not gpus:
-        return 0.0
-    return 1.0 if wanted <= gpus else max(0.01, int(100 * gpus / wanted) / 100)
-
-
-def _free_gb() -> float:
-    """Free memory, the container's limit respected."""
-    free = psutil.virtual_memory().available
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
-        free = min(free, int(text) - int(used.read_text()))
-    return free / 2**30
-
-
-def fitting_concurrency(there: dict[str, float], *, workers: int, cpus: float, gpus: float, trials: int) -> int:
-    """How many trials run at once without any waiting for another's CPUs, GPUs or memory; at least 1."""
-    counts = [there["CPU"] // (workers * cpus), trials]
-    if gpus:
-        counts.append(there["GPU"] // (workers * gpus))
-    if SLOT in there:
-        counts.append(there[SLOT])
-    if "GB" in there:
-        counts.append((there["GB"] - BASE_GB) // (TRIAL_GB + WORKER_GB * workers))
-    return max(1, int(min(counts)))
-
-
-def check_resources(plan: Plan, there: dict[str, float], where: str) -> None:
-    """Refuse what could never be placed: Ray itself would wait for ever without a word."""
-    for kind, each, flag in (
-        ("CPU", plan.cpus_per_worker, "--workers"),
-        ("GPU", plan.gpus_per_worker, "--gpus-per-worker"),
-    ):
-        trial, has = plan.workers * each, there.get(kind, 0)
-        if trial > has:
-            raise UserError(
-                f"{flag}: a trial asks {plan.workers} x {each:g} = {trial:g} {kind}, {where} has {has:g}; ask for less"
-            )
-        if trial * plan.concurrency > has:
-            raise UserError(
-                f"--concurrency {plan.concurrency}: so many trials ask {trial * plan.concurrency:g} {kind}, {where} "
-                f"has {has:g}; at most {int(has // trial)} fit at a time"
-            )
-    if where != HERE and there.get(SLOT, 0) < plan.concurrency:
-        raise UserError(
-            f"--concurrency {plan.concurrency}: {where} offers {there.get(SLOT, 0):g} {SLOT}; lower it, or start the "
-            f"head with --resources '{{\"{SLOT}\": {plan.concurrency}}}'"
-        )
-    need = BASE_GB + TRIAL_GB + WORKER_GB * plan.workers
-    if there.get("GB", need) < 0.6 * need:
-        raise UserError(f"memory: {there['GB']:.1f} GB free, one trial needs about {need:.1f}; close something first")
-
-
-def check_storage(location: str) -> None:
-    """Write and remove a small file where the checkpoints will go."""
-    import fsspec
-
-    probe = f"{location.rstrip('/')}/.probe-{uuid.uuid4().hex}"
-    try:
-        files, path = fsspec.core.url_to_fs(probe)
-        if not is_remote(location):
-            files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        with files.open(path, "wb") as out:
-            out.write(b"svgan")
-        files.rm_file(path)
-    except Exception as error:  # every file system has errors of its own
-        raise UserError(
-            f"--storage {location}: cannot be written ({type(error).__name__}: {str(error)[:150]}); choose another"
-        ) from None
 
 
 def leaked_groups(address: str, job: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import logging
 import os
 import shutil
 import sys
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sweeps.trial import Loop
 
 METRICS = ("latent_fd",)
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,21 +107,24 @@ def run(
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
-    from sweeps.grid import told
+    from sweeps import forecast, grid
     from sweeps.outcome import conclude
+    from sweeps.preflight import announce, preflight, prepare
     from sweeps.tracking import Tracking
     from sweeps.trial_log import failures
 
-    preflight(study, plan)
+    cleared = preflight(study, plan)
+    prepare(plan, cleared.domain, cleared.latents)
     tracking = Tracking(plan)
     with halt.alone(plan), quiet.quiet(Path(plan.folder, "sweep.log")) as log:
         halt.clear(plan)
         parent = tracking.parent()
         plan.save()
         tracking.client.log_artifact(parent, str(Path(plan.folder, PLAN_FILE)))
-        print(announce(plan, log), flush=True)
+        LOG.info("preflight took %.2f s", cleared.seconds)
+        print(announce(plan, cleared, forecast.told(plan, forecast.pace(plan, cleared, tracking)), log), flush=True)
         if plan.grid:
-            print(told(plan.grid), flush=True)
+            print(grid.told(plan.grid), flush=True)
         status = "FAILED"
         try:
             with ray_started(plan) as local, halt.interruptible(plan):
@@ -142,7 +147,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     from svgan.images.domain import Domain
     from svgan.latents.shards import read_manifest
     from svgan.metrics.protocol import usual_precision
-    from sweeps import artifacts, guard, provenance
+    from sweeps import artifacts, provenance, room
 
     grid = asked_grid(study, asked.grid)
     study = study.along(grid) if grid else study
@@ -155,13 +160,13 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         raise UserError(f"--name {name}: this study exists in {folder}; use --resume {name}, or choose another name")
     domain = Domain.load(study.domain)
     latents = absolute(asked.latents or domain.latents_uri)
-    there, _ = guard.available()
+    there = room.room()
     gpus = (
-        guard.gpu_share(there, asked.workers, asked.concurrency)
+        room.gpu_share(there, asked.workers, asked.concurrency)
         if asked.gpus_per_worker is None
         else asked.gpus_per_worker
     )
-    concurrency = asked.concurrency or guard.fitting_concurrency(
+    concurrency = asked.concurrency or room.fitting_concurrency(
         there, workers=asked.workers, cpus=1, gpus=gpus, trials=max(1, trials)
     )
     precision = usual_precision("cuda" if gpus else "cpu")
@@ -227,61 +232,14 @@ def resumed(study: Study, flags: argparse.ArgumentParser, asked: argparse.Namesp
     return plan
 
 
-def preflight(study: Study, plan: Plan) -> None:
-    """Refuse in one line whatever would fail later; leaves nothing behind."""
-    from svgan.config import RunConfig
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import open_latents
-    from sweeps import guard, search
-
-    guard.check_resources(plan, *guard.available())
-    guard.check_storage(plan.storage)
-    search.check_record(plan)
-    domain = Domain.load(plan.domain)
-    latents = open_latents(plan.latents, domain=domain.digest)
-    for config in _examples(study, plan):
-        run = RunConfig.from_json(config)
-        latents.windows(run.window)
-        if run.batch % plan.workers:
-            raise UserError(f"--workers {plan.workers}: they cannot share a batch of {run.batch} clips; use a divisor")
-    if plan.clips:
-        _have_real_side(plan, domain, latents)
-
-
-def _examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:
-    """Configurations of the controls and of a few random points, to find what a recipe refuses."""
-    import optuna
-
-    from sweeps.search import sample
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    trial_run = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=plan.seed))
-    for control in study.controls:
-        trial_run.enqueue_trial(control)
-    return [study.config(plan, sample(study.space, trial_run.ask())) for _ in range(len(study.controls) + count)]
-
-
-def _have_real_side(plan: Plan, domain: Any, latents: Any) -> None:
-    """I3D and the real moments, fetched or made here once, so that trials neither race for them nor wait."""
-    from svgan import assets
-    from svgan.metrics import fvd
-    from svgan.metrics.protocol import PROTOCOLS
-
-    assets.path("i3d")
-    protocol = dataclasses.replace(PROTOCOLS["svg-short"], clips=plan.clips, precision=plan.precision)
-    if fvd.find_moments(protocol, domain, latents, "wplus") is None:
-        print(f"measuring {protocol.real_clips} real clips once (kept in the cache) ...", flush=True)
-        fvd.real_moments(protocol, domain, latents, "wplus")
-
-
 @contextlib.contextmanager
 def cluster_joined() -> Iterator[None]:
     """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`); leave it again whatever happens."""
     import ray
 
-    from sweeps import guard
+    from sweeps import room
 
-    address = None if ray.is_initialized() else guard.cluster_address()
+    address = None if ray.is_initialized() else room.cluster_address()
     if address is None:
         yield
         return
@@ -300,17 +258,17 @@ def ray_started(plan: Plan) -> Iterator[bool]:
     """A local Ray for this sweep alone (True), unless a cluster was joined; shut down whatever happens."""
     import ray
 
-    from sweeps import guard
+    from sweeps import room
 
     if ray.is_initialized():
         yield False
         return
-    there = guard.machine()
+    there = room.machine()
     ray.init(
         address="local",
-        num_cpus=int(there["CPU"]),
-        num_gpus=int(there["GPU"]),
-        resources={guard.SLOT: plan.concurrency},
+        num_cpus=int(there.total("CPU")),
+        num_gpus=int(there.total("GPU")),
+        resources={room.SLOT: plan.concurrency},
         object_store_memory=256 * 2**20,
         include_dashboard=True,
         log_to_driver=False,
@@ -328,8 +286,9 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
 
     from ray import tune
 
-    from sweeps.guard import SLOT, Patience, Reaper
+    from sweeps.guard import Patience, Reaper
     from sweeps.halving import Halving
+    from sweeps.room import SLOT
     from sweeps.search import open_study
     from sweeps.searcher import OptunaSearcher
     from sweeps.table import rows_of
@@ -379,20 +338,6 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
     if searcher.left:
         raise KeyboardInterrupt
     return record
-
-
-def announce(plan: Plan, log: Path) -> str:
-    """The plan in three lines, before anything starts."""
-    gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
-    scored = f"FVD on {plan.clips} clips (so few bias it upwards, alike for all trials)" if plan.clips else "no FVD"
-    rungs = f"stops at steps {', '.join(map(str, plan.rungs))} all but the best 1/{plan.reduction} and controls"
-    stops = rungs if plan.rungs else "none is stopped early"
-    return (
-        f"{plan.name}: {plan.trials} trials of up to {plan.steps} steps, {plan.concurrency} at a time, each on "
-        f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}\n"
-        f"{stops}; {scored}\n"
-        f"log: {log}"
-    )
 
 
 def resume_command(study: Study, plan: Plan) -> str:

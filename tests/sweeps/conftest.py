@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,14 @@ def footage(random_domain) -> tuple[str, str]:
     latents = write_footage(random_domain / "latents", Domain.load(random_domain).digest)
     ship_moments(random_domain, latents)
     return str(random_domain), latents
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory) -> Path:
+    """A SQLite file that MLflow has migrated once, which takes seconds; tests work on copies."""
+    from sweeps.tracking import open_experiment
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    open_experiment(f"sqlite:///{folder}/mlflow.db", "other")
+    sqlite3.connect(folder / "mlflow.db").close()
+    return folder / "mlflow.db"

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import sqlite3
 
 import numpy as np
 import pandas
@@ -17,15 +16,6 @@ from sweeps.artifacts import export_generator
 from sweeps.plan import Plan
 from sweeps.tracking import Tracking, open_experiment, sweep_models
 from sweeps.trial_log import TrialLog
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    """A SQLite file that MLflow has migrated once; tests work on copies."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    open_experiment(f"sqlite:///{folder}/mlflow.db", "other")
-    sqlite3.connect(folder / "mlflow.db").close()
-    return folder / "mlflow.db"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,208 @@
+"""How long a study will take: from earlier trials of its recipe in this MLflow, else from a few timed iterations."""
+
+from __future__ import annotations
+
+import heapq
+import platform
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from svgan.config import RunConfig
+from svgan.distributed import SINGLE
+from svgan.latents.clips import ClipSource
+from svgan.latents.shards import Latents
+from svgan.latents.stats import make_space
+from svgan.state import State
+from svgan.step import iterate
+from sweeps.plan import Plan
+from sweeps.tracking import ROLE
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from sweeps.preflight import Cleared
+    from sweeps.tracking import Tracking
+
+DEVICE, SCORING, SPEED = "device", "seconds_scoring", "iterations_per_second"
+# Measured on two cores (bench/LOG.md): from Ray's start to the first trial, from the last trial to the champion's
+# clip, a trial's start and end, one report (latent distance, checkpoint, MLflow).
+STUDY_START, STUDY_END, TRIAL_START, REPORT = 10.0, 15.0, 8.0, 0.5
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a generator step, of scoring a finished trial, and of all else in a whole trial; whence."""
+
+    step: float
+    scoring: float
+    around: float
+    source: str
+
+
+def device_name(device: torch.device | str) -> str:
+    """What a trial's figures of speed belong to: 'cuda NVIDIA L4', 'cpu Intel(R) Xeon(R) ...'."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return f"cuda {torch.cuda.get_device_name()}"
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{kind} {named[0] if named else platform.processor() or platform.machine()}"
+
+
+def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
+    """The pace of earlier trials where there are any, else of this machine; None for a GPU that is not here."""
+    device = "cuda" if plan.gpus_per_worker else "cpu"
+    here = device == "cpu" or torch.cuda.is_available()
+    run = cleared.runs[0]
+    wanted = device_name(device) if here and cleared.there.local else f"{device} %"
+    found = earlier(tracking, run, wanted)
+    if found:
+        return learned(found, plan)
+    return timed(plan, run, cleared.latents, device) if here else None
+
+
+def earlier(tracking: Tracking, run: RunConfig, device: str, most: int = 50) -> list[Run]:
+    """Trials of the same recipe, sizes and kind of device, newest first; `device` may end in %."""
+    same = {name: getattr(run, name) for name in ("recipe", "width", "precision", "batch", "n_critic", "window")}
+    clauses = [f"params.`{name}` = '{value}'" for name, value in same.items()]
+    clauses += [f"tags.`{ROLE}` = 'trial'", f"tags.`{DEVICE}` LIKE '{device}'", f"metrics.`{SPEED}` > 0"]
+    return list(
+        tracking.client.search_runs([tracking.experiment], filter_string=" and ".join(clauses), max_results=most)
+    )
+
+
+def learned(runs: Sequence[Run], plan: Plan) -> Pace:
+    """Medians over earlier trials; the time around training and scoring from those that went through in one go."""
+    step = statistics.median(1 / run.data.metrics[SPEED] for run in runs)
+    scored = [run.data.metrics[SCORING] for run in runs if SCORING in run.data.metrics and _same_protocol(run, plan)]
+    around = [
+        (run.info.end_time - run.info.start_time) / 1000
+        - float(run.data.params["steps"]) / run.data.metrics[SPEED]
+        - run.data.metrics.get(SCORING, 0)
+        for run in runs
+        if run.data.tags.get("svgan.outcome") == "finished" and run.data.tags.get("attempts") == "1"
+    ]
+    scoring = statistics.median(scored) if scored else scoring_time(plan)
+    return Pace(
+        step,
+        scoring if plan.clips else 0.0,
+        max(0.0, statistics.median(around)) if around else TRIAL_START + REPORT * plan.reports,
+        f"as {len(runs)} earlier trial{'s' if len(runs) > 1 else ''} took",
+    )
+
+
+def _same_protocol(run: Run, plan: Plan) -> bool:
+    return run.data.tags.get("protocol.long") == plan.tags.get("protocol.long")
+
+
+def timed(plan: Plan, run: RunConfig, latents: Latents, device: str, budget: float = 1.0) -> Pace:
+    """The fastest of a few iterations of this run here, in about `budget` seconds.
+
+    A batch that would take longer is timed in part and multiplied up.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
+    try:
+        clips = ClipSource(latents, run.window, make_space(run.space, latents, run.components), device)
+        whole = max(1, run.batch // plan.workers)
+        step, count = 0.0, 0
+        for batch in dict.fromkeys((max(1, whole // 8), whole)):
+            if step > budget / 3:
+                break
+            laps = _laps(replace(run, batch=batch), clips, device, budget)
+            step, count = min(laps) * whole / batch, len(laps)
+    finally:
+        torch.set_num_threads(threads)
+    return Pace(step, scoring_time(plan), TRIAL_START + REPORT * plan.reports, f"from {count} iterations timed here")
+
+
+def _laps(run: RunConfig, clips: ClipSource, device: str, budget: float, most: int = 4) -> list[float]:
+    state = State.build(run, clips.space, {}, device)
+    laps: list[float] = []
+    while len(laps) < most and sum(laps) < budget:
+        started = time.perf_counter()
+        iterate(state, clips, SINGLE)
+        laps.append(time.perf_counter() - started)
+        state.step += 1
+    return laps
+
+
+def scoring_time(plan: Plan) -> float:
+    """Seconds of FVD, short and long, where no trial has told: of one core, or a GPU (svgan.metrics.protocol)."""
+    each = 0.02 if plan.gpus_per_worker else {"bfloat16": 0.28, "float32": 1.4}[plan.precision]
+    return 2 * plan.clips * each
+
+
+def halved(plan: Plan, draws: int = 20, most: int = 100) -> tuple[float, float]:
+    """What successive halving leaves of a free trial on average: its share of the steps, its chance of the end.
+
+    Played through with trials that come one after another and are of random, lasting merit; beyond `most` of them the
+    averages move no more.
+    """
+    from sweeps.halving import Halving
+
+    free = min(plan.trials, most) - plan.controls
+    if free <= 0:
+        return 1.0, 1.0
+    shares, finished, chance = 0.0, 0, random.Random(0)
+    for _ in range(draws):
+        rungs = Halving(metric=plan.objective, rungs=plan.rungs, reduction=plan.reduction)
+        for number in range(plan.controls + free):
+            merit = chance.random()
+            stop = (rung for rung in plan.rungs if not rungs.goes_on(number, rung, merit) and number >= plan.controls)
+            reached = min(next(stop, plan.steps), plan.steps)
+            if number >= plan.controls:
+                shares, finished = shares + reached / plan.steps, finished + (reached == plan.steps)
+    return shares / (draws * free), finished / (draws * free)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """seconds of wall time; trial_hours: of all trials together; finishers: trials expected to run to the end."""
+
+    seconds: float
+    trial_hours: float
+    finishers: float
+
+
+def forecast(plan: Plan, known: Pace) -> Forecast:
+    """The study's wall time when trials are handed out one after another to `concurrency` places."""
+    free = plan.trials - plan.controls
+    share, chance = halved(plan)
+    whole = known.around + plan.steps * known.step + known.scoring
+    mean = known.around + share * plan.steps * known.step + chance * known.scoring
+    places = [0.0] * plan.concurrency
+    for length in [whole] * plan.controls + [mean] * free:
+        heapq.heapreplace(places, places[0] + length)
+    hours = (whole * plan.controls + mean * free) / 3600
+    return Forecast(STUDY_START + max(places) + STUDY_END, hours, plan.controls + chance * free)
+
+
+def told(plan: Plan, known: Pace | None) -> str:
+    """The forecast in one line."""
+    if known is None:
+        return "time: not known, as no trial of this recipe ran on such a GPU in this MLflow and none is here to time"
+    coming = forecast(plan, known)
+    kind = "GPU" if plan.gpus_per_worker else "core"
+    hours = coming.trial_hours * plan.workers * (plan.gpus_per_worker or plan.cpus_per_worker)
+    scoring = f" and {known.scoring:.0f} s of FVD" if plan.clips else ""
+    return (
+        f"time: about {duration(coming.seconds)} and {hours:.2g} {kind}-hours if some {coming.finishers:.0f} trials "
+        f"run to the end, with {known.step:.2g} s a step{scoring}, {known.source}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """For people: 40 s, 9 min, 3.5 h, 2.1 days."""
+    for unit, scale, most in (("s", 1, 90), ("min", 60, 5400), ("h", 3600, 129600)):
+        if seconds < most:
+            return f"{seconds / scale:.2g} {unit}" if unit == "h" else f"{seconds / scale:.0f} {unit}"
+    return f"{seconds / 86400:.2g} days"

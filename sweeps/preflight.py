@@ -1,0 +1,135 @@
+"""Refuse in one line, before anything starts, whatever would fail later; nothing is left behind by a refusal.
+
+Measured at under three seconds once the libraries are imported (bench/LOG.md). What takes longer, fetching I3D and
+measuring the real clips once, is `prepare`, after the checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError
+from sweeps import halt, room, search
+from sweeps.disk import check_disk, size, state_bytes
+from sweeps.plan import Plan, is_remote
+from sweeps.schema import check_tracking
+
+if TYPE_CHECKING:
+    from svgan.config import RunConfig
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import Latents
+    from sweeps.study import Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Cleared:
+    """What the checks found, for the forecast. runs: the controls' configurations, then a few random points'."""
+
+    there: room.Room
+    domain: Domain
+    latents: Latents
+    runs: Sequence[RunConfig]
+    disk: int  # bytes that the study may keep
+    seconds: float
+
+
+def preflight(study: Study, plan: Plan) -> Cleared:
+    """Every check, quickest first. Raises UserError."""
+    import mlflow  # noqa: F401  (imports are not counted)
+    import torch  # noqa: F401
+
+    from svgan.config import RunConfig
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import open_latents
+
+    started = time.perf_counter()
+    if halt.alive(plan):
+        raise UserError(
+            f"{plan.name}: {halt.driver(plan)} is running this study; stop it with: python -m sweeps stop {plan.name}"
+        )
+    there = room.room()
+    room.check_resources(plan, there)
+    room.check_memory(plan, there)
+    check_storage(plan.storage)
+    search.check_record(plan)
+    check_tracking(plan.tracking, plan.experiment)
+    domain = Domain.load(plan.domain)
+    latents = open_latents(plan.latents, domain=domain.digest)
+    runs = [RunConfig.from_json(config) for config in examples(study, plan)]
+    for run in runs:
+        latents.windows(run.window)
+        if run.batch % plan.workers:
+            raise UserError(f"--workers {plan.workers}: they cannot share a batch of {run.batch} clips; use a divisor")
+    disk = check_disk(plan, *max(state_bytes(run, latents) for run in runs))
+    return Cleared(there, domain, latents, runs, disk, time.perf_counter() - started)
+
+
+def prepare(plan: Plan, domain: Domain, latents: Latents) -> None:
+    """I3D and the real moments, fetched or made here once, so that trials neither race for them nor wait."""
+    from svgan import assets
+    from svgan.metrics import fvd
+    from svgan.metrics.protocol import PROTOCOLS
+
+    if not plan.clips:
+        return
+    assets.path("i3d")
+    protocol = dataclasses.replace(PROTOCOLS["svg-short"], clips=plan.clips, precision=plan.precision)
+    if fvd.find_moments(protocol, domain, latents, "wplus") is None:
+        print(f"measuring {protocol.real_clips} real clips once (kept in the cache) ...", flush=True)
+        fvd.real_moments(protocol, domain, latents, "wplus")
+
+
+def examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:
+    """Configurations of the controls and of a few random points, to find what a recipe refuses."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    trial_run = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=plan.seed))
+    for control in study.controls:
+        trial_run.enqueue_trial(control)
+    return [study.config(plan, search.sample(study.space, trial_run.ask())) for _ in range(len(study.controls) + count)]
+
+
+def check_storage(location: str) -> None:
+    """Write and remove a small file where the checkpoints will go, and the folders made for it."""
+    import fsspec
+
+    probe = f"{location.rstrip('/')}/.probe-{uuid.uuid4().hex}"
+    made: list[Path] = []
+    try:
+        files, path = fsspec.core.url_to_fs(probe)
+        if not is_remote(location):
+            made = [folder for folder in Path(path).parents if not folder.exists()]
+            files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        with files.open(path, "wb") as out:
+            out.write(b"svgan")
+        files.rm_file(path)
+        for folder in made:
+            folder.rmdir()
+    except Exception as error:  # every file system has errors of its own
+        raise UserError(
+            f"--storage {location}: cannot be written ({type(error).__name__}: {str(error)[:150]}); choose another"
+        ) from None
+
+
+def announce(plan: Plan, cleared: Cleared, time: str, log: Path) -> str:
+    """The plan, before anything starts. time: `forecast.told`'s line."""
+    gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
+    scored = f"FVD on {plan.clips} clips (so few bias it upwards, alike for all trials)" if plan.clips else "no FVD"
+    stops = f"stops at steps {', '.join(map(str, plan.rungs))} all but the best 1/{plan.reduction} and controls"
+    lines = [
+        f"{plan.name}: {plan.trials} trials of up to {plan.steps} steps, {plan.concurrency} at a time, each on "
+        f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}",
+        f"{stops if plan.rungs else 'none is stopped early'}; {scored}",
+        time,
+        f"disk: at most {size(cleared.disk)} of checkpoints and models; log: {log}",
+    ]
+    fits = cleared.there.workers(plan.cpus_per_worker, plan.gpus_per_worker, now=True) // plan.workers
+    if fits < plan.concurrency:
+        lines.insert(1, f"{fits} of {plan.concurrency} fit now, the rest when nodes come ({cleared.there.growth})")
+    return "\n".join(lines)

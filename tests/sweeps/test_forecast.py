@@ -1,0 +1,96 @@
+"""The estimate against what it estimates: halving as it is, a trial's own figures, iterations as they run."""
+
+import dataclasses
+import shutil
+
+import pytest
+from test_plan import PLAN
+
+from sweeps import forecast
+from sweeps.forecast import Pace
+from sweeps.plan import Plan
+
+
+def plan(**change):
+    return Plan(**PLAN | {"steps": 400, "rungs": (100, 200), "reduction": 3, "trials": 12} | change)
+
+
+def test_a_third_goes_on_at_each_rung():
+    """Three trials, two of them controls: the third goes on if it is the best. Many: a third, then a ninth."""
+    share, chance = forecast.halved(plan(trials=3), draws=3000)
+    assert chance == pytest.approx(1 / 3, abs=0.04)
+    assert share == pytest.approx(0.25 + 0.75 / 3, abs=0.03)
+    share, chance = forecast.halved(plan(trials=10_000))
+    assert chance == pytest.approx(1 / 9, abs=0.04)
+    assert share == pytest.approx(0.25 + 0.25 / 3 + 0.5 / 9, abs=0.03)
+
+
+def test_a_study_without_free_trials_or_rungs_runs_whole():
+    assert forecast.forecast(plan(trials=2), Pace(1, 0, 0, "")).finishers == 2
+    whole = forecast.forecast(plan(rungs=(), concurrency=1), Pace(1, 10, 5, ""))
+    assert whole.finishers == 12
+    assert whole.trial_hours == pytest.approx(12 * 415 / 3600)
+    assert whole.seconds == pytest.approx(12 * 415 + forecast.STUDY_START + forecast.STUDY_END)
+
+
+def test_places_are_filled_as_they_come_free():
+    three = forecast.forecast(plan(trials=3, controls=2, rungs=(), concurrency=2), Pace(1, 0, 0, ""))
+    assert three.seconds == pytest.approx(800 + forecast.STUDY_START + forecast.STUDY_END)
+
+
+def test_the_line_says_what_it_rests_on():
+    line = forecast.told(plan(), Pace(0.1, 20, 8, "as 3 earlier trials took"))
+    assert line.startswith("time: about ")
+    assert line.endswith("0.1 s a step and 20 s of FVD, as 3 earlier trials took")
+    assert "core-hours" in line
+    assert "GPU-hours" in forecast.told(plan(gpus_per_worker=1), Pace(0.1, 20, 8, ""))
+    assert "not known" in forecast.told(plan(), None)
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(40, "40 s"), (540, "9 min"), (12600, "3.5 h"), (2 * 86400, "2 days")])
+def test_durations_are_for_people(seconds, words):
+    assert forecast.duration(seconds) == words
+
+
+def test_iterations_are_timed_and_a_slow_batch_in_part(footage):
+    from svgan import recipes
+    from svgan.latents.shards import open_latents
+
+    latents, asked = open_latents(footage[1]), plan(clips=0)
+    found = forecast.timed(asked, recipes.tiny(batch=8), latents, "cpu")
+    assert 0 < found.step < 5
+    assert found.scoring == 0
+    assert found.source.endswith("iterations timed here")
+    hurried = forecast.timed(asked, recipes.tiny(batch=64), latents, "cpu", budget=1e-6)
+    assert "from 1 iterations" in hurried.source
+
+
+def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
+    from svgan import recipes
+    from sweeps.tracking import Tracking, TrialLog
+
+    shutil.copy(database, tmp_path / "mlflow.db")
+    asked = plan(
+        name="earlier",
+        clips=64,
+        tracking=f"sqlite:///{tmp_path}/mlflow.db",
+        digests=(("protocol.long", "abc"),),
+    )
+    tracking = Tracking(asked)
+    run = recipes.tiny(steps=400)
+    for number, (speed, device) in enumerate([(10, "cpu A"), (5, "cpu A"), (20, "cpu A"), (1, "cpu B")]):
+        run_id = tracking.trial(number)
+        tracking.params(run_id, run.to_json())
+        log = TrialLog(asked.tracking, tracking.experiment, run_id, asked.name, number)
+        tracking.client.set_tag(run_id, forecast.DEVICE, device)
+        log.metrics(400, {forecast.SPEED: speed, forecast.SCORING: 30.0 + number})
+    found = forecast.earlier(tracking, run, "cpu A")
+    assert len(found) == 3
+    known = forecast.learned(found, asked)
+    assert known.step == pytest.approx(0.1)
+    assert known.scoring == 31
+    assert known.source == "as 3 earlier trials took"
+    assert len(forecast.earlier(tracking, run, "cpu %")) == 4
+    assert not forecast.earlier(tracking, dataclasses.replace(run, width=8), "cpu A")
+    other = forecast.learned(found, dataclasses.replace(asked, digests=(("protocol.long", "def"),)))
+    assert other.scoring == forecast.scoring_time(asked)
