@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import heapq
-import platform
 import random
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +20,8 @@ from svgan.latents.stats import make_space
 from svgan.state import State
 from svgan.step import iterate
 from sweeps.plan import Plan
-from sweeps.tracking import ROLE
+from sweeps.room import device_name
+from sweeps.tracking import ATTEMPTS, DEVICE, OUTCOME, ROLE
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from sweeps.preflight import Cleared
     from sweeps.tracking import Tracking
 
-DEVICE, SCORING, SPEED = "device", "seconds_scoring", "iterations_per_second"
+SCORING, SPEED = "seconds_scoring", "iterations_per_second"
 # Measured on two cores (bench/LOG.md): from Ray's start to the first trial, from the last trial to the champion's
 # clip, a trial's start and end, one report (latent distance, checkpoint, MLflow).
 STUDY_START, STUDY_END, TRIAL_START, REPORT = 10.0, 15.0, 8.0, 0.5
@@ -44,17 +43,6 @@ class Pace:
     scoring: float
     around: float
     source: str
-
-
-def device_name(device: torch.device | str) -> str:
-    """What a trial's figures of speed belong to: 'cuda NVIDIA L4', 'cpu Intel(R) Xeon(R) ...'."""
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return f"cuda {torch.cuda.get_device_name()}"
-    cpus = Path("/proc/cpuinfo")
-    lines = cpus.read_text().splitlines() if cpus.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{kind} {named[0] if named else platform.processor() or platform.machine()}"
 
 
 def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
@@ -88,7 +76,7 @@ def learned(runs: Sequence[Run], plan: Plan) -> Pace:
         - float(run.data.params["steps"]) / run.data.metrics[SPEED]
         - run.data.metrics.get(SCORING, 0)
         for run in runs
-        if run.data.tags.get("svgan.outcome") == "finished" and run.data.tags.get("attempts") == "1"
+        if run.data.tags.get(OUTCOME) == "finished" and run.data.tags.get(ATTEMPTS) == "1"
     ]
     scoring = statistics.median(scored) if scored else scoring_time(plan)
     return Pace(

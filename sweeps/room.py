@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from svgan.errors import UserError
 from sweeps.plan import Plan
+
+if TYPE_CHECKING:
+    import torch
 
 SLOT, HERE, CLUSTER = "trial_slot", "this machine", "the cluster"
 HEAD = "node:__internal_head__"
@@ -238,3 +242,14 @@ def check_memory(plan: Plan, there: Room) -> None:
             f"--concurrency {plan.concurrency}: so many trials need about {need:.1f} GB, {place}{there.gb:.1f} GB "
             f"free; at most {fits} at a time"
         )
+
+
+def device_name(device: torch.device | str) -> str:
+    """What a trial's figures of speed belong to: 'cuda NVIDIA L4', 'cpu Intel(R) Xeon(R) ...'."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return f"cuda {torch.cuda.get_device_name()}"
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{kind} {named[0] if named else platform.processor() or platform.machine()}"

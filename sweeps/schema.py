@@ -45,9 +45,9 @@ def _check_server(uri: str, experiment: str) -> None:
 
 
 def _check_sqlite(uri: str, path: Path) -> None:
-    if not path.exists():
-        folder = next(parent for parent in path.parents if parent.exists())
-        if not os.access(folder, os.W_OK):
+    if not os.path.exists(path):
+        folder = next(parent for parent in path.parents if os.path.exists(parent))
+        if not os.access(folder, os.W_OK | os.X_OK):
             raise UserError(f"--tracking {uri}: {folder} cannot be written; choose another")
         return
     if not os.access(path, os.W_OK):

@@ -20,7 +20,7 @@ from svgan.errors import UserError
 from sweeps import events, shelf
 from sweeps.ends import Ending
 from sweeps.outbox import Entry, Outbox, waiting
-from sweeps.tracking import ATTEMPTS, STEP, SWEEP, TRIAL, Tracking, sweep_models
+from sweeps.tracking import ATTEMPTS, DEVICE, STEP, SWEEP, TRIAL, Tracking, sweep_models
 
 if TYPE_CHECKING:
     from sweeps.plan import Plan
@@ -67,8 +67,10 @@ class Sender:
     def apply(self, entry: Entry) -> None:
         getattr(self, f"_{entry.kind}")(entry.files, **entry.fields)
 
-    def _open(self, files: Path | None, params: Mapping[str, Any], attempt: int) -> None:
+    def _open(self, files: Path | None, params: Mapping[str, Any], attempt: int, device: str = "") -> None:
         self.tracking.params(self.run_id, params)
+        if device:
+            self.client.set_tag(self.run_id, DEVICE, device)
         if attempt:
             self.client.set_tag(self.run_id, ATTEMPTS, str(attempt))
 
@@ -132,9 +134,11 @@ class TrialLog:
         self.retry_at = 0.0
         self.away = bool(self.outbox.names())
 
-    def open(self, params: Mapping[str, Any], attempt: int = 0) -> None:
-        """The run, with its parameters. attempt: how often workers were started for this trial, where known."""
-        self._write(Entry("open", {"params": {k: str(v) for k, v in params.items()}, "attempt": attempt}))
+    def open(self, params: Mapping[str, Any], attempt: int = 0, device: str = "") -> None:
+        """The run, with its parameters. attempt: how often workers were started for this trial, and on what device,
+        where known."""
+        told = {key: str(value) for key, value in params.items()}
+        self._write(Entry("open", {"params": told, "attempt": attempt, "device": device}))
 
     def metrics(self, step: int, values: Mapping[str, float], model: int | None = None) -> None:
         """Values at a step, each (name, step) once. model: the step of the LoggedModel that they also belong to."""

@@ -35,6 +35,7 @@ from sweeps.ends import FAILED, FINISHED, HALTED
 from sweeps.halt import Watch
 from sweeps.plan import Plan
 from sweeps.pulse import Pulse
+from sweeps.room import device_name
 from sweeps.search import STEP
 from sweeps.table import STEPS_DONE
 from sweeps.trial_log import TrialLog, attempt
@@ -171,7 +172,7 @@ class RankZeroReporter:
         self.plan, self.domain, self.scratch, self.params = plan, domain, scratch, config["params"]
         self.log = TrialLog(plan, config["number"])
         times = attempt(plan, config["number"])
-        self.log.open(config["run"], times)
+        self.log.open(config["run"], times, device_name(domain.device))
         if times > 1:
             events.tell(plan, config["number"], f"workers started again ({times} times now) on {socket.gethostname()}")
 

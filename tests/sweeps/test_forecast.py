@@ -67,7 +67,8 @@ def test_iterations_are_timed_and_a_slow_batch_in_part(footage):
 
 def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     from svgan import recipes
-    from sweeps.tracking import Tracking, TrialLog
+    from sweeps.tracking import Tracking
+    from sweeps.trial_log import TrialLog
 
     shutil.copy(database, tmp_path / "mlflow.db")
     asked = plan(
@@ -79,10 +80,8 @@ def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     tracking = Tracking(asked)
     run = recipes.tiny(steps=400)
     for number, (speed, device) in enumerate([(10, "cpu A"), (5, "cpu A"), (20, "cpu A"), (1, "cpu B")]):
-        run_id = tracking.trial(number)
-        tracking.params(run_id, run.to_json())
-        log = TrialLog(asked.tracking, tracking.experiment, run_id, asked.name, number)
-        tracking.client.set_tag(run_id, forecast.DEVICE, device)
+        log = TrialLog(asked, number)
+        log.open(run.to_json(), 1, device)
         log.metrics(400, {forecast.SPEED: speed, forecast.SCORING: 30.0 + number})
     found = forecast.earlier(tracking, run, "cpu A")
     assert len(found) == 3
