@@ -13,6 +13,7 @@ from svgan.errors import UserError
 
 SPACES = ("wplus", "pca")
 PRECISIONS = ("float32", "bfloat16")
+OPTIONS = ("critic_kernel", "critic_rates", "critic_starts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,9 @@ class RunConfig:
     trunk: widths of T. critic: a key of svgan.critics.DESIGNS; critic_widths: E's widths, input left out.
     window: frames of a training clip. batch: clips per step over all workers. steps: generator steps.
     n_critic: critic steps per generator step. lr, beta1, beta2: Adam's, for both. gp_weight, gap_weight: lambda_GP
-    and lambda_GAP. ema: decay of the generator kept for sampling. precision: 'bfloat16' = autocast.
+    and lambda_GAP. ema: decay of the generator kept for sampling. precision: 'bfloat16' = autocast. critic_kernel (of
+    'tconv'), critic_rates (of 'multiscale'), critic_starts (of 'holistic'): what one design alone lets a run set; None
+    is the design's own.
 
     Raises UserError naming the field.
     """
@@ -49,6 +52,9 @@ class RunConfig:
     ema: float
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
+    critic_kernel: int | None = None
+    critic_rates: int | None = None
+    critic_starts: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("trunk", "critic_widths"):
@@ -65,6 +71,7 @@ class RunConfig:
         if self.components is not None:
             _whole("components", self.components, 1)
         _whole("window", self.window, DESIGNS[self.critic].least_window)
+        self._check_critic_options()
         _whole("seed", self.seed, 0)
         for name in ("lr", "beta1", "beta2", "gp_weight", "gap_weight", "ema"):
             value = getattr(self, name)
@@ -85,8 +92,26 @@ class RunConfig:
             _whole(name, width, 1)
         object.__setattr__(self, name, tuple(value))
 
+    def critic_options(self) -> dict[str, int]:
+        """The options that are set, by the names that the critic's design knows them by."""
+        named = {name.removeprefix("critic_"): getattr(self, name) for name in OPTIONS}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def _check_critic_options(self) -> None:
+        for name, value in self.critic_options().items():
+            allowed = DESIGNS[self.critic].options.get(name)
+            if allowed is None:
+                owners = [design for design, critic in DESIGNS.items() if name in critic.options]
+                raise UserError(
+                    f"critic_{name}: critic {self.critic!r} has none; leave it out, or use {' or '.join(owners)}"
+                )
+            if isinstance(value, bool) or value not in allowed:
+                raise UserError(f"critic_{name}: {value!r} is not one of {', '.join(map(str, allowed))}")
+
     def to_json(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Every field; options of a critic that are not set are left out, as they were before there were any."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in values.items() if k not in OPTIONS or v is not None}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RunConfig:

@@ -138,10 +138,10 @@ class State:
     def continues(self, config: RunConfig) -> None:
         """Take `config` for the rest of the run; only `steps` may differ. Raises UserError for any other field."""
         ours, theirs = self.config.to_json(), config.to_json()
-        for name in ours:
-            if name != "steps" and ours[name] != theirs[name]:
+        for name in ours | theirs:
+            if name != "steps" and ours.get(name) != theirs.get(name):
                 raise UserError(
-                    f"{name}: the run to be resumed has {ours[name]}, asked for is {theirs[name]}; "
+                    f"{name}: the run to be resumed has {ours.get(name)}, asked for is {theirs.get(name)}; "
                     "use its own configuration, or another folder"
                 )
         self.config = replace(self.config, steps=config.steps)

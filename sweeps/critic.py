@@ -3,8 +3,8 @@
     python sweeps/critic.py                                this machine, the embedded default footage
     ray submit cluster/gpu.yaml sweeps/critic.py -- --trials 24 --gpus-per-worker 1
 
-Trials 0 to 2 are controls, each design at the recipe's learning rate; they always finish. TPE pairs a design with a
-learning rate for the others, and they are stopped early unless among the best third of those that came so far.
+Trials 0 to 2 are controls, each design as the recipe has it; they always finish. TPE pairs a design with a learning
+rate and with what only that design has: the frames under a convolution, the number of rates, the triples per span.
 
 Cost: three controls finish, so 15 to 20 min on two cores.
 Expect: three FVD figures to compare; no design is known beforehand to win on codes.
@@ -14,18 +14,25 @@ from sweeps.study import Study, main
 
 
 def space(trial):
-    return {
-        "critic": trial.suggest_categorical("critic", ["tconv", "multiscale", "holistic"]),
-        "lr": trial.suggest_float("lr", 2e-4, 4e-3, log=True),
-    }
+    critic = trial.suggest_categorical("critic", ["tconv", "multiscale", "holistic"])
+    params = {"critic": critic, "lr": trial.suggest_float("lr", 2e-4, 4e-3, log=True)}
+    if critic == "tconv":
+        params["critic_kernel"] = trial.suggest_int("critic_kernel", 3, 9, step=2)
+    elif critic == "multiscale":
+        params["critic_rates"] = trial.suggest_int("critic_rates", 1, 3)
+    else:
+        params["critic_starts"] = trial.suggest_int("critic_starts", 2, 8)
+    return params
 
 
+OWN = {"tconv": {"critic_kernel": 5}, "multiscale": {"critic_rates": 2}, "holistic": {"critic_starts": 4}}
 STUDY = Study(
     name="critic",
     space=space,
     recipe="tiny",
     metric="latent_fd",
-    controls=[{"critic": design, "lr": 1e-3} for design in ("tconv", "multiscale", "holistic")],
+    controls=[{"critic": design, "lr": 1e-3} | own for design, own in OWN.items()],
+    grid={"critic": list(OWN), "seed": [0, 1]},
 )
 
 if __name__ == "__main__":

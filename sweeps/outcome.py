@@ -79,8 +79,10 @@ def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[t
         ablation = grid.ablation(plan.grid, runs)
         Console().print(grid.render(ablation, "ablation"))
         tracking.client.log_artifact(tracking.parent_id(), str(grid.write(ablation, Path(plan.folder, grid.TABLE))))
+    if plan.objectives:
+        print(pareto(plan, tracking, record))
     fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}
-    for path in plots.write_plots(record, plan.metric, fvd, Path(plan.folder, "plots")):
+    for path in plots.write_plots(record, fvd, Path(plan.folder, "plots"), plan.objectives):
         tracking.client.log_artifact(tracking.parent_id(), str(path), "plots")
     best = {"latent_fd": [row.latent_fd for row in rows], "fvd_long": [row.fvd_long for row in rows]}
     for name, values in best.items():
@@ -103,6 +105,19 @@ def promoted(plan: Plan, tracking: Tracking) -> Promotion | None:
     print(promotion.message)
     print(f"clip of the champion: {champion_clip(plan)}")
     return promotion
+
+
+def pareto(plan: Plan, tracking: Tracking, record: optuna.Study) -> str:
+    """Tag the trials of the Pareto front in MLflow, untag those that have left it, and say which they are."""
+    from sweeps.tracking import PARETO, TRIAL
+
+    front = {trial.number: trial.values for trial in record.best_trials}
+    for run in tracking.runs():
+        here = str(int(run.data.tags[TRIAL]) in front).lower()
+        if run.data.tags.get(PARETO, "false") != here:
+            tracking.client.set_tag(run.info.run_id, PARETO, here)
+    told = [f"trial {number} ({', '.join(f'{v:.4g}' for v in front[number])})" for number in sorted(front)]
+    return f"Pareto front of {', '.join(plan.objectives)}: {'; '.join(told) or 'empty, for no trial finished'}"
 
 
 def champion_clip(plan: Plan) -> Path:

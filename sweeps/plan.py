@@ -19,6 +19,8 @@ from svgan.errors import UserError
 FORMAT = 1
 PLAN_FILE = "study.json"
 JOURNAL = "journal"
+# What a study may minimise, each with the figure of a finished trial that stands for it.
+OBJECTIVES = {"latent_fd": "latent_fd_best", "fvd_short": "fvd_short", "fvd_long": "fvd_long"}
 _REMOTE = re.compile(r"^[a-z][a-z0-9+.-]+://")
 _DATABASE = re.compile(r"^postgresql(\+psycopg)?://")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
@@ -75,6 +77,7 @@ class Plan:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker}: must not be negative")
         if self.clips == 1:
             raise UserError("--clips 1: a distance needs at least 2 clips; 0 leaves FVD out")
+        self._check_objectives()
         if self.optuna not in ("", JOURNAL) and not _DATABASE.match(self.optuna):
             raise UserError(
                 f"--optuna {self.optuna}: give 'journal' or a postgresql:// URL; without it a SQLite file is made"
@@ -87,6 +90,22 @@ class Plan:
             raise UserError(
                 f"--trials {self.trials}: this study has {self.controls} controls that always run; ask for as many"
             )
+
+    def _check_objectives(self) -> None:
+        if unknown := [name for name in self.objectives if name not in OBJECTIVES]:
+            raise UserError(f"--objectives {unknown[0]}: is not measured; give two or more of {', '.join(OBJECTIVES)}")
+        if self.objectives and len(set(self.objectives)) < max(2, len(self.objectives)):
+            raise UserError(
+                f"--objectives {','.join(self.objectives)}: give two or more different ones; one alone is latent_fd, "
+                "which goes without the flag"
+            )
+        if not self.clips and any(name.startswith("fvd") for name in self.objectives):
+            raise UserError(f"--objectives {','.join(self.objectives)}: FVD needs clips, and --clips is 0; give 64")
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The keys of a finished trial's figures that Optuna is told."""
+        return tuple(OBJECTIVES[name] for name in self.objectives) or (self.objective,)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -187,6 +206,11 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
         nargs="*",
         metavar="FIELD=V,V",
         help="every point of a grid in place of a search, each whole, as in gap_weight=0,1,10 [alone: the study's]",
+    )
+    ask.add_argument(
+        "--objectives",
+        metavar="A,B",
+        help=f"several to minimise at once, towards their Pareto front: of {', '.join(OBJECTIVES)}",
     )
     ask.add_argument("--latents", metavar="URI", help="W+ shards: a folder or URL [those of the domain]")
     size = p.add_argument_group("on what")

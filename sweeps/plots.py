@@ -1,29 +1,43 @@
-"""A study's plots, logged on its parent run: history, importance, and the metric against each parameter."""
+"""A study's plots, logged on its parent run: history, importance, figures against each parameter, the Pareto front.
+
+A parameter that only some trials have (a conditional one) is drawn from those.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.search import reports
+
 if TYPE_CHECKING:
     import optuna
     from matplotlib.axes import Axes
 
 COLOURS = {TrialState.COMPLETE: "tab:blue", TrialState.PRUNED: "tab:grey"}
+FRONT = "tab:red"
 LEAST_FOR_IMPORTANCE = 4
+LATENT = "latent_fd"
 
 
-def write_plots(study: optuna.Study, metric: str, fvd: dict[int, float], folder: Path) -> list[Path]:
-    """PNG files of what can be drawn: `fvd` maps trial numbers to FVD long. Stopped trials are drawn in grey."""
-    trials = [t for t in study.get_trials(deepcopy=False) if t.state in COLOURS and t.values]
+def write_plots(
+    study: optuna.Study, fvd: Mapping[int, float], folder: Path, objectives: Sequence[str] = ()
+) -> list[Path]:
+    """PNG files of what can be drawn: `fvd` maps trial numbers to FVD long. Stopped trials are drawn in grey.
+
+    objectives: names of the study's objectives where it has several.
+    """
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state in COLOURS and reports(t)]
     if not trials:
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    written = [_figure(folder / "history.png", lambda axes: _history(axes, trials, metric))]
-    values = {metric: {t.number: t.values[0] for t in trials}, "fvd_long": fvd}
+    written = [_figure(folder / "history.png", lambda axes: _history(axes, trials))]
+    values = {LATENT: {t.number: min(reports(t).values()) for t in trials}, "fvd_long": fvd}
     for name in sorted({name for trial in trials for name in trial.params}):
         for label, known in values.items():
             shown = [t for t in trials if name in t.params and t.number in known]
@@ -33,15 +47,25 @@ def write_plots(study: optuna.Study, metric: str, fvd: dict[int, float], folder:
     weights = importance(study)
     if weights:
         written.append(_figure(folder / "importance.png", lambda axes: _bars(axes, weights)))
+    done = [t for t in trials if t.state == TrialState.COMPLETE]
+    for pair in itertools.combinations(range(len(objectives)), 2):
+        if done:
+            first, second = (objectives[at] for at in pair)
+            path = folder / f"pareto_{first}_{second}.png"
+            front = {t.number for t in study.best_trials}
+            written.append(_figure(path, partial(_front, trials=done, front=front, pair=pair, labels=(first, second))))
     return written
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """PED-ANOVA importance of the parameters (Watanabe et al. 2023); empty while too few trials have finished."""
+    """PED-ANOVA importance of the parameters (Watanabe et al. 2023); empty while too few trials have finished.
+
+    Of a conditional parameter, within the trials that have it; of several objectives, for reaching their front.
+    """
     import optuna
 
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(done) < LEAST_FOR_IMPORTANCE or len({t.value for t in done}) < 2:
+    if len(done) < LEAST_FOR_IMPORTANCE or len({tuple(t.values) for t in done}) < 2:
         return {}
     return optuna.importance.get_param_importances(study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
 
@@ -57,21 +81,31 @@ def _figure(path: Path, draw: Any) -> Path:
     return path
 
 
-def _history(axes: Axes, trials: list[FrozenTrial], metric: str) -> None:
+def _history(axes: Axes, trials: list[FrozenTrial]) -> None:
     for trial in trials:
-        points = sorted(trial.intermediate_values.items())
-        if points:
-            axes.plot(*zip(*points, strict=True), color=COLOURS[trial.state], lw=1)
-            axes.annotate(str(trial.number), points[-1])
-    axes.set(xlabel="generator step", ylabel=f"{metric}, best so far", yscale="log", title="trials (grey: stopped)")
+        points = sorted(reports(trial).items())
+        axes.plot(*zip(*points, strict=True), color=COLOURS[trial.state], lw=1)
+        axes.annotate(str(trial.number), points[-1])
+    axes.set(xlabel="generator step", ylabel=f"{LATENT}, best so far", yscale="log", title="trials (grey: stopped)")
 
 
-def _against(axes: Axes, trials: list[FrozenTrial], name: str, label: str, values: dict[int, float]) -> None:
+def _against(axes: Axes, trials: list[FrozenTrial], name: str, label: str, values: Mapping[int, float]) -> None:
+    numbers = all(isinstance(t.params[name], int | float) and not isinstance(t.params[name], bool) for t in trials)
     for trial in trials:
-        point = (trial.params[name], values[trial.number])
+        point = (trial.params[name] if numbers else str(trial.params[name]), values[trial.number])
         axes.scatter(*point, color=COLOURS[trial.state])
         axes.annotate(str(trial.number), point)
     axes.set(xlabel=name, ylabel=label)
+
+
+def _front(
+    axes: Axes, trials: list[FrozenTrial], front: set[int], pair: tuple[int, int], labels: tuple[str, str]
+) -> None:
+    for trial in trials:
+        point = (trial.values[pair[0]], trial.values[pair[1]])
+        axes.scatter(*point, color=FRONT if trial.number in front else COLOURS[trial.state])
+        axes.annotate(str(trial.number), point)
+    axes.set(xlabel=labels[0], ylabel=labels[1], title="finished trials (red: the Pareto front)")
 
 
 def _bars(axes: Axes, weights: dict[str, float]) -> None:

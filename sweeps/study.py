@@ -39,7 +39,8 @@ class Study:
     space: a module-level define-by-run function of an Optuna trial, or a dict of Optuna distributions, lists and
     constants; either gives overrides of the recipe. controls: points of it that run first and are never stopped.
     metric: what proposals and stops go by; lower is better. reports: figures per full trial. rungs: fractions of the
-    steps at which all but the best 1/reduction are stopped. grid: the fields and values of `--grid` alone.
+    steps at which all but the best 1/reduction are stopped. grid: the fields and values of `--grid` alone. objectives:
+    two or more of latent_fd, fvd_short and fvd_long in place of the metric; stops still go by the metric.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Study:
     reduction: int = 3
     model: str | None = None
     grid: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    objectives: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -207,6 +209,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         digests=tuple(sorted(digests.items())),
         optuna=asked.optuna,
         grid=grid,
+        objectives=tuple(study.objectives if asked.objectives is None else asked.objectives.split(",")),
     )
 
 
@@ -312,6 +315,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
         trials=plan.trials,
         concurrency=plan.concurrency,
         stopping=halt.Watch(plan),
+        objectives=plan.told,
     )
     scheduler = Halving(metric=plan.objective, rungs=plan.rungs, reduction=plan.reduction)
     scheduler.recall(record.get_trials(deepcopy=False))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sweeps.plan import Plan
 
 SWEEP, ROLE, TRIAL, STEP, OUTCOME = "svgan.sweep", "svgan.role", "svgan.trial", "svgan.step", "svgan.outcome"
+PARETO = "svgan.pareto"
 ATTEMPTS, DEVICE = "attempts", "device"
 STATUS: dict[Ending, str] = {"finished": "FINISHED", "pruned": "KILLED", "halted": "KILLED", "failed": "FAILED"}
 # MLflow's own retries would hold a training loop for minutes; `trial_log` keeps what could not be sent.

@@ -82,3 +82,21 @@ def test_unknown_recipe_and_fields():
         recipes.tiny(gap=3)
     with pytest.raises(UserError, match="trunk"):
         RunConfig.from_json({k: v for k, v in recipes.tiny().to_json().items() if k != "trunk"})
+
+
+def test_options_of_a_critic_belong_to_its_design():
+    assert recipes.tiny(critic_kernel=7).critic_options() == {"kernel": 7}
+    with pytest.raises(UserError, match="critic_kernel: critic 'holistic' has none; leave it out, or use tconv"):
+        recipes.tiny(critic="holistic", critic_kernel=5)
+    for options in ({"critic_kernel": 4}, {"critic_kernel": True}, {"critic": "multiscale", "critic_rates": 4}):
+        with pytest.raises(UserError, match=r"critic_\w+: .* is not one of"):
+            recipes.tiny(**options)
+
+
+def test_runs_of_before_there_were_options_are_the_same_runs():
+    """Digests written by version 0.1.0: they name checkpoints and cached figures."""
+    assert recipes.tiny().digest() == "465be6fef04d"
+    assert recipes.paper(critic="holistic").digest() == "8e27fb6de4b5"
+    assert "critic_kernel" not in recipes.tiny().to_json()
+    assert RunConfig.from_json(recipes.tiny(critic_kernel=7).to_json()).critic_kernel == 7
+    assert recipes.tiny(critic_kernel=7).digest() != recipes.tiny().digest()

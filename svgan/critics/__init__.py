@@ -1,13 +1,13 @@
 """How a sequence of codes is judged. A new critic is a file here and a name in `DESIGNS`.
 
 A critic takes codes [B, T, K] in the space's units and returns one unbounded score per clip, [B]. `wants` says what
-it judges ('codes'), `least_window` the shortest clip it can see. No critic mixes samples: the gradient penalty is
-taken per sample.
+it judges ('codes'), `least_window` the shortest clip it can see, `options` what else a design lets a run set, each
+with the values allowed. No critic mixes samples: the gradient penalty is taken per sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class Critic(Protocol):
     wants: ClassVar[str]
     least_window: ClassVar[int]
+    options: ClassVar[Mapping[str, Sequence[int]]]
 
-    def __init__(self, width: int, widths: Sequence[int], window: int): ...
+    def __init__(self, width: int, widths: Sequence[int], window: int, **options: int): ...
 
     def forward(self, codes: Tensor) -> Tensor: ...
 
@@ -38,6 +39,6 @@ DESIGNS: dict[str, type[Critic]] = {
 
 def make_critic(config: RunConfig, width: int) -> nn.Module:
     """The critic that `config` names, for clips of config.window frames of `width` numbers (K)."""
-    critic = DESIGNS[config.critic](width, config.critic_widths, config.window)
+    critic = DESIGNS[config.critic](width, config.critic_widths, config.window, **config.critic_options())
     assert isinstance(critic, nn.Module)
     return critic

@@ -9,7 +9,7 @@ triple to triple. The score is the mean over the table; frames are encoded once 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -22,17 +22,21 @@ FREQUENCIES = 6
 
 
 class HolisticCritic(nn.Module):
-    """codes [B, T, K] -> [B]: mean over triples of <features of the three frames, code of their differences>."""
+    """codes [B, T, K] -> [B]: mean over triples of <features of the three frames, code of their differences>.
+
+    starts: triples per span, at least.
+    """
 
     wants: ClassVar[str] = "codes"
     least_window: ClassVar[int] = 3
+    options: ClassVar[Mapping[str, Sequence[int]]] = {"starts": range(1, 65)}
     triples: Tensor
     times: Tensor
 
-    def __init__(self, width: int, widths: Sequence[int], window: int):
+    def __init__(self, width: int, widths: Sequence[int], window: int, starts: int = STARTS):
         super().__init__()
         feature = widths[-1]
-        table = torch.tensor(sparse_triples(window))
+        table = torch.tensor(sparse_triples(window, starts))
         self.register_buffer("triples", table, persistent=False)
         self.register_buffer("times", time_features(table.diff(dim=1), window), persistent=False)
         self.frame = mlp([width, *widths])
@@ -47,7 +51,7 @@ class HolisticCritic(nn.Module):
         return (joint * code).sum(2).mean(1) / math.sqrt(code.shape[1])
 
 
-def sparse_triples(window: int) -> list[tuple[int, int, int]]:
+def sparse_triples(window: int, starts: int = STARTS) -> list[tuple[int, int, int]]:
     """Frames (first, middle, last) for every span 2, 4, 8, ... below the window, at evenly spread starts.
 
     The triples of a span reach over the whole window, so that every frame is seen. The middle frame takes another
@@ -56,10 +60,10 @@ def sparse_triples(window: int) -> list[tuple[int, int, int]]:
     triples = []
     span = 2
     while span < window:
-        starts = min(max(STARTS, math.ceil((window - 1) / span)), window - span)
-        for k in range(starts):
-            first = round(k * (window - 1 - span) / max(starts - 1, 1))
-            middle = first + 1 + (k * (span - 1)) // starts
+        here = min(max(starts, math.ceil((window - 1) / span)), window - span)
+        for k in range(here):
+            first = round(k * (window - 1 - span) / max(here - 1, 1))
+            middle = first + 1 + (k * (span - 1)) // here
             triples.append((first, middle, first + span))
         span *= 2
     return triples

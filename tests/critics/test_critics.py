@@ -11,10 +11,10 @@ from svgan.critics.holistic import sparse_triples
 WIDTH = 6
 
 
-def made(design: str, window: int = 25) -> nn.Module:
+def made(design: str, window: int = 25, **options: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return make_critic(recipes.tiny(critic=design, critic_widths=(16, 8), window=window), WIDTH)
+        return make_critic(recipes.tiny(critic=design, critic_widths=(16, 8), window=window, **options), WIDTH)
 
 
 def codes(batch: int, window: int = 25) -> torch.Tensor:
@@ -69,6 +69,27 @@ class TestEveryCritic:
             loss.backward()
             optimizer.step()
         assert critic(smooth).mean() > critic(rough).mean() + 0.5
+
+
+OWN = {"tconv": ("critic_kernel", 5, 9), "multiscale": ("critic_rates", 2, 3), "holistic": ("critic_starts", 4, 8)}
+
+
+@pytest.mark.parametrize(("design", "option"), OWN.items())
+def test_an_option_that_is_the_designs_own_changes_nothing_and_another_does(design: str, option: tuple):
+    name, own, other = option
+    plain = made(design)
+    same, different = (made(design, **{name: value}) for value in (own, other))
+    assert plain.state_dict().keys() == same.state_dict().keys()
+    assert torch.equal(plain(codes(4)), same(codes(4)))
+    assert not torch.allclose(plain(codes(4)), different(codes(4)))
+
+
+@pytest.mark.parametrize("window", [2, 3, 4, 25])
+@pytest.mark.parametrize("rates", [1, 2, 3])
+def test_a_multiscale_critic_of_any_rates_judges_any_window(window: int, rates: int):
+    critic = made("multiscale", window, critic_rates=rates)
+    assert torch.isfinite(critic(codes(4, window))).all()
+    assert sum("rate" in name for name, _ in critic.named_children()) == rates
 
 
 def test_sizes_of_the_papers_critic():
