@@ -246,6 +246,8 @@ def check_memory(plan: Plan, there: Room) -> None:
 
 def device_name(device: torch.device | str) -> str:
     """What a trial's figures of speed belong to: 'cuda NVIDIA L4', 'cpu Intel(R) Xeon(R) ...'."""
+    import torch
+
     kind = torch.device(device).type
     if kind == "cuda":
         return f"cuda {torch.cuda.get_device_name()}"

@@ -1,5 +1,6 @@
 """A real PostgreSQL for tests, from the binaries of the machine: about 3 s to the first connection, nothing is left."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -30,6 +31,13 @@ def postgres_server() -> Iterator[str]:
     found = binaries()
     if found is None:
         pytest.skip("no PostgreSQL on this machine; install Debian's postgresql")
+    with running(found) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def running(found: Path, fsync: str = "off") -> Iterator[str]:
+    """The server while the block runs. found: the folder of its binaries."""
     folder = Path(tempfile.mkdtemp(prefix="svgan-postgres-"))  # pytest's own folders are closed to other users
     # It refuses to run as root.
     other = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
@@ -44,7 +52,7 @@ def postgres_server() -> Iterator[str]:
             cwd=folder,
             **other,
         )
-        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": "off"}
+        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": fsync}
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (folder / "log").open("w") as log:
             server = subprocess.Popen(

@@ -108,6 +108,12 @@ def test_this_machine_has_what_the_process_may_use():
     assert there.gb > 0
 
 
+def test_a_device_is_named_with_its_processor():
+    kind, _, name = room.device_name("cpu").partition(" ")
+    assert kind == "cpu"
+    assert name.strip()
+
+
 LAUNCHED = {
     "max_workers": 5,
     "head_node_type": "head",
