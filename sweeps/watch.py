@@ -15,15 +15,13 @@ from sweeps import events, shelf
 from sweeps.ends import FINISHED, how_it_ended
 from sweeps.guard import failure
 from sweeps.plan import is_remote
-from sweeps.table import Row, line, render
+from sweeps.table import SPEED, STATUS_OF_RUN, Row, differing, line, render
 from sweeps.trial_log import TrialLog
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
     from sweeps.plan import Plan
-
-SHOWN_AS = {"finished": "finished", "pruned": "stopped", "failed": "failed", "halted": "halted"}
 
 
 class Board(Callback):
@@ -47,9 +45,10 @@ class Board(Callback):
     def show(self, row: Row) -> None:
         self.rows[row.number] = row
         if self.live:
-            self.live.update(render(list(self.rows.values()), self.title), refresh=True)
+            self.live.update(render(list(self.rows.values()), self.title, self.plan.rungs), refresh=True)
             return
-        self.console.print(f"{time.strftime('%H:%M:%S')} {line(row)}", highlight=False, soft_wrap=True)
+        told = line(row, differing(self.rows.values()))
+        self.console.print(f"{time.strftime('%H:%M:%S')} {told}", highlight=False, soft_wrap=True)
 
     def _row(self, trial: Trial) -> Row:
         number = trial.config["number"]
@@ -64,12 +63,13 @@ class Board(Callback):
         figures = {name: result[name] for name in ("fvd_short", "fvd_long") if name in result}
         status = "finished" if result.get(FINISHED) else "scoring" if step >= row.total else "running"
         best = result.get("latent_fd_best", row.latent_fd)
-        self.show(dataclasses.replace(row, step=step, latent_fd=best, status=status, **figures))
+        speed = result.get(SPEED, row.speed)
+        self.show(dataclasses.replace(row, step=step, latent_fd=best, status=status, speed=speed, **figures))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         ending = how_it_ended(trial.last_result)
         note = failure(trial) if ending == "failed" else ""
-        self.show(dataclasses.replace(self._row(trial), status=SHOWN_AS[ending], note=note))
+        self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending], note=note))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.show(dataclasses.replace(self._row(trial), status="failed", note=failure(trial)))

@@ -15,21 +15,16 @@ import ray.train
 import torch
 
 from svgan import checkpoint
-from svgan.config import RunConfig
 from svgan.distributed import SINGLE, current_process
 from svgan.errors import NonFiniteLoss, UserError
 from svgan.images.domain import Domain
 from svgan.keeper import last_whole
-from svgan.latents.clips import ClipSource
-from svgan.latents.shards import Latents, open_latents
-from svgan.latents.stats import make_space
-from svgan.runs import latent_judge
+from svgan.latents.shards import Latents
 from svgan.sample import Sampler
 from svgan.state import State
 from svgan.step import iterate
-from svgan.train import train
 from sweeps import events, shelf
-from sweeps.artifacts import FIGURES, export_generator, log_clip, log_sheet, score
+from sweeps.artifacts import FIGURES, log_clip, log_sheet, score
 from sweeps.attend import Attended, Halted
 from sweeps.ends import FAILED, FINISHED, HALTED
 from sweeps.halt import Watch
@@ -37,8 +32,9 @@ from sweeps.plan import Plan
 from sweeps.pulse import Pulse
 from sweeps.room import device_name
 from sweeps.search import STEP
-from sweeps.table import STEPS_DONE
+from sweeps.table import SPEED, STEPS_DONE
 from sweeps.trial_log import TrialLog, attempt
+from sweeps.trial_loop import Setting, figures_so_far, save_with_best
 
 STATE, BEST = "state", "best"
 
@@ -73,30 +69,19 @@ class Worker:
         self.device = _device(plan)
 
     def run(self) -> dict[str, Any]:
-        run, plan = RunConfig.from_json(self.config["run"]), self.plan
-        domain = Domain.load(plan.domain, self.device)
-        latents = open_latents(plan.latents, domain=domain.digest)
-        clips = ClipSource(latents, run.window, make_space(run.space, latents, run.components), self.device)
-        plan.scratch.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=plan.scratch) as folder:
+        setting = Setting.of(self.plan, self.config["run"], self.device)
+        process = current_process(self.device) if self.world > 1 else SINGLE
+        self.plan.scratch.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.plan.scratch) as folder:
             scratch = Path(folder)
             state = self.restored(scratch)
             first = self.rank == 0
-            reporter = RankZeroReporter(self.config, plan, domain, scratch) if first else OtherRanksReporter()
+            reporter = (
+                RankZeroReporter(self.config, self.plan, setting.domain, scratch) if first else OtherRanksReporter()
+            )
             try:
-                state = train(
-                    run,
-                    clips,
-                    state=state,
-                    meta={"domain": domain.digest, "latents": latents.digest, "fps": latents.manifest.fps},
-                    reporter=reporter,
-                    process=current_process(self.device) if self.world > 1 else SINGLE,
-                    evaluate=latent_judge(clips, run.seed),
-                    report_every=plan.report_every,
-                    device=self.device,
-                    iteration=self.attended,
-                )
-                return reporter.finish(state, latents, self.attended)
+                state = setting.train(reporter, state=state, process=process, iteration=self.attended)
+                return reporter.finish(state, setting.latents, self.attended)
             except Halted as halted:
                 if halted.state is not None:
                     reporter.keep(halted.state)
@@ -138,17 +123,6 @@ def _device(plan: Plan) -> torch.device:
     return get_device()
 
 
-def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:
-    """The last step and latent_fd, and the least latent_fd with its step."""
-    best = min(history, key=lambda report: report["latent_fd"])
-    return {
-        STEP: int(history[-1]["step"]),
-        "latent_fd": history[-1]["latent_fd"],
-        "latent_fd_best": best["latent_fd"],
-        "best_step": int(best["step"]),
-    }
-
-
 class OtherRanksReporter:
     """Ranks above 0 only take their part in Ray's collective report."""
 
@@ -181,16 +155,14 @@ class RankZeroReporter:
             raise UserError(f"latent_fd at step {step} is {metrics['latent_fd']}; the generator has diverged")
         so_far, model = figures_so_far(state.history), None
         folder = self.scratch / "report"
-        checkpoint.save(state, folder / STATE)
-        if so_far["best_step"] == step:
-            export_generator(folder / STATE, self.scratch / BEST)
+        if save_with_best(state, folder / STATE, self.scratch / BEST):
             self.log.model(step, self.scratch / BEST, self.plan.tags, self.params)
             model = step
         figures = {**metrics, "latent_fd_best": so_far["latent_fd_best"], STEPS_DONE: step}
         self.log.metrics(step, figures, model)
         if step in self.plan.rungs and step < state.config.steps:
             log_sheet(self.log, Sampler.of(state), self.domain, state.config.window, self.plan.seed, self.scratch)
-        self._report(folder, so_far)
+        self._report(folder, {**so_far, SPEED: metrics[SPEED]})
 
     def keep(self, state: State) -> None:
         """Keep a state between two reports; its figures are told at the next one."""

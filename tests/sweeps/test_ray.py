@@ -112,6 +112,13 @@ def test_the_champion_is_a_logged_checkpoint_and_was_clipped(swept):
     assert (Path(plan.folder) / "champion.png").exists()
 
 
+def test_a_trial_that_ray_ran_is_reproduced_without_ray_in_every_bit(swept):
+    done = subprocess.run([sys.executable, "-m", "sweeps", "reproduce", "whole:1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "figures are equal in every bit" in done.stdout
+    assert "fvd_long" in done.stdout
+
+
 def test_ray_keeps_each_trial_under_its_fixed_name(swept):
     _, plan, _ = swept
     for number in range(2):

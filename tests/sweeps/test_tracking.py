@@ -220,37 +220,12 @@ def test_nothing_in_a_logged_model_can_hold_code(tracking, plan, generator, tmp_
         assert "loader_module: sweeps.champion_loader" in (folder / "MLmodel").read_text()
 
 
-def test_promote_and_status_by_command(tracking, plan, generator, tmp_path, capsys):
+def test_promote_by_command(tracking, plan, generator, tmp_path, capsys):
     put_model(tracking, 0, 10, generator, latent_fd=2.0, latent_fd_best=2.0, fvd_long=200.0)
     plan.save()
     tracking.client.log_artifact(tracking.parent_id(), str(tmp_path / "toy-1" / "study.json"))
-    where = ["--tracking", plan.tracking]
-    commands.main(["promote", "toy-1", *where, "--model", "by-hand"])
+    commands.main(["promote", "toy-1", "--tracking", plan.tracking, "--model", "by-hand"])
     assert "models:/by-hand@champion is now version 1: trial 0, step 10, FVD long 200" in capsys.readouterr().out
-    commands.main(["status", *where])
-    assert "toy-1" in capsys.readouterr().out
-    commands.main(["status", "toy-1", *where])
-    shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= 80
-    assert "latent" in shown
-    assert "running" in shown
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["status", "nothing"], "no study of that name"),
-        (["promote", "nothing"], "no study of that name"),
-        (["status", "--experiment", "empty"], "not in sqlite"),
-    ],
-)
-def test_commands_refuse_in_one_line(tracking, plan, capsys, arguments, words):
-    with pytest.raises(SystemExit) as stopped:
-        commands.main([*arguments, "--tracking", plan.tracking])
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.count("\n") == 1
 
 
 def test_a_server_that_does_not_answer_or_a_file_that_is_no_database_is_one_line(tmp_path):

@@ -1,0 +1,35 @@
+"""The commands of `python -m sweeps`, one file each.
+
+A command is a module with `HELP` (a line for the list), `ABOUT` (a text with an example and what to expect),
+`flags(parser)` and `run(asked) -> exit code or None`; it stands in COMMANDS and in tests/sweeps/test_commands.py.
+What is heavy is imported inside `run`, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Protocol
+
+from sweeps.commands import compare, domain, export, gc, promote, reproduce, status, stop, sync
+
+
+class Command(Protocol):
+    HELP: str
+    ABOUT: str
+
+    def flags(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, asked: argparse.Namespace) -> int | None: ...
+
+
+COMMANDS: dict[str, Command] = {
+    "status": status,
+    "stop": stop,
+    "gc": gc,
+    "export": export,
+    "compare": compare,
+    "reproduce": reproduce,
+    "sync": sync,
+    "promote": promote,
+    "domain": domain,
+}

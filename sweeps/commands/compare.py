@@ -1,0 +1,179 @@
+"""`python -m sweeps compare A B`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svgan.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow.entities import Run
+    from rich.table import Table
+
+    from sweeps.plan import Plan
+    from sweeps.tracking import Tracking
+
+HELP = "two studies, or two trials, side by side"
+ABOUT = """What differs between two studies or two trials: settings, digests, figures.
+
+  python -m sweeps compare gap-1 gap-2                two studies: best and median figures, counts
+  python -m sweeps compare gap-1:0 gap-1:3            two trials, of one study or of two
+  python -m sweeps compare gap-1:0 gap-2:0 --sheet both.png      their contact sheets in one picture
+
+Where protocol, codes or domain differ it says so first: then the figures do not compare.
+"""
+# Figures under different ones of these are figures of different things.
+MUST_AGREE = ("latents", "domain", "protocol.short", "protocol.long")
+NOT_SETTINGS = ("name", "folder", "storage", "tracking", "experiment", "digests", "format")
+FIGURES = ("latent_fd_best", "fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original")
+SHEET, GAP = "contact_sheet.png", 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """A study, or one of its trials, as far as it is compared. runs: its trials' MLflow runs, or the one."""
+
+    label: str
+    plan: Plan
+    tracking: Tracking
+    runs: list[Run]
+    settings: Mapping[str, str]
+    digests: Mapping[str, str]
+    figures: Mapping[str, float]
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("one", metavar="A", help="a study's NAME, or a trial as NAME:NUMBER")
+    parser.add_argument("other", metavar="B", help="the same kind of thing")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="put their contact sheets into one picture")
+
+
+def run(asked: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    if (":" in asked.one) != (":" in asked.other):
+        raise UserError(f"{asked.one} and {asked.other}: compare two studies or two trials, not one of each")
+    if asked.sheet and asked.sheet.suffix != ".png":
+        raise UserError(f"--sheet {asked.sheet}: give a name that ends in .png")
+    one, other = side(asked, asked.one), side(asked, asked.other)
+    console = Console(highlight=False)
+    console.print(f"A: {one.label}\nB: {other.label}", markup=False)
+    for text in warnings(one, other):
+        console.print(text, style="bold red", markup=False, soft_wrap=True)
+    for title, left, right in (("settings", one.settings, other.settings), ("digests", one.digests, other.digests)):
+        console.print(differences(title, left, right))
+    console.print(figures_table(one, other))
+    if asked.sheet:
+        write_sheet(one, other, asked.sheet)
+        print(f"{asked.sheet}: A on the left, B on the right")
+
+
+def side(asked: argparse.Namespace, what: str) -> Side:
+    """What `NAME` or `NAME:NUMBER` means. Raises UserError for one that is not there."""
+    from sweeps.commands import where
+
+    name, of_trial, _ = what.partition(":")
+    plan = where.find_plan(asked, name)
+    tracking = where.open_tracking(plan)
+    if of_trial:
+        run = where.trial_run(tracking, what)
+        settings = {**run.data.params, "clips": str(plan.clips), "workers": str(plan.workers)}
+        digests = {key: value for key, value in run.data.tags.items() if key in plan.tags}
+        figures = {name: run.data.metrics[name] for name in (*FIGURES, "steps_done") if name in run.data.metrics}
+        return Side(what, plan, tracking, [run], settings, digests, figures)
+    settings = {key: str(value) for key, value in plan.to_json().items() if key not in NOT_SETTINGS}
+    return Side(what, plan, tracking, tracking.runs(), settings, plan.tags, study_figures(tracking.runs()))
+
+
+def study_figures(runs: list[Run]) -> dict[str, float]:
+    """Best and median of each figure, and how many trials ended in which way."""
+    from sweeps.table import ENDED, rows_of
+
+    found: dict[str, float] = {}
+    for name in FIGURES:
+        values = [run.data.metrics[name] for run in runs if name in run.data.metrics]
+        if values:
+            found |= {f"{name}, best": min(values), f"{name}, median": statistics.median(values)}
+    ended = [row.status for row in rows_of(runs)]
+    return found | {f"trials {way}": ended.count(way) for way in ENDED if way in ended}
+
+
+def warnings(one: Side, other: Side) -> Iterator[str]:
+    for key in MUST_AGREE:
+        values = one.digests.get(key), other.digests.get(key)
+        if values[0] != values[1]:
+            yield f"THEIR FIGURES DO NOT COMPARE: {key} is {values[0]} in A, {values[1]} in B"
+
+
+def differences(title: str, left: Mapping[str, str], right: Mapping[str, str]) -> Table | str:
+    """The entries that are not the same, side by side; a line where there are none."""
+    from rich.table import Table
+
+    keys = [key for key in dict.fromkeys([*left, *right]) if left.get(key) != right.get(key)]
+    if not keys:
+        return f"{title}: the same"
+    table = Table(title, "A", "B", box=None, pad_edge=False)
+    for key in keys:
+        table.add_row(key, left.get(key, "-"), right.get(key, "-"))
+    return table
+
+
+def figures_table(one: Side, other: Side) -> Table:
+    """Figures with the second's difference from the first's, absolute and in per cent."""
+    from rich.table import Table
+
+    from sweeps.table import figure
+
+    table = Table("figures", box=None, pad_edge=False)
+    for heading in ("A", "B", "B - A", "%"):
+        table.add_column(heading, justify="right")
+    for key in dict.fromkeys([*one.figures, *other.figures]):
+        left, right = one.figures.get(key), other.figures.get(key)
+        change = None if left is None or right is None else right - left
+        part = f"{100 * change / left:+.1f}" if change and left else ""
+        table.add_row(key, figure(left), figure(right), "" if change is None else f"{change:+.4g}", part)
+    return table
+
+
+def write_sheet(one: Side, other: Side, path: Path) -> None:
+    """Both contact sheets in one picture, the first on the left."""
+    import numpy as np
+
+    from svgan.video import write_png
+
+    left, right = sheet(one), sheet(other)
+    height = max(len(left), len(right))
+    padded = [np.pad(each, ((0, height - len(each)), (0, GAP), (0, 0)), constant_values=255) for each in (left, right)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(np.concatenate(padded, axis=1)[:, :-GAP], path)
+    except OSError as error:
+        raise UserError(f"--sheet {path}: cannot be written ({error.strerror or error}); give another place") from None
+
+
+def sheet(side: Side) -> np.ndarray:
+    """The contact sheet, uint8 [H, W, 3], of the trial or of the study's best trial. UserError where there is none."""
+    import numpy as np
+    from mlflow.exceptions import MlflowException
+    from PIL import Image
+
+    def rank(run: Run) -> tuple[float, float]:
+        known = run.data.metrics
+        return known.get("fvd_long", float("inf")), known.get("latent_fd_best", float("inf"))
+
+    with tempfile.TemporaryDirectory(prefix="svgan-sheet-") as folder:
+        for run in sorted(side.runs, key=rank):
+            try:
+                path = side.tracking.client.download_artifacts(run.info.run_id, SHEET, folder)
+            except (MlflowException, OSError):
+                continue
+            with Image.open(path) as picture:
+                return np.asarray(picture.convert("RGB"))
+    raise UserError(f"--sheet: {side.label} has no {SHEET} in MLflow yet; a trial logs one at its first rung")

@@ -1,0 +1,36 @@
+"""`python -m sweeps domain VIDEO`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "log a domain's frames beside their reconstructions"
+ABOUT = """Embed held-out frames of a domain's footage, render them again, and log the figures with a picture of frames
+above their reconstructions. The picture shows footage: it goes to your MLflow and into no folder of this project.
+
+  python -m sweeps domain me.mp4 --domain my_domain
+
+Cost: about a minute on one core, and once per video 30 to 80 ms a frame for the landmarks.
+"""
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("footage", type=Path, metavar="VIDEO", help="the domain's footage (svgan assets talking-face)")
+    parser.add_argument("--domain", default="default", metavar="DIR", help="a domain's folder [%(default)s]")
+
+
+def run(asked: argparse.Namespace) -> None:
+    from svgan.bars import Stages, bars, plain_console
+    from svgan.images.domain import Domain
+    from sweeps.commands import where
+    from sweeps.domains import log_domain
+    from sweeps.tracking import open_experiment
+
+    made = Domain.load(asked.domain)
+    client, experiment = open_experiment(where.tracking_uri(asked), asked.experiment or where.EXPERIMENT)
+    with bars(plain_console()) as progress:
+        logged, figures = log_domain(client, experiment, made, asked.footage, progress=Stages(progress))
+    for name, value in figures.items():
+        print(f"{name:12} {value:.3f}")
+    print(f"MLflow run {logged}")

@@ -1,0 +1,214 @@
+"""`python -m sweeps gc NAME...`: delete what no best-of list needs.
+
+Needed are the training state and models of trials that are not over, every trial's best model by latent FD and by FVD,
+and every registered one. The rest is known by name: Ray Train's folders of trials that are over, Tune's own files, and
+superseded models in MLflow. Nothing else is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+    from rich.table import Table
+
+    from sweeps.plan import Plan
+    from sweeps.tracking import Tracking
+
+HELP = "delete checkpoints that nothing needs any more"
+ABOUT = """Delete what a study that is not running has no more need of, after saying what and asking.
+
+  python -m sweeps gc gap-1 gap-2 --dry-run       only say what would be freed, trial by trial
+  python -m sweeps gc gap-1 --yes                 do not ask
+
+Goes: the training state of trials that are over (resuming needs that of the others alone), models that a later one of
+the same trial has beaten, and Tune's own files. Stays: each trial's best model by latent FD and by FVD long, every
+registered model, clips, figures, error texts, Optuna's record. A gc that was cut is simply run again.
+
+MLflow keeps a deleted model's entry, without its files; `mlflow gc` removes such entries from its database.
+"""
+TUNE_FILES = re.compile(
+    r"tuner\.pkl|trainable\.pkl|\.validate_storage_marker|(experiment_state|search_gen_state|searcher-state|"
+    r"basic-variant-state|search_gen_state-)[\w.:-]*\.(json|pkl)|trial-\d{4,}/(error\.pkl|params\.(json|pkl)|"
+    r"result\.json|progress\.csv|checkpoint_\w+/.*)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """Something to delete. trial: its number, None for what belongs to the study; kind: a column of the table."""
+
+    trial: int | None
+    kind: str
+    bytes: int
+    delete: Callable[[], None]
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", metavar="NAME", help="of the studies")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be freed and delete nothing")
+    parser.add_argument("--yes", action="store_true", help="delete without asking")
+
+
+def run(asked: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from sweeps import halt, outbox
+    from sweeps.commands import where
+
+    plans = [where.folder_plan(asked, name) for name in asked.names]
+    for plan in plans:
+        if halt.alive(plan):
+            raise UserError(
+                f"{plan.name}: {halt.driver(plan)} is running it; wait, or: python -m sweeps stop {plan.name}"
+            )
+        if outbox.waiting(plan):
+            raise UserError(f"{plan.name}: writes wait for MLflow in its outbox; first: python -m sweeps sync")
+    console = Console(highlight=False)
+    for plan in plans:
+        with console.status(f"{plan.name}: looking"):
+            items = list(superfluous(plan, where.open_tracking(plan)))
+        if not items:
+            console.print(f"{plan.name}: nothing to delete")
+            continue
+        console.print(table(plan.name, items))
+        if asked.dry_run:
+            continue
+        if not asked.yes and not confirmed(plan.name):
+            console.print(f"{plan.name}: nothing was deleted")
+            continue
+        delete(items, console)
+        console.print(f"{plan.name}: {size(sum(item.bytes for item in items))} freed")
+
+
+def superfluous(plan: Plan, tracking: Tracking) -> Iterator[Item]:
+    """What can go, found anew each time, so that a gc that was cut goes on where it ended."""
+    over = trials_over(plan, tracking)
+    yield from models(tracking, over)
+    files, root = file_system(plan.storage)
+    for number in sorted(over):
+        folder = f"{root}/{plan.trial_name(number)}"
+        if files.exists(folder):
+            yield Item(number, "training state", files.du(folder), partial(files.rm, folder, recursive=True))
+    tune = f"{root}/{plan.name}/tune"
+    known = [path for path in files.find(tune) if TUNE_FILES.fullmatch(path[len(tune) + 1 :])]
+    if known:
+        yield Item(None, "Tune's files", sum(files.size(path) or 0 for path in known), partial(files.rm, known))
+
+
+def trials_over(plan: Plan, tracking: Tracking) -> set[int]:
+    """The numbers of the trials that both Optuna and MLflow have as over."""
+    from sweeps.search import open_study
+    from sweeps.table import ENDED, rows_of
+
+    record = {trial.number for trial in open_study(plan).get_trials(deepcopy=False) if trial.state.is_finished()}
+    return record & {row.number for row in rows_of(tracking.runs(), alive=False) if row.status in ENDED}
+
+
+def models(tracking: Tracking, over: set[int]) -> Iterator[Item]:
+    """The superseded models of trials that are over, with the bytes of their files."""
+    from sweeps.registry import FIGURE, figure
+    from sweeps.tracking import TRIAL, sweep_models
+
+    registered = registered_models(tracking)
+    by_trial: dict[int, list[LoggedModel]] = {}
+    for model in sweep_models(tracking.client, tracking.experiment, tracking.plan.name):
+        by_trial.setdefault(int(model.tags[TRIAL]), []).append(model)
+    for number in sorted(over & set(by_trial)):
+        needed = set(registered)
+        for name in ("latent_fd", FIGURE):
+            judged = [(value, m.model_id) for m in by_trial[number] if (value := figure(m, name)) is not None]
+            needed |= {min(judged)[1]} if judged else set()
+        if not needed & {model.model_id for model in by_trial[number]}:
+            continue  # not one of them was judged, so which is the best is not known
+        for model in by_trial[number]:
+            if model.model_id not in needed:
+                yield model_item(tracking, number, model)
+
+
+def registered_models(tracking: Tracking) -> set[str]:
+    """Ids of the logged models behind any version of any registered model, aliased or not."""
+    found: set[str] = set()
+    token = None
+    while True:
+        page = tracking.client.search_model_versions(max_results=10_000, page_token=token)
+        for version in page:
+            found |= {(version.source or "").removeprefix("models:/"), getattr(version, "model_id", None) or ""}
+        token = page.token
+        if not token:
+            return found
+
+
+def model_item(tracking: Tracking, number: int, model: LoggedModel) -> Item:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    stored = get_artifact_repository(model.artifact_location, tracking_uri=tracking.plan.tracking)
+
+    def delete() -> None:
+        stored.delete_artifacts()  # before the entry, so that a cut gc finds the model again
+        tracking.client.delete_logged_model(model.model_id)
+
+    return Item(number, "models", artifact_bytes(stored), delete)
+
+
+def artifact_bytes(stored: Any, path: str | None = None) -> int:
+    listed = stored.list_artifacts(path)
+    return sum(artifact_bytes(stored, each.path) if each.is_dir else each.file_size or 0 for each in listed)
+
+
+def file_system(storage: str) -> tuple[Any, str]:
+    import fsspec
+
+    files, path = fsspec.core.url_to_fs(storage)
+    files.invalidate_cache()
+    return files, path.rstrip("/")
+
+
+def table(name: str, items: Sequence[Item]) -> Table:
+    """What would be freed: a row per trial, a column per kind, and the sums."""
+    from rich.table import Table
+
+    kinds = list(dict.fromkeys(item.kind for item in items))
+    rows = sorted({item.trial for item in items}, key=lambda trial: (trial is None, trial))
+    shown = Table("trial", title=f"{name}: not needed any more", box=None, pad_edge=False, title_justify="left")
+    for kind in (*kinds, "in all"):
+        shown.add_column(kind, justify="right")
+    for row in [*rows, "all"]:
+        own = [item for item in items if row in ("all", item.trial)]
+        sums = [sum(item.bytes for item in own if item.kind == kind) for kind in kinds]
+        label = "study" if row is None else str(row)
+        shown.add_row(label, *(size(part) if part else "-" for part in sums), size(sum(sums)))
+    return shown
+
+
+def confirmed(name: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UserError(f"{name}: nobody is there to be asked; give --yes to delete, or --dry-run to look")
+    return input(f"{name}: delete this? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def delete(items: Sequence[Item], console: Any) -> None:
+    from svgan.bars import Stages, bars
+
+    with bars(console) as progress:
+        tell = Stages(progress)
+        for done, item in enumerate(items, start=1):
+            item.delete()
+            tell("deleting", done, len(items))
+
+
+def size(count: int) -> str:
+    """'512 B', '3.4 MB', '1.2 GB'; powers of ten."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{count} B" if units[0] == "B" else f"{value:.1f} {units[0]}"

@@ -1,0 +1,227 @@
+"""`python -m sweeps reproduce NAME:NUMBER`: a finished trial again, without Ray, its figures against the logged ones.
+
+The loop is the workers' own (`sweeps.trial_loop`); its reports are kept in memory instead of going to Ray and MLflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from mlflow.entities import Run
+    from rich.table import Table
+
+    from svgan.state import State
+    from sweeps.plan import Plan
+    from sweeps.tracking import Tracking
+
+HELP = "run a finished trial again: equal figures?"
+ABOUT = """Run a finished trial again from the configuration that MLflow has of it, in this process and without Ray, and
+compare every metric at every report, and the FVD figures, with the logged ones.
+
+  python -m sweeps reproduce gap-1:3
+  python -m sweeps reproduce gap-1:3 --anyway       although code, codes or domain are not those of then
+
+First it compares the code's digest and commit, the digests of codes and domain, and the seed with what is here; a
+difference is a line each, and stops it unless --anyway is given. Expect equality in every bit for a trial of one
+worker on a CPU like this one; else it says the largest relative difference. Exit code 0: equal, 1: not, 2: not run.
+Cost: the trial's own training and FVD, on one process; nothing is logged.
+"""
+# What a report says of the machine or of the report itself.
+NOT_COMPARED = ("iterations_per_second", "steps_done", "step")
+
+Points = dict[str, dict[int, float]]  # metric -> step -> value
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("trial", metavar="NAME:NUMBER", help="a finished trial")
+    parser.add_argument("--anyway", action="store_true", help="run it although something is not as it was")
+
+
+def run(asked: argparse.Namespace) -> int:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray's workers have it; numpy, not imported yet, takes it over
+    from rich.console import Console
+
+    from svgan.bars import Stages, bars
+    from sweeps.commands import where
+
+    plan = where.find_plan(asked, asked.trial.partition(":")[0])
+    tracking = where.open_tracking(plan)
+    logged = where.trial_run(tracking, asked.trial)
+    if logged.data.tags.get("svgan.outcome") != "finished":
+        raise UserError(f"{asked.trial}: it did not finish, so it has no figures to come back to; give one that did")
+    config = logged_config(logged)
+    differences = list(mismatches(plan, logged))
+    for difference in differences:
+        print(difference)
+    if differences and not asked.anyway:
+        raise UserError(f"{asked.trial}: {len(differences)} things are not as they were; mend them or give --anyway")
+    console = Console(highlight=False)
+    with bars(console) as progress:
+        again = repeat(plan, config, Stages(progress))
+    before = logged_points(tracking, logged, again)
+    console.print(comparison(before, again))
+    equal = all(same(before[key].get(step), value) for key in again for step, value in again[key].items())
+    console.print(verdict(asked.trial, plan, before, again, equal), markup=False, soft_wrap=True)
+    return 0 if equal else 1
+
+
+def logged_config(run: Run) -> dict[str, Any]:
+    """The trial's configuration from its parameters, which MLflow keeps as text."""
+    from svgan.config import RunConfig
+
+    known = {field.name for field in dataclasses.fields(RunConfig)}
+    return RunConfig.from_json({key: _value(text) for key, text in run.data.params.items() if key in known}).to_json()
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def mismatches(plan: Plan, run: Run) -> Iterator[str]:
+    """A line for each thing that the figures depend on and that is not here as it was there."""
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import read_manifest
+    from sweeps import provenance
+
+    then, here = run.data.tags, provenance.code_tags()
+    if then.get("package") != here["package"]:
+        yield f"code: its package digest was {then.get('package')}, here it is {here['package']}"
+        if then.get("commit") != here.get("commit"):
+            yield f"commit: it was run from {then.get('commit', 'none')}, here is {here.get('commit', 'none')}"
+    for name, digest in (
+        ("latents", lambda: read_manifest(plan.latents).digest),
+        ("domain", lambda: Domain.load(plan.domain).digest),
+    ):
+        try:
+            found = digest()
+        except UserError as error:
+            raise UserError(f"{plan.name}: its {name} cannot be read, so it cannot be run again: {error}") from None
+        if then.get(name) != found:
+            yield f"{name}: the digest was {then.get(name)}, that of {getattr(plan, name)} is {found}"
+    if run.data.params.get("seed") != str(plan.seed):
+        yield f"seed: it was trained with {run.data.params.get('seed')}, its study says {plan.seed}"
+    if plan.gpus_per_worker and not _gpu():
+        yield "device: it was trained on a GPU, here is none"
+
+
+def _gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], None]) -> Points:
+    """Train and score as the trial did; every figure by metric and step."""
+    import torch
+
+    from svgan.runs import pick_device
+    from svgan.sample import Sampler
+    from sweeps.artifacts import score
+    from sweeps.trial_loop import Setting, figures_so_far
+
+    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
+    device = pick_device("auto" if plan.gpus_per_worker else "cpu")
+    setting = Setting.of(plan, config, device)
+    with tempfile.TemporaryDirectory(prefix="svgan-again-") as folder:
+        memory = Memory(Path(folder))
+        state = setting.train(memory, iteration=_told(setting.run.steps, tell))
+        best = int(figures_so_far(state.history)["best_step"])
+        if plan.clips:
+            sampler = Sampler.load(memory.best, device)
+            figures = score(sampler, setting.domain, setting.latents, plan, device, tell)
+            memory.points |= {name: {best: value} for name, value in figures.items()}
+    return memory.points
+
+
+def _told(steps: int, tell: Callable[[str, int, int], None]) -> Callable[..., dict[str, torch.Tensor]]:
+    """The loop's step, with a bar that follows it."""
+    from svgan.step import iterate
+
+    def told(state: State, *others: Any) -> dict[str, torch.Tensor]:
+        tell("training", state.step, steps)
+        return iterate(state, *others)
+
+    return told
+
+
+class Memory:
+    """A reporter that keeps every figure, and the best generator so far as a trial keeps it."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch, self.best = scratch, scratch / "best"
+        self.points: Points = {}
+
+    def report(self, step: int, metrics: dict[str, float], state: State) -> None:
+        from sweeps.trial_loop import figures_so_far, save_with_best
+
+        save_with_best(state, self.scratch / "state", self.best)
+        so_far = figures_so_far(state.history)
+        for name, value in {**metrics, "latent_fd_best": so_far["latent_fd_best"]}.items():
+            if name not in NOT_COMPARED:
+                self.points.setdefault(name, {})[step] = float(value)
+
+
+def logged_points(tracking: Tracking, run: Run, names: Mapping[str, Any]) -> Points:
+    """What MLflow has of these metrics; a metric that it has not is empty."""
+    client, known = tracking.client, run.data.metrics
+    return {
+        name: {p.step: p.value for p in client.get_metric_history(run.info.run_id, name)} if name in known else {}
+        for name in names
+    }
+
+
+def same(one: float | None, other: float) -> bool:
+    """Equal in every bit; two that are not numbers are equal."""
+    return one is not None and (one == other or (math.isnan(one) and math.isnan(other)))
+
+
+def apart(one: float | None, other: float) -> float:
+    """The relative difference; infinite where one of them is missing or not a number."""
+    if one is None or math.isnan(one) != math.isnan(other):
+        return math.inf
+    return 0.0 if same(one, other) else abs(one - other) / max(abs(one), abs(other))
+
+
+def comparison(before: Points, again: Points) -> Table:
+    """A row per figure: how many reports were equal, and the largest relative difference with its step."""
+    from rich.table import Table
+
+    table = Table("figure", box=None, pad_edge=False)
+    for heading in ("reports", "equal", "largest relative\ndifference", "at step"):
+        table.add_column(heading, justify="right")
+    for name, points in again.items():
+        gaps = {step: apart(before[name].get(step), value) for step, value in points.items()}
+        equal = sum(same(before[name].get(step), value) for step, value in points.items())
+        worst = max(gaps, key=lambda step: gaps[step])
+        shown = ("", "") if equal == len(points) else (_gap(gaps[worst]), str(worst))
+        table.add_row(name, str(len(points)), str(equal), *shown)
+    return table
+
+
+def _gap(value: float) -> str:
+    return "not logged" if math.isinf(value) else f"{value:.1e}"
+
+
+def verdict(trial: str, plan: Plan, before: Points, again: Points, equal: bool) -> str:
+    count = sum(map(len, again.values()))
+    if equal:
+        return f"{trial}: reproduced; all {count} figures are equal in every bit"
+    gaps = [apart(before[name].get(step), value) for name in again for step, value in again[name].items()]
+    off: Sequence[float] = [gap for gap in gaps if gap > 0]
+    why = f" (it ran on {plan.workers} workers, this on one)" if plan.workers > 1 else ""
+    return f"{trial}: NOT equal; {len(off)} of {count} figures differ, by up to {_gap(max(off))}{why}"

@@ -1,0 +1,135 @@
+"""`python -m sweeps status [NAME]`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from rich.table import Table
+
+    from sweeps.plan import Plan
+    from sweeps.table import Row
+
+HELP = "table of studies, or of one study's trials"
+ABOUT = """What a study is doing or has done, on one screen.
+
+  python -m sweeps status              all studies of the experiment
+  python -m sweeps status gap-1        its trials: the parameters that differ, how far, figures, time left
+  watch -n 10 python -m sweeps status gap-1
+
+Below the table: whether its driver is alive, what is left to do and for how long, and why trials failed. Of more than
+20 trials it shows the best 20 and those that are not over; `export` has all. States: running, finished, stopped (by
+its rung), failed, halted (by stop or Ctrl-C) and cut (its driver died); the last two go on with --resume.
+"""
+REASONS, EVENTS = 6, 3
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of a study; all studies without it")
+
+
+def run(asked: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from sweeps.commands import where
+    from sweeps.table import render, rows_of
+
+    console = Console(highlight=False)
+    if not asked.name:
+        client, experiment = where.known_experiment(where.tracking_uri(asked), asked.experiment or where.EXPERIMENT)
+        console.print(studies(client, experiment))
+        return
+    plan = where.find_plan(asked, asked.name)
+    alive = where.alive(plan)
+    rows = rows_of(where.open_tracking(plan).runs(), alive is not False)
+    console.print(render(rows, plan.name, plan.rungs))
+    for text in (*driver_lines(plan, rows, alive), *failure_lines(plan, rows), *told_lines(plan)):
+        console.print(text, markup=False, soft_wrap=True)
+
+
+def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterator[str]:
+    """Who runs the study, how much of it is done, for how long it will go on. alive: None where it runs elsewhere."""
+    from svgan.report import duration
+    from sweeps import halt
+    from sweeps.commands.where import resume_command
+    from sweeps.table import ENDED, time_left
+
+    states = [row.status for row in rows]
+    ended = sum(state in ENDED for state in states)
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+    waiting = max(0, plan.trials - len(rows))
+    yield f"{ended} of {plan.trials} trials are over: {', '.join(counts + [f'{waiting} not started'] * (waiting > 0))}"
+    if alive is None:
+        yield f"its folder is not on this machine ({plan.folder}), so whether its driver lives is not known here"
+    elif alive:
+        left = time_left(rows, plan.trials, plan.concurrency)
+        yield f"{halt.driver(plan)} runs it" + ("" if left is None else f"; about {duration(left)} left")
+        if halt.requested(plan):
+            yield "it was asked to stop, and ends when the running trials have kept their state"
+    elif ended < plan.trials:
+        yield f"no driver runs it; go on with: {resume_command(plan)}"
+    else:
+        yield "it is over"
+
+
+def failure_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
+    """Each reason once, with the trials it struck, and where the whole of it is."""
+    struck: dict[str, list[int]] = {}
+    for row in rows:
+        if row.status == "failed":
+            struck.setdefault(" ".join(row.note.split())[:300] or "no reason was kept", []).append(row.number)
+    for reason, numbers in list(struck.items())[:REASONS]:
+        who = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(map(str, numbers))}"
+        yield f"{who} failed: {reason}"
+        trace = Path(plan.storage.removeprefix("file://"), plan.name, "tune", f"trial-{numbers[0]:04d}", "error.txt")
+        if trace.exists():
+            yield f"  the whole of it: cat {shlex.quote(str(trace))}"
+    if len(struck) > REASONS:
+        yield f"and {len(struck) - REASONS} other reasons: python -m sweeps export {plan.name} --out trials.csv"
+
+
+def told_lines(plan: Plan) -> Iterator[str]:
+    """What workers told last, and what waits for MLflow."""
+    from sweeps import events, outbox, shelf
+
+    with contextlib.suppress(*shelf.ERRORS):
+        yield from map(str, list(events.told(plan).values())[-EVENTS:])
+        if waiting := sum(outbox.waiting(plan).values()):
+            yield f"{waiting} writes wait for MLflow; when it is back: python -m sweeps sync {plan.name}"
+
+
+def studies(client: MlflowClient, experiment: str) -> Table:
+    """A table of the experiment's studies, newest first."""
+    from rich.table import Table
+
+    from sweeps.table import figure
+    from sweeps.tracking import OUTCOME, ROLE, SWEEP
+
+    shown = Table(title="studies", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    headings = ("study", "status", "trials", "finished", "stopped", "failed", "latent FD", "FVD short", "FVD long")
+    for column in headings:
+        left = column in ("study", "status")
+        shown.add_column(column.replace(" ", "\n"), justify="left" if left else "right", overflow="fold")
+    runs = client.search_runs([experiment], filter_string=f"tags.`{ROLE}` != ''", max_results=50_000)
+    trials: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.data.tags[ROLE] == "trial":
+            trials.setdefault(run.data.tags[SWEEP], []).append(run)
+    for study in (run for run in runs if run.data.tags[ROLE] == "study"):
+        own = trials.get(study.data.tags[SWEEP], [])
+        ended = [run.data.tags.get(OUTCOME) for run in own]
+        best = [figure(_least(own, key)) for key in ("latent_fd_best", "fvd_short", "fvd_long")]
+        counts = [len(own), *(ended.count(outcome) for outcome in ("finished", "pruned", "failed"))]
+        shown.add_row(study.data.tags[SWEEP], study.info.status.lower(), *map(str, counts), *best)
+    return shown
+
+
+def _least(trials: list[Run], key: str) -> float | None:
+    return min((run.data.metrics[key] for run in trials if key in run.data.metrics), default=None)

@@ -1,0 +1,45 @@
+"""`python -m sweeps stop NAME`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from svgan.errors import UserError
+
+HELP = "stop a living study, nothing lost"
+ABOUT = """Stop a study so that nothing is lost.
+
+  python -m sweeps stop gap-1                 waits until it has ended, then prints how to go on
+  python -m sweeps stop gap-1 --no-wait       asks, and returns at once
+
+No further trial is handed out; those that run keep their whole state at the step they are at, which takes seconds,
+and the driver ends. One that is computing its FVD finishes that first. On the driver's terminal, Ctrl-C does the
+same. Run it on the driver's machine.
+"""
+LOOK_EVERY = 0.5
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="of the study")
+    parser.add_argument("--no-wait", action="store_true", help="do not wait for its end")
+
+
+def run(asked: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from sweeps import halt
+    from sweeps.commands import where
+
+    plan = where.folder_plan(asked, asked.name)
+    if not halt.alive(plan):
+        raise UserError(f"{plan.name}: no driver runs it on this machine; go on with: {where.resume_command(plan)}")
+    halt.request(plan)
+    if asked.no_wait:
+        print(f"{plan.name}: asked to stop; afterwards go on with: {where.resume_command(plan)}")
+        return
+    console, started = Console(highlight=False), time.monotonic()
+    with console.status(f"{plan.name}: waiting for {halt.driver(plan)}, whose trials keep their state first"):
+        while halt.alive(plan):
+            time.sleep(LOOK_EVERY)
+    print(f"{plan.name}: stopped after {time.monotonic() - started:.0f} s; go on with: {where.resume_command(plan)}")

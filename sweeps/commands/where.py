@@ -1,0 +1,128 @@
+"""Where studies are: the flags that all commands share, and a study's plan found by its name."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svgan.errors import UserError
+from sweeps.plan import PLAN_FILE, Plan, absolute, default_tracking, study_folder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from sweeps.tracking import Tracking
+
+EXPERIMENT = "svgan"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """--storage, --tracking and --experiment, which every command has."""
+    where = parser.add_argument_group("where studies are")
+    where.add_argument("--storage", default="./runs", metavar="URI", help="with the study's folder [%(default)s]")
+    where.add_argument(
+        "--tracking", metavar="URI", help="MLflow [the study's own, $MLFLOW_TRACKING_URI or sqlite:///mlflow.db]"
+    )
+    where.add_argument("--experiment", metavar="NAME", help=f"MLflow experiment [the study's own or {EXPERIMENT}]")
+
+
+def tracking_uri(asked: argparse.Namespace) -> str:
+    return absolute(asked.tracking) if asked.tracking else default_tracking()
+
+
+def known_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
+    """A client and the experiment's id; unlike `tracking.open_experiment` it makes nothing that is not there."""
+    from sweeps.tracking import connect
+
+    path = uri.removeprefix("sqlite:///")
+    if path != uri and not Path(path).exists():
+        raise UserError(f"--tracking {uri}: no such file; run this where the study ran, or give its --tracking")
+    client = connect(uri)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        raise UserError(f"--experiment {name}: not in {uri}; no study has run there under that name")
+    return client, found.experiment_id
+
+
+def find_plan(asked: argparse.Namespace, name: str) -> Plan:
+    """The plan of the study: from its folder in --storage, else (or where --tracking is given) from its MLflow run.
+
+    What the flags say of tracking and experiment is put over the plan's own. Raises UserError where it is in neither.
+    """
+    folder = study_folder(absolute(asked.storage), name)
+    if not (folder / PLAN_FILE).exists():
+        return logged_plan(asked, name)
+    if not asked.tracking:
+        plan = Plan.load(folder)
+        return dataclasses.replace(plan, experiment=asked.experiment or plan.experiment)
+    return logged_plan(asked, name)
+
+
+def folder_plan(asked: argparse.Namespace, name: str) -> Plan:
+    """The plan in the study's folder, which is needed to speak with its driver or to touch its files."""
+    plan = Plan.load(study_folder(absolute(asked.storage), name))
+    changes = {"tracking": asked.tracking and absolute(asked.tracking), "experiment": asked.experiment}
+    return dataclasses.replace(plan, **{key: value for key, value in changes.items() if value})
+
+
+def alive(plan: Plan) -> bool | None:
+    """Whether a driver runs the study; None where its folder is not on this machine, so that nobody can tell."""
+    from sweeps import halt
+
+    return halt.alive(plan) if Path(plan.folder, PLAN_FILE).exists() else None
+
+
+def resume_command(plan: Plan) -> str:
+    """The command that finishes a study which was stopped or cut."""
+    usual = study_folder(absolute("./runs"), plan.name) == Path(plan.folder)
+    return f"python sweeps/{plan.study}.py --resume {plan.name}" + ("" if usual else f" --storage {plan.storage}")
+
+
+def logged_plan(asked: argparse.Namespace, name: str) -> Plan:
+    """The plan that the study's run carries, with the tracking address it was just found under."""
+    from mlflow.exceptions import MlflowException
+
+    from sweeps.tracking import ROLE, SWEEP
+
+    uri, experiment = tracking_uri(asked), asked.experiment or EXPERIMENT
+    client, experiment_id = known_experiment(uri, experiment)
+    clauses = f"tags.`{SWEEP}` = '{name}' and tags.`{ROLE}` = 'study'"
+    runs = client.search_runs([experiment_id], filter_string=clauses, max_results=1)
+    if not runs:
+        raise UserError(
+            f"{name}: no study of that name in --storage {asked.storage} or in --experiment {experiment} of {uri}; "
+            "see: python -m sweeps status"
+        )
+    with tempfile.TemporaryDirectory(prefix="svgan-plan-") as folder:
+        try:
+            path = client.download_artifacts(runs[0].info.run_id, PLAN_FILE, folder)
+        except (MlflowException, OSError) as error:
+            raise UserError(f"{name}: its {PLAN_FILE} is not to be had from MLflow ({error})") from None
+        fields = json.loads(Path(path).read_text())
+    return Plan.from_json({**fields, "tracking": uri, "experiment": experiment})
+
+
+def trial_run(tracking: Tracking, what: str) -> Run:
+    """The MLflow run of the trial `NAME:NUMBER`."""
+    name, _, number = what.partition(":")
+    if not number.isdigit():
+        raise UserError(f"{what}: give a trial as {name}:NUMBER, for example {name}:0")
+    runs = {run.data.tags["svgan.trial"]: run for run in tracking.runs()}
+    if str(int(number)) not in runs:
+        raise UserError(
+            f"{what}: {name} has trials {', '.join(runs) or 'none yet'}; see: python -m sweeps status {name}"
+        )
+    return runs[str(int(number))]
+
+
+def open_tracking(plan: Plan) -> Tracking:
+    """The study's MLflow side. Raises UserError rather than making a database or experiment that is not there."""
+    from sweeps.tracking import Tracking
+
+    known_experiment(plan.tracking, plan.experiment)
+    return Tracking(plan)

@@ -1,0 +1,87 @@
+"""What a trial is, whoever runs it: Ray's workers (`worker.py`) or one process that reproduces it (`reproduce`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from svgan import checkpoint
+from svgan.config import RunConfig
+from svgan.distributed import SINGLE, Process
+from svgan.images.domain import Domain
+from svgan.latents.clips import ClipSource
+from svgan.latents.shards import Latents, open_latents
+from svgan.latents.stats import make_space
+from svgan.report import Reporter
+from svgan.runs import latent_judge
+from svgan.state import State
+from svgan.step import Iteration, iterate
+from svgan.train import train
+from sweeps.artifacts import export_generator
+from sweeps.plan import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A trial's configuration with what it is trained on, on its device."""
+
+    plan: Plan
+    run: RunConfig
+    domain: Domain
+    latents: Latents
+    clips: ClipSource
+    device: torch.device
+
+    @classmethod
+    def of(cls, plan: Plan, config: Mapping[str, Any], device: torch.device) -> Setting:
+        """config: of the run, as JSON. Raises UserError for codes that cannot be read or are of another domain."""
+        run, domain = RunConfig.from_json(dict(config)), Domain.load(plan.domain, device)
+        latents = open_latents(plan.latents, domain=domain.digest)
+        clips = ClipSource(latents, run.window, make_space(run.space, latents, run.components), device)
+        return cls(plan, run, domain, latents, clips, device)
+
+    def train(
+        self,
+        reporter: Reporter,
+        *,
+        state: State | None = None,
+        process: Process = SINGLE,
+        iteration: Iteration = iterate,
+    ) -> State:
+        """The loop with the trial's judge and rhythm of reports."""
+        return train(
+            self.run,
+            self.clips,
+            state=state,
+            meta={"domain": self.domain.digest, "latents": self.latents.digest, "fps": self.latents.manifest.fps},
+            reporter=reporter,
+            process=process,
+            evaluate=latent_judge(self.clips, self.run.seed),
+            report_every=self.plan.report_every,
+            device=self.device,
+            iteration=iteration,
+        )
+
+
+def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:
+    """The last step and latent_fd, and the least latent_fd with its step."""
+    best = min(history, key=lambda report: report["latent_fd"])
+    return {
+        "step": int(history[-1]["step"]),
+        "latent_fd": history[-1]["latent_fd"],
+        "latent_fd_best": best["latent_fd"],
+        "best_step": int(best["step"]),
+    }
+
+
+def save_with_best(state: State, folder: Path, best: Path) -> bool:
+    """The state as a checkpoint in `folder`, and its generator in `best` where it is the best so far, which it says."""
+    checkpoint.save(state, folder)
+    if figures_so_far(state.history)["best_step"] != state.step:
+        return False
+    export_generator(folder, best)
+    return True
