@@ -14,6 +14,9 @@ ABOUT = """Look at studies, steer them, and take out what they found.
 
   python -m sweeps status                 all studies: trials, best latent FD, best FVD
   python -m sweeps status gap-1           one study's trials, live or finished
+  python -m sweeps stop gap-1             end it with nothing lost
+  python -m sweeps export gap-1 --out trials.csv
+  python -m sweeps compare gap-1:0 gap-1:3
   python -m sweeps promote gap-1          its best checkpoint becomes the champion, if it beats the present one
 
 A study is found by its name in --storage (./runs), else in MLflow. Each command has a --help with an example.
