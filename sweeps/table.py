@@ -159,7 +159,7 @@ class Trials:
         if len(rows) < len(self.rows):
             yield Text(f"the best {BEST_SHOWN} of {len(self.rows)} by latent FD, and those that are not over")
         if left_out:
-            yield Text(f"no room for {', '.join(left_out)}, which differ too: a wider terminal shows them")
+            yield Text(f"no room for {', '.join(left_out)}, which differ too")
 
 
 def _width(column: tuple[str, list[str]]) -> int:
@@ -177,7 +177,7 @@ def time_left(rows: Sequence[Row], trials: int, concurrency: int) -> float | Non
     if not took and not speeds:
         return None
     whole = statistics.fmean(took) if took else max(row.total for row in rows) / statistics.median(speeds)
-    going_on = [row for row in rows if row.status not in ENDED]
+    going_on = [row for row in rows if row.status not in (*ENDED, "scoring")]
     ahead = [whole if row.left is None else row.left for row in going_on] + [whole] * max(0, trials - len(rows))
     return max(sum(ahead) / concurrency, max(ahead, default=0.0))
 
@@ -205,7 +205,9 @@ def _row_of(run: Run, alive: bool) -> Row:
 
 
 def _status(run: Run, alive: bool) -> str:
-    """running, finished, stopped, failed, halted (stopped cleanly, to be resumed), or cut (its driver died)."""
+    """running, scoring (trained, its FVD to come), finished, stopped, failed, halted (stopped cleanly, to be resumed),
+    or cut (its driver died)."""
     if run.info.status == "RUNNING":
-        return "running" if alive else "cut"
+        whole = run.data.metrics.get(STEPS_DONE, 0) >= int(run.data.params.get("steps", 0)) > 0
+        return ("scoring" if whole else "running") if alive else "cut"
     return STATUS_OF_RUN.get(run.data.tags.get("svgan.outcome", ""), "cut")

@@ -36,6 +36,7 @@ registered model, clips, figures, error texts, Optuna's record. A gc that was cu
 
 MLflow keeps a deleted model's entry, without its files; `mlflow gc` removes such entries from its database.
 """
+SEED = "svgan.seed"  # tag of a model in a trial of several seeds
 TUNE_FILES = re.compile(
     r"tuner\.pkl|trainable\.pkl|\.validate_storage_marker|(experiment_state|search_gen_state|searcher-state|"
     r"basic-variant-state|search_gen_state-)[\w.:-]*\.(json|pkl)|trial-\d{4,}/(error\.pkl|params\.(json|pkl)|"
@@ -115,24 +116,28 @@ def trials_over(plan: Plan, tracking: Tracking) -> set[int]:
 
 
 def models(tracking: Tracking, over: set[int]) -> Iterator[Item]:
-    """The superseded models of trials that are over, with the bytes of their files."""
-    from sweeps.registry import FIGURE, figure
+    """The superseded models of trials that are over, seed by seed, with the bytes of their files."""
+    from sweeps.registry import FIGURE
     from sweeps.tracking import TRIAL, sweep_models
 
     registered = registered_models(tracking)
-    by_trial: dict[int, list[LoggedModel]] = {}
+    rivals: dict[tuple[int, str], list[LoggedModel]] = {}
     for model in sweep_models(tracking.client, tracking.experiment, tracking.plan.name):
-        by_trial.setdefault(int(model.tags[TRIAL]), []).append(model)
-    for number in sorted(over & set(by_trial)):
-        needed = set(registered)
-        for name in ("latent_fd", FIGURE):
-            judged = [(value, m.model_id) for m in by_trial[number] if (value := figure(m, name)) is not None]
-            needed |= {min(judged)[1]} if judged else set()
-        if not needed & {model.model_id for model in by_trial[number]}:
-            continue  # not one of them was judged, so which is the best is not known
-        for model in by_trial[number]:
-            if model.model_id not in needed:
+        rivals.setdefault((int(model.tags[TRIAL]), model.tags.get(SEED, "")), []).append(model)
+    for number, seed in sorted(key for key in rivals if key[0] in over):
+        own = rivals[number, seed]
+        best = {best_by(own, "latent_fd"), best_by(own, FIGURE)} - {None}
+        # Where not one of them was judged, which is the best is not known.
+        for model in own if best else ():
+            if model.model_id not in best | registered:
                 yield model_item(tracking, number, model)
+
+
+def best_by(models: Sequence[LoggedModel], name: str) -> str | None:
+    from sweeps.registry import figure
+
+    judged = [(value, model.model_id) for model in models if (value := figure(model, name)) is not None]
+    return min(judged)[1] if judged else None
 
 
 def registered_models(tracking: Tracking) -> set[str]:

@@ -69,7 +69,7 @@ def run(asked: argparse.Namespace) -> int:
         raise UserError(f"{asked.trial}: {len(differences)} things are not as they were; mend them or give --anyway")
     console = Console(highlight=False)
     with bars(console) as progress:
-        again = repeat(plan, config, Stages(progress))
+        again = repeat_all(plan, config, int(logged.data.params.get("seeds", "1")), Stages(progress))
     before = logged_points(tracking, logged, again)
     console.print(comparison(before, again))
     equal = all(same(before[key].get(step), value) for key in again for step, value in again[key].items())
@@ -123,6 +123,19 @@ def _gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def repeat_all(plan: Plan, config: dict[str, Any], seeds: int, tell: Callable[[str, int, int], None]) -> Points:
+    """The trial again; of one with several seeds each seed's latent_fd and FVD, which are logged by seed."""
+    from sweeps.artifacts import FIGURES
+
+    if seeds == 1:
+        return repeat(plan, config, tell)
+    found: Points = {}
+    for seed in range(config["seed"], config["seed"] + seeds):
+        own = repeat(plan, config | {"seed": seed}, lambda stage, *far, seed=seed: tell(f"seed {seed}: {stage}", *far))
+        found |= {f"{name}/seed-{seed}": own[name] for name in ("latent_fd", *FIGURES) if name in own}
+    return found
 
 
 def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], None]) -> Points:

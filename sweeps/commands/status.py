@@ -25,8 +25,8 @@ ABOUT = """What a study is doing or has done, on one screen.
   watch -n 10 python -m sweeps status gap-1
 
 Below the table: whether its driver is alive, what is left to do and for how long, and why trials failed. Of more than
-20 trials it shows the best 20 and those that are not over; `export` has all. States: running, finished, stopped (by
-its rung), failed, halted (by stop or Ctrl-C) and cut (its driver died); the last two go on with --resume.
+20 trials it shows the best 20 and those that are not over; `export` has all. States: running, scoring, finished,
+stopped (at a rung), failed, halted (by stop or Ctrl-C), cut (its driver died); the last two go on with --resume.
 """
 REASONS, EVENTS = 6, 3
 

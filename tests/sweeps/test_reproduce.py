@@ -88,6 +88,15 @@ def test_one_figure_that_differs_is_named_with_its_step(capsys, here, monkeypatc
     assert "NOT equal; 1 of" in said
 
 
+def test_several_seeds_are_run_and_compared_seed_by_seed(here):
+    config = reproduce.logged_config(here.tracking.runs()[0])
+    found = reproduce.repeat_all(here.plan, config, 2, lambda *told: None)
+    assert set(found) == {"latent_fd/seed-0", "latent_fd/seed-1"}
+    points = here.tracking.client.get_metric_history(here.tracking.runs()[0].info.run_id, "latent_fd")
+    assert found["latent_fd/seed-0"] == {point.step: point.value for point in points}
+    assert found["latent_fd/seed-1"] != found["latent_fd/seed-0"]
+
+
 @pytest.mark.parametrize(
     ("tag", "value", "words"),
     [
