@@ -1,6 +1,7 @@
 """`python -m sweeps`: each command against real MLflow and Optuna files, without Ray; bad input is one line."""
 
 import argparse
+import dataclasses
 import multiprocessing
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from sweeps import __main__ as commands
 from sweeps import halt, outbox, table
-from sweeps.commands import COMMANDS
+from sweeps.commands import COMMANDS, gc
 
 OPTIONS = {
     "status": {"NAME"},
@@ -291,6 +292,22 @@ def test_gc_frees_what_is_not_needed_and_nothing_else(capsys, study, here):
     assert kept == {(0, 10), (0, 20), (0, 30), (1, 20), (2, 10), (2, 20)}
     assert made.model_folders(here) == {models[key] for key in kept}
     assert "nothing to delete" in told(capsys, "gc", "a-study", "--yes")
+
+
+def test_gc_works_behind_a_url(study):
+    import fsspec
+
+    made_study = study("a-study", "finished", None)
+    plan = dataclasses.replace(made_study.plan, storage="memory://bucket/runs")
+    files = fsspec.filesystem("memory")
+    kept = ["train-0001/state", "tune/trial-0000/error.txt"]
+    for name in ["train-0000/checkpoint_1/state", "tune/tuner.pkl", *kept]:
+        files.pipe_file(f"/bucket/runs/a-study/{name}", b"1234")
+    items = list(gc.superfluous(plan, made_study.tracking))
+    assert [(item.trial, item.bytes) for item in items] == [(0, 4), (None, 4)]
+    for item in items:
+        item.delete()
+    assert files.find("/bucket/runs") == [f"/bucket/runs/a-study/{name}" for name in kept]
 
 
 def test_gc_that_was_cut_is_run_again_and_mlflow_gc_takes_the_rest(capsys, study, here, monkeypatch):
