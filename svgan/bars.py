@@ -1,11 +1,14 @@
-"""Progress bars of the commands; on a terminal they move, elsewhere only what is finished is said."""
+"""Progress of the commands: bars that move on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
+
+import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from svgan.embed import Watcher
+from svgan.report import duration
 
 
 def plain_console() -> Console:
@@ -20,20 +23,39 @@ def bars(console: Console) -> Progress:
 
 
 class Stages:
-    """A bar per stage. Call it with what is being done, how far, and of how many (0: not known)."""
+    """A bar per stage, or a line every `every` seconds where there is no terminal.
 
-    def __init__(self, progress: Progress):
-        self.progress = progress
+    Call it with what is being done, how far, and of how many (0: not known).
+    """
+
+    def __init__(self, progress: Progress, every: float = 10.0):
+        self.progress, self.every = progress, every
         self.tasks: dict[str, TaskID] = {}
+        self.begun: dict[str, tuple[float, int]] = {}
+        self.spoken = time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if self.progress.disable:
+            self._line(stage, done, total)
+            return
         if stage not in self.tasks:
             self.tasks[stage] = self.progress.add_task(stage)
         self.progress.update(self.tasks[stage], completed=done, total=total or None)
 
+    def _line(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        since, first = self.begun.setdefault(stage, (now, done))
+        if now - self.spoken < self.every:
+            return
+        self.spoken = now
+        left = ""
+        if first < done < total:
+            left = f", {duration((now - since) * (total - done) / (done - first))} left"
+        self.progress.console.print(f"{stage}: {done}{f' of {total}' if total else ''}{left}")
+
 
 class EmbedBars(Watcher):
-    """A bar per video and stage, a line per finished or failed video."""
+    """A bar per video and stage, a line per finished video."""
 
     def __init__(self, progress: Progress):
         self.progress, self.stages = progress, Stages(progress)
@@ -43,6 +65,3 @@ class EmbedBars(Watcher):
 
     def finished(self, video: str, frames: int) -> None:
         self.progress.console.print(f"{video}: {frames} frames embedded")
-
-    def failed(self, video: str, reason: str) -> None:
-        self.progress.console.print(f"left out: {reason}", style="red")

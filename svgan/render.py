@@ -59,7 +59,7 @@ def grid(pictures: np.ndarray) -> np.ndarray:
 def mover(sampler: Sampler, subject: Latents, how: str, footage: Callable[[], Latents]) -> Mover:
     """The offset from the training subject (its mean code) to `subject` (its mean code), systems.md 1.7.
 
-    footage: loads the training codes, asked only where the space has no principal axes of its own.
+    how: one of OFFSETS. footage: loads the training codes, asked only where the space has no principal axes of its own.
     """
     device = sampler.space.mean.device
     shape = (sampler.space.layers, sampler.space.code_width)
@@ -67,8 +67,6 @@ def mover(sampler: Sampler, subject: Latents, how: str, footage: Callable[[], La
     target = torch.from_numpy(subject.mean).reshape(shape).to(device)
     if how == "plain":
         return lambda codes: offset(codes, source, target)
-    if how != "orthogonal":
-        raise UserError(f"--offset {how}: unknown; one of {', '.join(OFFSETS)}")
     basis = sampler.space.basis
     axes = torch.from_numpy(footage().basis).to(device) if basis is None else basis
     return lambda codes: offset_orthogonal(codes, source, target, axes)

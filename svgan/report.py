@@ -22,7 +22,10 @@ class NullReporter:
 
 
 class ConsoleReporter:
-    """A progress bar with the time left, and a line of figures per report; lines alone where there is no terminal."""
+    """A progress bar with the time left, and a line per report; lines alone where there is no terminal.
+
+    A line has latent_fd, else the losses, and the pace; a run folder's figures.json keeps all figures.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -45,14 +48,16 @@ class ConsoleReporter:
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
         total = state.config.steps
         left = duration((total - step) / max(metrics["iterations_per_second"], 1e-9))
-        self.console.print(f"step {step}/{total}  {figures(metrics)}  {left} left")
+        self.console.print(f"step {step}/{total}  {figures(metrics)}  {left} left", soft_wrap=True)
         if self.task is not None:
             self.progress.update(self.task, completed=step, total=total, description=f"{left} left")
 
 
 def figures(metrics: dict[str, float]) -> str:
-    """'critic_loss -1.23  phi 0.71  ...', four significant digits each."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "step")
+    """'latent_fd 0.35  8.1 it/s'; where nothing judges the run, its losses in place of the distance."""
+    told = ("latent_fd",) if "latent_fd" in metrics else ("critic_loss", "generator_loss")
+    shown = [f"{name} {metrics[name]:.3g}" for name in told if name in metrics]
+    return "  ".join([*shown, f"{metrics['iterations_per_second']:.2g} it/s"])
 
 
 def duration(seconds: float) -> str:

@@ -64,7 +64,7 @@ class Run:
 
 def plan_run(
     out: Path,
-    recipe: str,
+    recipe: str | None,
     overrides: dict[str, Any],
     *,
     domain: str | None,
@@ -78,6 +78,8 @@ def plan_run(
     """
     if resume:
         known = Run.load(out)
+        if recipe not in (None, known.config.recipe):
+            raise UserError(f"--recipe {recipe}: the run to be resumed is of {known.config.recipe}; leave it out")
         run = Run(
             config=RunConfig.from_json({**known.config.to_json(), **overrides}),
             domain=known.domain if domain is None else _named(domain),
@@ -87,7 +89,7 @@ def plan_run(
     else:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"--out {out}: exists already; give a new folder, or --resume to go on with a run in it")
-        config = recipes.make(recipe, **overrides)
+        config = recipes.make(recipe or "tiny", **overrides)
         where = _absolute(latents) if latents else Domain.load(domain or "default").latents_uri
         every = max(1, config.steps // 20) if report_every is None else report_every
         run = Run(config=config, domain=_named(domain), latents=where, report_every=every)
@@ -117,6 +119,10 @@ def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) 
         if state.meta.get("latents") != latents.digest:
             raise UserError(f"--latents {run.latents}: not the codes that the run in {out} was trained on; give those")
         state.continues(run.config)
+        if run.config.steps < state.step:
+            raise UserError(
+                f"--steps {run.config.steps}: the run in {out} is at step {state.step} already; give more, or none"
+            )
     try:
         out.mkdir(parents=True, exist_ok=True)
         run.save(out)
@@ -206,7 +212,8 @@ def pick_device(name: str) -> torch.device:
     try:
         return torch.zeros((), device=name).device
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        kind = name.partition(":")[0]
+        reason = f"{torch.cuda.device_count()} GPUs are seen" if kind == "cuda" else "unknown, or not of this torch"
         raise UserError(f"--device {name}: not usable here ({reason}); use cpu, cuda or auto") from error
 
 

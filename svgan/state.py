@@ -138,12 +138,13 @@ class State:
     def continues(self, config: RunConfig) -> None:
         """Take `config` for the rest of the run; only `steps` may differ. Raises UserError for any other field."""
         ours, theirs = self.config.to_json(), config.to_json()
-        for name in ours | theirs:
-            if name != "steps" and ours.get(name) != theirs.get(name):
-                raise UserError(
-                    f"{name}: the run to be resumed has {ours.get(name)}, asked for is {theirs.get(name)}; "
-                    "use its own configuration, or another folder"
-                )
+        changed = [
+            f"{name} (the run to be resumed has {ours.get(name)}, asked for is {theirs.get(name)})"
+            for name in ours | theirs
+            if name != "steps" and ours.get(name) != theirs.get(name)
+        ]
+        if changed:
+            raise UserError(f"{', '.join(changed)}: use the run's own configuration, or another folder")
         self.config = replace(self.config, steps=config.steps)
 
 

@@ -16,6 +16,7 @@ from svgan import cli, runs
 from svgan.images.align import frame_rate, read_frames
 from svgan.images.domain import Domain
 from svgan.latents.shards import VideoCodes, write_latents
+from svgan.recipes import RECIPES, make
 
 OPTIONS = {
     "assets": ["NAME"],
@@ -150,8 +151,15 @@ def test_resumed_equals_undisturbed(world: dict[str, Path], capsys: pytest.Captu
     assert len(json.loads((halves / "figures.json").read_text())) == 2
 
     assert cli.run(["train", "--out", str(halves), "--resume", "--width", "8"]) == 2
-    assert "width: the run to be resumed has 32, asked for is 8" in capsys.readouterr().err
-    assert json.loads((halves / "run.json").read_text())["config"]["width"] == 32
+    assert "width (the run to be resumed has 32, asked for is 8)" in capsys.readouterr().err
+    for flags, words in (
+        (("--recipe", "pca", "--seed", "5"), "--recipe pca: the run to be resumed is of tiny"),
+        (("--seed", "5", "--critic", "tconv"), "critic (the run to be resumed has holistic, asked for is tconv), seed"),
+        (("--steps", "3"), "--steps 3: the run in "),
+    ):
+        assert cli.run(["train", "--out", str(halves), "--resume", *flags]) == 2
+        assert words in capsys.readouterr().err
+        assert json.loads((halves / "run.json").read_text()) == record
 
 
 def test_sample_is_repeatable_and_moves_subjects(world: dict[str, Path], tmp_path: Path):
@@ -186,6 +194,12 @@ BAD = {
     "no command": ([], "COMMAND"),
     "unknown command": (["dance"], "dance"),
     "not a number": (["train", "--out", "{new}", "--steps", "many"], "many"),
+    "no components": (["embed", "{folder}/a.mp4", "--out", "{new}", "--components", "-3"], "--components -3: must be"),
+    "offset without a subject": (["sample", "{run}", "--out", "{new}", "--offset", "wild"], "--offset wild: unknown"),
+    "a device of others": (
+        ["sample", "{run}", "--out", "{new}", "--device", "tpu"],
+        "tpu: not usable here (unknown",
+    ),
     "unknown asset": (["assets", "face"], "choose from i3d"),
     "unknown recipe": (["train", "--out", "{new}", "--recipe", "huge"], "tiny, pca, paper"),
     "unknown critic": (["train", "--out", "{new}", "--critic", "loud"], "tconv, multiscale, holistic"),
@@ -261,6 +275,50 @@ def test_another_domains_checkpoint(world: dict[str, Path], tmp_path: Path, caps
     flags = ["--domain", str(tmp_path / "other"), "--out", str(tmp_path / "c.mp4"), "--device", "cpu"]
     assert cli.run(["sample", str(world["run"]), *flags]) == 2
     assert "give its --domain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, 1), ("3", 3)])
+def test_small_recipes_take_one_thread_unless_told_otherwise(asked, threads, world: dict[str, Path], monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)  # as torch does by itself, from the variable or the cores
+        assert train(world, f"threads-{asked}", "--steps", "1") == 0
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_help_states_what_the_recipes_use():
+    """'(1)' behind an option of train is what every recipe has; what differs is said by recipe."""
+    texts = {action.dest: action.help or "" for action in subcommands()["train"]._actions}
+    made = {name: make(name) for name in RECIPES}
+    for field in ("width", "critic", "seed"):
+        (value,) = {getattr(config, field) for config in made.values()}
+        assert f"({value})" in texts[field]
+    weights = {name: config.gap_weight for name, config in made.items()}
+    assert weights == {"tiny": 1, "pca": 100, "paper": 100}
+    assert "(tiny 1, else 100)" in texts["gap_weight"]
+
+
+def test_assets_print_where_their_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    from svgan import assets
+
+    monkeypatch.setattr(assets, "paths", lambda name: [tmp_path / f"{name}.webm"])
+    assert cli.run(["assets", "talking-face"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/talking-face.webm\n"
+
+
+def test_a_failing_video_is_told_once(tmp_path: Path, random_domain: Path, capsys: pytest.CaptureFixture):
+    bad = tmp_path / ("a-long-name-" * 16 + ".mp4")
+    bad.write_text("no video\n")
+    assert cli.run(["embed", str(bad), "--out", str(tmp_path / "x"), "--domain", str(random_domain)]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.count(bad.name) == 1
+    assert "Errno" not in error
 
 
 def test_interrupt_is_130_without_traceback(world: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys):

@@ -80,7 +80,7 @@ def read_frames(path: str | Path) -> Iterator[np.ndarray]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except av.FFmpegError as error:
-        raise UserError(f"{path}: cannot be decoded ({error}); is the file truncated or not a video?") from error
+        raise UserError(f"{path}: cannot be decoded ({error.strerror}); is it a video, and whole?") from error
 
 
 def frame_rate(path: str | Path) -> float:
@@ -95,7 +95,7 @@ def frame_rate(path: str | Path) -> float:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except av.FFmpegError as error:
-        raise UserError(f"{path}: cannot be decoded ({error}); is the file truncated or not a video?") from error
+        raise UserError(f"{path}: cannot be decoded ({error.strerror}); is it a video, and whole?") from error
 
 
 def ffhq_frame(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -60,11 +60,13 @@ def video_digest(path: Path) -> str:
 
 
 def check_whole(path: Path) -> None:
-    """Raises UserError when a video ends before the duration its container states, or cannot be opened."""
+    """Raises UserError when a video ends before the duration its container states, has none, or cannot be opened."""
     import av
 
     try:
         with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{path}: no video stream in this file; give a video")
             stated = (container.duration or 0) / av.time_base
             last = 0.0
             for packet in container.demux():

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -62,8 +62,12 @@ class DomainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.steps > 0 and 0 < self.fakes <= self.batch and 0 < self.decay <= 1):
-            raise UserError("steps and fakes must be positive, fakes at most batch, decay in (0, 1]")
+        if self.steps < 1:
+            raise UserError(f"steps: must be 1 or more, got {self.steps}")
+        if not 0 < self.fakes <= self.batch:
+            raise UserError(f"fakes: must be 1 to batch ({self.batch}), got {self.fakes}")
+        if not 0 < self.decay <= 1:
+            raise UserError(f"decay: must be above 0 and at most 1, got {self.decay}")
 
     def learning_rate_factor(self, step: int) -> float:
         """1, then a cosine down to 1/20 over the last `decay` of the steps; a warm-up of 100 steps."""
@@ -154,6 +158,19 @@ class DomainState:
             self.step = int(file.metadata()["step"])
 
 
+def kept_steps(folder: Path) -> tuple[int, int] | None:
+    """Steps done and steps planned of the state that `DomainState.save` left in `folder`; None where there is none."""
+    file = folder / "state.safetensors"
+    try:
+        with safe_open(file, "pt") as kept:
+            facts = kept.metadata()
+        return int(facts["step"]), int(json.loads(facts["config"])["steps"])
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: not a state of domain training ({error}); delete it to begin anew") from error
+
+
 def train_domain(
     state: DomainState,
     subjects: list[Pictures],
@@ -164,7 +181,7 @@ def train_domain(
     keep_every: int = 500,
 ) -> None:
     """The loop. `subjects[0]` is the domain's own; the others share what is left of each batch."""
-    config, started = state.config, time.monotonic()
+    config, started, counted = state.config, time.monotonic(), state.step
     seen: dict[str, list[Tensor]] = {}
     while state.step < config.steps:
         rng = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
@@ -172,12 +189,13 @@ def train_domain(
         state.step += 1
         for key, value in values.items():
             seen.setdefault(key, []).append(value)
-        if state.step % report_every == 0:
+        if state.step % report_every == 0 or state.step == config.steps:
             means = {k: float(torch.stack(v).mean()) for k, v in seen.items()}
             if not all(math.isfinite(v) for v in means.values()):
                 raise NonFiniteLoss(f"domain training: non-finite loss before step {state.step}: {means}")
-            report(state.step, means | {"seconds_a_step": (time.monotonic() - started) / report_every})
-            started, seen = time.monotonic(), {}
+            pace = (time.monotonic() - started) / (state.step - counted)
+            report(state.step, means | {"seconds_a_step": pace})
+            started, counted, seen = time.monotonic(), state.step, {}
         if state.step % keep_every == 0 or state.step == config.steps:
             keep(state)
 

@@ -5,6 +5,7 @@ Faces are found on frames enlarged to 256 px, the originals enlarged alike, so b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -18,6 +19,7 @@ from svgan.images.masks import face_hull
 from svgan.metrics.identity import FaceReader, Faces, eye_opening, head_yaw, identity_distance, mouth_opening
 
 SAME_PERSON = 0.6  # dlib's threshold on the distance of descriptors
+LEAST_FACES = 3  # frames with a face on both sides that a correlation needs
 STEP = 64  # frames read between two words of progress
 Progress = Callable[[str, int, int], None]
 
@@ -25,7 +27,8 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
     """Held-out frames against their reconstructions. PSNR in dB; identity is dlib's distance (same person < 0.6);
-    mouth, eyes and yaw are correlations over time; faces is the share of reconstructions with a detected face."""
+    mouth, eyes and yaw are correlations over time; faces is the share of reconstructions with a detected face.
+    NaN: no face, for identity; fewer than three frames with a face on both sides or no motion, for correlations."""
 
     frames: int
     psnr_face: float
@@ -69,16 +72,18 @@ def reconstruction(
     original = _read(reader, frames, "faces of the footage", progress)
     copy = _read(reader, rebuilt, "faces of the reconstructions", progress)
     both = original.found & copy.found
+    distances = identity_distance(original.descriptors[both], copy.descriptors[both])
 
     def correlation(measure: Callable[[np.ndarray], np.ndarray]) -> float:
-        pair = measure(original.landmarks[both]), measure(copy.landmarks[both])
-        return float(np.corrcoef(*pair)[0, 1]) if both.sum() > 2 else float("nan")
+        pair = np.stack([measure(original.landmarks[both]), measure(copy.landmarks[both])])
+        varied = both.sum() >= LEAST_FACES and (pair.std(1) > 0).all()
+        return float(np.corrcoef(pair)[0, 1]) if varied else float("nan")
 
     figures = Reconstruction(
         frames=len(frames),
         psnr_face=psnr(frames, rebuilt, hull),
         psnr_frame=psnr(frames, rebuilt),
-        identity=float(np.nanmedian(identity_distance(original.descriptors, copy.descriptors))),
+        identity=float(np.median(distances)) if both.any() else float("nan"),
         mouth=correlation(mouth_opening),
         eyes=correlation(eye_opening),
         yaw=correlation(head_yaw),
@@ -105,7 +110,7 @@ def random_subjects(
     codes = domain.generator.broadcast(domain.generator.map(z, truncation))
     pictures = domain.render(codes)
     faces = reader.read(pictures)
-    near = np.min([identity_distance(faces.descriptors, person) for person in people], axis=0)  # NaN: no face
+    near = np.fmin.reduce([identity_distance(faces.descriptors, person) for person in people])  # NaN: no face
     nearest = nearest_frames(pictures, training)
     figures = RandomSubjects(
         samples=samples,
@@ -139,7 +144,10 @@ def pairs_sheet(frames: np.ndarray, rebuilt: np.ndarray, columns: int = 12, rows
     return np.concatenate(lines)
 
 
-def as_facts(*figures: Reconstruction | RandomSubjects) -> dict[str, dict[str, float]]:
-    """Figures for domain.json, rounded to what they are worth."""
-    named = {type(f).__name__: f for f in figures}
-    return {k: {a: round(v, 4) if isinstance(v, float) else v for a, v in asdict(f).items()} for k, f in named.items()}
+def as_facts(*figures: Reconstruction | RandomSubjects) -> dict[str, dict[str, float | None]]:
+    """Figures for domain.json, rounded to what they are worth; None for NaN, which JSON does not know."""
+
+    def fact(value: float) -> float | None:
+        return None if math.isnan(value) else round(value, 4)
+
+    return {type(f).__name__: {name: fact(value) for name, value in asdict(f).items()} for f in figures}

@@ -55,8 +55,11 @@ def real_windows(protocol: Protocol, latents: Latents) -> np.ndarray:
 
 def moments_file(protocol: Protocol, domain: Domain, latents: Latents, reference: Reference) -> str:
     """The file name under which the real moments are kept: whatever decides them is in it."""
-    source = hashlib.sha256(f"{latents.digest} {domain.digest}".encode()).hexdigest()[:12]
-    return f"{reference}-{protocol.real_hash}-{source}.safetensors"
+    return f"{reference}-{protocol.real_hash}-{_source(domain, latents)}.safetensors"
+
+
+def _source(domain: Domain, latents: Latents) -> str:
+    return hashlib.sha256(f"{latents.digest} {domain.digest}".encode()).hexdigest()[:12]
 
 
 def find_moments(protocol: Protocol, domain: Domain, latents: Latents, reference: Reference) -> Moments | None:
@@ -81,27 +84,31 @@ def real_moments(
 ) -> Moments:
     """Moments of I3D features of the real windows: found, or made and kept in `folder` (default: the cache).
 
+    Short footage has fewer windows than a protocol draws: each goes through the network once and counts as often as
+    it was drawn.
+
     frames: uint8 [N, R, R, 3], the aligned footage row by row with the latents; needed to make 'original'.
     Raises UserError when they are needed and missing or of another shape.
     """
+    name = moments_file(protocol, domain, latents, reference)
     found = find_moments(protocol, domain, latents, reference)
-    if found is not None and folder is None:
+    if found is not None and (folder is None or (folder / name).exists()):
         return found
-    windows = real_windows(protocol, latents)
+    windows, counts = np.unique(real_windows(protocol, latents), axis=0, return_counts=True)
     if reference == "wplus":
         clips: Iterable[np.ndarray] = (domain.render(latents.codes[rows]) for rows in windows)
     else:
         originals = _checked(frames, domain, latents)
         clips = (originals[rows] for rows in windows)
     network = _network(protocol, device or domain.device)
-    moments = features_moments(network, clips, len(windows), f"real clips, {reference}", progress)
+    moments = features_moments(network, clips, len(windows), f"real clips, {reference}", progress, counts)
     moments.facts = {
         "reference": reference,
         "protocol": {k: v for k, v in protocol.to_json().items() if k not in ("name", "clips", "rollout")},
         "domain": domain.digest,
         "latents": latents.digest,
     }
-    moments.save((folder or _cache()) / moments_file(protocol, domain, latents, reference), "float32")
+    moments.save((folder or _cache()) / name, "float32")
     return moments
 
 
@@ -111,17 +118,23 @@ def ship(
     frames: np.ndarray,
     *,
     protocol: Protocol = PROTOCOLS["svg-short"],
-    precisions: tuple[i3d.Precision, ...] = ("bfloat16", "float32"),
+    precisions: tuple[i3d.Precision, ...] = (),
     progress: Progress = silent,
 ) -> None:
     """Put the real moments of a domain's own footage into its folder, for both references and each precision.
 
-    svg-long has the same real side, so one protocol serves both. Run on whole footage, this takes minutes.
+    precisions: by default what is usual on the domain's device. A machine that has another makes 'wplus' once for
+    itself; 'original' it can have only from here, so a domain for everyone, as the package's, gets both. Moments that
+    are there already stay, those of other weights or codes go. svg-long has the same real side, so one protocol
+    serves both. Run on whole footage, this takes minutes.
     """
-    for precision in precisions:
+    for precision in precisions or (usual_precision(str(domain.device)),):
         at = protocol.with_precision(precision)
         for reference in REFERENCES:
             real_moments(at, domain, latents, reference, frames, folder=domain.moments_folder, progress=progress)
+    for file in domain.moments_folder.glob("*.safetensors"):
+        if not file.name.endswith(f"-{_source(domain, latents)}.safetensors"):
+            file.unlink()
 
 
 def score(
@@ -189,13 +202,21 @@ def rollouts(sampler: Sampler, protocols: dict[str, Protocol], seed: int) -> dic
 
 
 def features_moments(
-    network: i3d.I3D, clips: Iterable[np.ndarray], total: int, stage: str, progress: Progress = silent
+    network: i3d.I3D,
+    clips: Iterable[np.ndarray],
+    total: int,
+    stage: str,
+    progress: Progress = silent,
+    counts: np.ndarray | None = None,
 ) -> Moments:
-    """Moments of the logits of clips, each uint8 [T, R, R, 3], a few at a time."""
-    moments = Moments(400)
+    """Moments of the logits of clips, each uint8 [T, R, R, 3], a few at a time; a clip counts `counts` [n] times."""
+    moments, done = Moments(400), 0
     for batch in _batches(clips, BATCH.get(network.logits.weight.device.type, 2)):
-        moments.update(network(torch.from_numpy(np.stack(batch))))
-        progress(stage, moments.count, total)
+        logits = network(torch.from_numpy(np.stack(batch))).cpu().numpy()
+        rows = slice(done, done + len(batch))
+        moments.update(logits if counts is None else np.repeat(logits, counts[rows], axis=0))
+        done = rows.stop
+        progress(stage, done, total)
     return moments
 
 

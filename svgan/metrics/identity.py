@@ -84,8 +84,9 @@ def identity_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def typical_descriptor(descriptors: np.ndarray) -> np.ndarray:
-    """The mean descriptor [128] of one person's frames [N, 128], frames without a face left out."""
-    return np.nanmean(descriptors, axis=0)
+    """The mean descriptor [128] of one person's frames [N, 128], frames without a face left out; NaN if all are."""
+    found = descriptors[np.isfinite(descriptors[:, 0])]
+    return found.mean(0) if len(found) else np.full(descriptors.shape[1], np.nan)
 
 
 def _distance(landmarks: np.ndarray, a: int | np.ndarray, b: int | np.ndarray) -> np.ndarray:

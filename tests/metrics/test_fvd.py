@@ -1,6 +1,6 @@
 """FVD end to end on a small random domain with the real I3D: what is cut, what is kept, what ranks better."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -115,6 +115,20 @@ def test_real_moments_are_those_of_the_rendered_windows_and_are_kept(domain, lat
     assert [p.name for p in (own_cache / "moments").iterdir()] == [fvd.moments_file(PROTOCOL, domain, latents, "wplus")]
 
 
+def test_a_short_clips_windows_are_seen_once_and_count_as_often_as_drawn(domain, own_cache, tmp_path):
+    codes = np.random.default_rng(0).normal(size=(27, 6, 8)).astype(np.float32)
+    write_latents(tmp_path / "short", [VideoCodes("v", np.arange(27), codes)], domain=domain.digest, fps=25.0)
+    short, seven = open_latents(tmp_path / "short"), replace(PROTOCOL, real_clips=7)
+    calls: list = []
+    found = fvd.real_moments(seven, domain, short, progress=lambda *args: calls.append(args))
+    assert calls[-1][1:] == (3, 3), "27 frames have three windows of 25"
+    clips = [domain.render(short.codes[rows]) for rows in fvd.real_windows(seven, short)]
+    plain = fvd.features_moments(i3d.load(precision=seven.precision), clips, 7, "plain")
+    assert found.count == plain.count == 7
+    np.testing.assert_allclose(found.mean, plain.mean, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.cov, plain.cov, rtol=1e-2, atol=1e-3)
+
+
 def test_original_needs_the_frames_in_the_domains_size(domain, latents, own_cache):
     with pytest.raises(UserError, match="svgan assets talking-face"):
         fvd.real_moments(PROTOCOL, domain, latents, "original")
@@ -137,6 +151,11 @@ def test_shipped_moments_serve_where_there_are_no_frames(domain, latents, own_ca
     noise = np.random.default_rng(0).normal(scale=20, size=(240, 16, 16, 3))
     frames = (domain.render(latents.codes) + noise).clip(0, 255).astype(np.uint8)
     fvd.ship(domain, latents, frames, protocol=PROTOCOL, precisions=(PROTOCOL.precision,))
+    assert len(list(domain.moments_folder.iterdir())) == 2
+    (domain.moments_folder / "wplus-000000000000-000000000000.safetensors").write_bytes(b"of other weights")
+    again: list = []
+    fvd.ship(domain, latents, frames, protocol=PROTOCOL, progress=lambda *args: again.append(args))
+    assert not again, "finished moments of the usual precision stay"
     assert len(list(domain.moments_folder.iterdir())) == 2
     figures = fvd.score(sampler, domain, latents, clips=2, **SMALL)
     assert not (own_cache / "moments").exists(), "what ships is not made again"
