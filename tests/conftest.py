@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_footage import footage  # noqa: F401  (a fixture)
 from s3_server import s3, s3_server  # noqa: F401  (fixtures)
 
 torch.set_num_threads(1)

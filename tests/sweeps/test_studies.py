@@ -123,7 +123,7 @@ def test_a_space_that_the_recipe_refuses_is_found_before_ray_starts(capsys, toy)
 
 
 def test_latents_of_another_domain_are_refused(capsys, toy, tmp_path):
-    from conftest import write_footage
+    from made_footage import write_footage
 
     latents = write_footage(tmp_path / "other", "0123456789abcdef", frames=40)
     assert "belong to domain 0123456789ab" in refused(capsys, toy, "--latents", latents, "--clips", "0")

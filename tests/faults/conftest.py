@@ -1,0 +1,18 @@
+"""The undisturbed sweep that all others are held against; it runs once for this room."""
+
+import os
+
+import pytest
+from harness import FLAGS, Sweep, figures
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(footage, tmp_path_factory):
+    sweep = Sweep(tmp_path_factory.mktemp("undisturbed"), footage[0], "--name", "whole", *FLAGS)
+    sweep.end()
+    found = figures(sweep.plan)
+    assert set(found) == {0, 1}
+    assert {step for _, step in found[0]} == set(range(50, 401, 50))
+    return found

@@ -1,0 +1,41 @@
+"""Processes die by SIGKILL, one or all, and a sweep ends with the figures of one that nothing happened to."""
+
+import random
+import time
+
+import pytest
+from harness import CONTROLLER, DRIVER, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, told
+
+from sweeps.tracking import Tracking
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("title", [WORKER, CONTROLLER, DRIVER])
+def test_a_killed_process_of_a_trial_changes_no_figure(undisturbed, footage, tmp_path, title):
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
+    sweep.until_reports(2)
+    killed = sweep.processes(title)
+    assert killed
+    killed[0].kill()
+    sweep.end()
+    assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
+    attempts = [int(run.data.tags["attempts"]) for run in Tracking(sweep.plan).runs()]
+    assert sorted(attempts) == [1, 2]
+    assert "workers started again (2 times now)" in told(sweep.plan)
+
+
+def test_a_sweep_that_is_cut_again_and_again_is_resumed_as_if_nothing_had_happened(undisturbed, footage, tmp_path):
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
+    moments = random.Random(0)
+    sweep.until_reports(1)
+    time.sleep(moments.uniform(0, 2))
+    sweep.kill()
+    for _ in range(2):
+        sweep = Sweep(tmp_path, footage[0], "--resume", "hurt")
+        sweep.until_told("running")
+        time.sleep(moments.uniform(0, 12))
+        if sweep.process.poll() is None:
+            sweep.kill()
+    Sweep(tmp_path, footage[0], "--resume", "hurt").end()
+    assert_as_if_nothing_had_happened(sweep.plan, undisturbed)

@@ -1,0 +1,95 @@
+"""A sweep that is asked to stop keeps everything; what lies about in its folder is not opened."""
+
+import pickle
+import re
+import time
+from pathlib import Path
+
+import pytest
+from harness import FLAGS, STEPS, Sweep, assert_as_if_nothing_had_happened, told, trials
+from optuna.trial import TrialState
+
+from sweeps import halt
+from sweeps.tracking import Tracking
+
+pytestmark = pytest.mark.slow
+
+
+def test_ctrl_c_once_stops_cleanly_and_the_command_it_prints_goes_on(undisturbed, footage, tmp_path):
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
+    sweep.until_reports(1)
+    sweep.interrupt()
+    shown = sweep.end(130, timeout=90)
+    assert "running trials keep their state first" in shown
+    assert re.search(r"stopped; go on with: python .*toy.py --resume hurt", shown)
+    assert {trial.state for trial in trials(sweep.plan)} <= {TrialState.WAITING, TrialState.COMPLETE}
+    tracking = Tracking(sweep.plan)
+    assert {run.data.tags["svgan.outcome"] for run in tracking.runs()} <= {"halted", "finished"}
+    assert "halted" in {run.data.tags["svgan.outcome"] for run in tracking.runs()}
+    assert tracking.client.get_run(tracking.parent_id()).info.status == "KILLED"
+    Sweep(tmp_path, footage[0], "--resume", "hurt").end()
+    assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
+
+
+def test_a_state_kept_between_two_reports_is_of_that_step(undisturbed, footage, tmp_path):
+    """A stop by file, as `python -m sweeps stop` makes it, falls between two reports and costs no step."""
+    import json
+
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
+    sweep.until_reports(1)
+    halt.request(sweep.plan)
+    sweep.end(130, timeout=90)
+    last = [max(folder.glob("checkpoint_2*")) for folder in Path(sweep.plan.folder).glob("train-*")]
+    steps = [json.loads((folder / "state" / "state.json").read_text())["step"] for folder in last if folder]
+    assert any(step % 50 for step in steps), steps
+    Sweep(tmp_path, footage[0], "--resume", "hurt").end()
+    assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
+
+
+def test_ctrl_c_twice_leaves_at_once_and_is_still_resumable(undisturbed, footage, tmp_path):
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
+    sweep.until_reports(1)
+    sweep.interrupt()
+    sweep.until_told("keep their state first")
+    began = time.monotonic()
+    sweep.interrupt()
+    sweep.end(130, timeout=60)
+    assert time.monotonic() - began < 45
+    Sweep(tmp_path, footage[0], "--resume", "hurt").end()
+    assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
+
+
+class Hostile:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (open, (str(self.mark), "w"))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used_and_no_pickle_is_opened(
+    undisturbed, footage, tmp_path
+):
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--concurrency", "1")
+    sweep.until_reports(3)
+    sweep.kill()
+    folder = Path(sweep.plan.folder, "train-0000")
+    newest = max(folder.glob("checkpoint_2*"))
+    assert len(list(folder.glob("checkpoint_2*"))) == 2
+    tensors = newest / "state" / "tensors.safetensors"
+    content = bytearray(tensors.read_bytes())
+    content[len(content) // 2] ^= 1
+    tensors.write_bytes(content)
+    mark = tmp_path / "opened"
+    places = [Path(sweep.plan.folder), Path(sweep.plan.folder, "tune"), folder, newest]
+    for place in places:
+        for name in ("tuner.pkl", "searcher-state.pkl", "search_gen_state.pkl", "trainer.pkl", "trainable.pkl"):
+            (place / name).write_bytes(pickle.dumps(Hostile(mark)))
+    Sweep(tmp_path, footage[0], "--resume", "hurt").end()
+    assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
+    assert f"{tensors.parent.name}/{tensors.name}: damaged" in told(sweep.plan)
+    assert "trying the checkpoint before it" in told(sweep.plan)
+    assert not mark.exists()
+    assert STEPS == 400
