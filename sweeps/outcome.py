@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 MLFLOW_MAY_TAKE = 120.0  # seconds that the end of a study waits for an MLflow that is away
 
 
-def conclude(plan: Plan, record: optuna.Study, wait: float = MLFLOW_MAY_TAKE) -> Promotion | None:
+def conclude(plan: Plan, record: optuna.Study) -> Promotion | None:
     """Send what MLflow has not taken yet; then plots, table, promotion, a clip of the champion, where to look.
 
     Where MLflow stays away the results stay in the study's folder, and this says how to send them later. Raises
     UserError when no trial finished.
     """
-    left = sent_to_mlflow(plan, wait)
+    left = sent_to_mlflow(plan, MLFLOW_MAY_TAKE)
     if left:
         print(
             f"training is done, but MLflow cannot be used: {left} writes wait in the study's folder, {plan.folder}\n"

@@ -66,7 +66,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             if halt.requested(plan):
                 return {HALTED: True}
             if not isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError):
-                if last_checkpoint(plan, number) == before:
+                if last_checkpoint(plan, number) in (before, None):
                     return {FAILED: reason}
                 reason += "; it had got on since it last failed"
             events.tell(plan, number, f"{reason}; once more")
@@ -109,12 +109,13 @@ class TellRetries(UserCallback):
         events.tell(self.plan, self.number, f"rank {rank} ended with {one_line(worker_exceptions[rank])}")
 
 
-def last_checkpoint(plan: Plan, number: int) -> str:
-    """The name of the newest checkpoint in the trial's Train folder, '' where there is none."""
+def last_checkpoint(plan: Plan, number: int) -> str | None:
+    """The name of the newest checkpoint in the trial's Train folder, '' where there is none; None if it is not to be
+    read."""
     try:
         found = shelf.names(shelf.place(plan, f"train-{number:04d}"))
     except shelf.ERRORS:
-        return ""
+        return None
     return max((name for name in found if name.startswith("checkpoint_2")), default="")
 
 

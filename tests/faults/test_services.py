@@ -1,5 +1,6 @@
 """Services that a sweep leans on go away: MLflow, S3, the disk."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -150,10 +151,8 @@ class Proxy:
             pass
         finally:
             for end in (source, sink):
-                try:
+                with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
 
 
 @pytest.fixture
@@ -232,9 +231,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_costs_the_checkpoint_that_did_not_fit_and_no_other(undisturbed, footage, tmp_path, small_disk):
     from svgan import checkpoint
 
-    sweep = Sweep(
-        tmp_path, footage[0], "--name", "hurt", *FLAGS, "--storage", str(small_disk), "--concurrency", "1"
-    )
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--storage", str(small_disk), "--concurrency", "1")
     plan_folder = small_disk / "hurt"
     sweep.until_reports(2)
     free = shutil.disk_usage(small_disk).free

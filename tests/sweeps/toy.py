@@ -38,6 +38,10 @@ def hanging_loop(config):
 
 
 if __name__ == "__main__":
+    if "TOY_MLFLOW_MAY_TAKE" in os.environ:
+        from sweeps import outcome
+
+        outcome.MLFLOW_MAY_TAKE = float(os.environ["TOY_MLFLOW_MAY_TAKE"])
     if "TOY_HANGS_AT" in os.environ:
         run(toy(os.environ["TOY_DOMAIN"]), sys.argv[1:], loop=hanging_loop)
     else:
