@@ -8,6 +8,7 @@ from typing import Any, Literal
 Ending = Literal["finished", "pruned", "failed", "halted"]
 
 FINISHED, FAILED, HALTED = "finished", "failed", "halted"
+WHY = "why"  # of a halted trial that was not asked to stop
 
 
 def how_it_ended(result: Mapping[str, Any] | None, error: bool = False) -> Ending:

@@ -54,7 +54,11 @@ class Watch:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.every = plan, 5.0 if is_remote(plan.storage) else 1.0
-        self.next, self.stopping = 0.0, False
+        self.next, self.stopping, self.why = 0.0, False, ""
+
+    def stop(self, why: str) -> None:
+        """Stop for a reason of our own, where the storage itself may be out of reach."""
+        self.stopping, self.why = True, self.why or why
 
     def __call__(self) -> bool:
         if not self.stopping and time.monotonic() >= self.next:

@@ -13,6 +13,8 @@ from svgan.latents.storage import is_local, local_path
 if TYPE_CHECKING:
     from sweeps.plan import Plan
 
+PROBE_BYTES = 1 << 16
+FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 ERRORS: tuple[type[Exception], ...] = (OSError, ValueError)
 try:
     from botocore.exceptions import BotoCoreError, ClientError
@@ -59,6 +61,23 @@ def exists(where: str) -> bool:
         return local_path(where).exists()
     files, path = _remote(where)
     return bool(files.exists(path))
+
+
+def trouble(where: str, error: BaseException | None = None) -> str | None:
+    """Why nothing can be kept in this folder now, in one line; None if something can.
+
+    error: one that may have come of it; a full disk is known by it, since a probe may find a last free block.
+    """
+    text = str(error or "")
+    if full := next((word for word in FULL if word in text), None):
+        return full
+    probe = f"{where}/.probe-{uuid.uuid4().hex}"
+    try:
+        write(probe, bytes(PROBE_BYTES))
+        remove(probe)
+    except ERRORS as failed:
+        return f"{type(failed).__name__}: {' '.join(str(failed).split())[:200]}"
+    return None
 
 
 def names(where: str) -> list[str]:

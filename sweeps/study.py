@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from sweeps import halt, quiet
+from sweeps import halt, quiet, shelf
 from sweeps.plan import PLAN_FILE, Plan, absolute, default_tracking, fresh_name, parser, study_folder
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
     from sweeps.guard import Patience, Reaper
     from sweeps.halving import Halving
     from sweeps.room import SLOT
-    from sweeps.search import open_study
+    from sweeps.search import open_study, unfinished
     from sweeps.searcher import OptunaSearcher
     from sweeps.table import rows_of
     from sweeps.trial import DRIVER_RETRIES, run_trial, storage_arguments, trial_folder
@@ -307,6 +307,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
         TrialLog(plan, number).open(config)
         return {"run": config, "plan": plan.to_json()}
 
+    watch = halt.Watch(plan)
     searcher = OptunaSearcher(
         record,
         study.space,
@@ -314,7 +315,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
         metric=plan.objective,
         trials=plan.trials,
         concurrency=plan.concurrency,
-        stopping=halt.Watch(plan),
+        stopping=watch,
         objectives=plan.told,
     )
     scheduler = Halving(metric=plan.objective, rungs=plan.rungs, reduction=plan.reduction)
@@ -322,7 +323,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
     if not searcher.left:
         return record
     with Board(plan, rows_of(tracking.runs())) as board:
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(partial(run_trial, loop=loop or train_loop), {SLOT: 1}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
@@ -332,14 +333,24 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
             ),
             run_config=tune.RunConfig(
                 name=f"{plan.name}/tune",
-                callbacks=[Ledger(plan), board, Reaper(), Patience(limit=3600.0 if local else 86400.0)],
+                callbacks=[Ledger(plan, watch), board, Reaper(), Patience(limit=3600.0 if local else 86400.0)],
                 failure_config=tune.FailureConfig(max_failures=DRIVER_RETRIES),
                 verbose=0,
                 **storage_arguments(plan.storage),
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except UserError:
+            raise
+        except Exception as error:
+            if not (broken := shelf.trouble(plan.folder, error)):
+                raise
+            watch.stop(f"{plan.folder}: cannot be written ({broken})")
         board.listen()
-    if searcher.left:
+    if watch.why:
+        raise UserError(f"{watch.why}; when that is mended: {resume_command(study, plan)}")
+    if searcher.new or unfinished(record.get_trials(deepcopy=False)):
         raise KeyboardInterrupt
     return record
 

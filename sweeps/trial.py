@@ -16,7 +16,7 @@ from ray.train import UserCallback
 
 from svgan.errors import UserError
 from sweeps import events, halt, shelf
-from sweeps.ends import FAILED, HALTED
+from sweeps.ends import FAILED, HALTED, WHY
 from sweeps.plan import Plan, is_remote
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
 
     config: what `search.OptunaSearcher` suggests, with the plan. loop: runs in every worker; what rank 0's returns is
     the outcome. A failure of the trial's own is returned, not raised, so that Tune, which starts a trial again whose
-    driver has died, leaves it at that. Workers that die are started again while the trial gets on: retries are spent
+    driver has died, leaves it at that. A storage that cannot be written is nobody's failure: the trial is halted, with
+    the reason. Workers that die are started again while the trial gets on: retries are spent
     only by failures between which no checkpoint was made.
     """
     plan, number = Plan.from_json(config["plan"]), int(config["number"])
@@ -65,6 +66,8 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             reason = first_cause(error)
             if halt.requested(plan):
                 return {HALTED: True}
+            if broken := shelf.trouble(shelf.place(plan), error):
+                return {HALTED: True, WHY: f"--storage {plan.storage}: cannot be written ({broken})"}
             if not isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError):
                 if last_checkpoint(plan, number) in (before, None):
                     return {FAILED: reason}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from sweeps import events, shelf
-from sweeps.ends import FINISHED, how_it_ended
+from sweeps.ends import FINISHED, WHY, how_it_ended
 from sweeps.guard import failure
 from sweeps.plan import is_remote
 from sweeps.table import SPEED, STATUS_OF_RUN, Row, differing, line, render
@@ -21,6 +21,7 @@ from sweeps.trial_log import TrialLog
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+    from sweeps.halt import Watch
     from sweeps.plan import Plan
 
 
@@ -91,13 +92,16 @@ class Board(Callback):
 
 
 class Ledger(Callback):
-    """Closes a trial's run as Tune ends the trial: a killed process cannot do it itself."""
+    """Closes a trial's run as Tune ends the trial: a killed process cannot do it itself. Ends the study when a trial
+    was halted for a reason that would halt all others too."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, watch: Watch) -> None:
+        self.plan, self.watch = plan, watch
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         ending = how_it_ended(trial.last_result)
+        if ending == "halted" and (trial.last_result or {}).get(WHY):
+            self.watch.stop(str(trial.last_result[WHY]))
         TrialLog(self.plan, trial.config["number"]).close(ending, failure(trial) if ending == "failed" else None)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from harness import FLAGS, Sweep, figures
+from harness import EVERY, FLAGS, STEPS, Sweep, figures
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
@@ -14,5 +14,5 @@ def undisturbed(footage, tmp_path_factory):
     sweep.end()
     found = figures(sweep.plan)
     assert set(found) == {0, 1}
-    assert {step for _, step in found[0]} == set(range(50, 401, 50))
+    assert {step for _, step in found[0]} == set(range(EVERY, STEPS + 1, EVERY))
     return found

@@ -25,7 +25,7 @@ def test_a_loop_that_stands_still_is_named_killed_and_started_again(undisturbed,
         tmp_path,
         footage[0],
         *("--name", "hurt", *FLAGS, "--patience", "0.3"),
-        environment={"TOY_HANGS_AT": "130", "TOY_MARK": str(tmp_path / "hung")},
+        environment={"TOY_HANGS_AT": "250", "TOY_MARK": str(tmp_path / "hung")},
     )
     sweep.end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import FLAGS, STEPS, Sweep, assert_as_if_nothing_had_happened, told, trials
+from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, told, trials
 from optuna.trial import TrialState
 
 from sweeps import halt
@@ -41,7 +41,7 @@ def test_a_state_kept_between_two_reports_is_of_that_step(undisturbed, footage, 
     sweep.end(130, timeout=90)
     last = [max(folder.glob("checkpoint_2*")) for folder in Path(sweep.plan.folder).glob("train-*")]
     steps = [json.loads((folder / "state" / "state.json").read_text())["step"] for folder in last if folder]
-    assert any(step % 50 for step in steps), steps
+    assert any(step % EVERY for step in steps), steps
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
 
@@ -92,4 +92,3 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used_and_no_pickle_
     assert f"{tensors.parent.name}/{tensors.name}: damaged" in told(sweep.plan)
     assert "trying the checkpoint before it" in told(sweep.plan)
     assert not mark.exists()
-    assert STEPS == 400
