@@ -6,7 +6,7 @@ import multiprocessing
 import time
 from pathlib import Path
 
-import made
+import made_studies as made
 import numpy as np
 import pandas
 import pytest

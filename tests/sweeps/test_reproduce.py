@@ -1,6 +1,6 @@
 """`python -m sweeps reproduce`: a trial that was trained and logged here, again; and one that is not as it was."""
 
-import made
+import made_studies as made
 import pytest
 from mlflow.entities import Metric
 
