@@ -7,9 +7,11 @@ again, it goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ray.train import UserCallback
@@ -22,6 +24,7 @@ from sweeps.plan import Plan, is_remote
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
     from ray.tune.experiment import Trial
+    from ray.util.queue import Queue
 
 Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -60,7 +63,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
         wait_for_room(plan, number)
         before = last_checkpoint(plan, number)
         try:
-            outcome = trainer(plan, config, loop).fit().return_value  # type: ignore[attr-defined]
+            outcome = relayed(plan, config, loop)
             return outcome if isinstance(outcome, dict) else {FAILED: "the training loop returned nothing"}
         except TrainingFailedError as error:
             reason = first_cause(error)
@@ -75,10 +78,31 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             events.tell(plan, number, f"{reason}; once more")
 
 
-def trainer(plan: Plan, config: dict[str, Any], loop: Loop) -> TorchTrainer:
+def relayed(plan: Plan, config: dict[str, Any], loop: Loop) -> Any:
+    """Fit, and pass rank 0's reports on to Tune as they come; returns what its loop returned.
+
+    All of them go to Tune from this one thread. Ray's own TuneReportCallback lets another thread report, and when that
+    has a report in hand while the function returns its last result, the two wait for each other (docs/traps.md).
+    """
+    from ray import tune
+    from ray.util.queue import Empty, Queue
+
+    reports = Queue(actor_options={"num_cpus": 0})
+    with ThreadPoolExecutor(1) as beside:
+        fitting = beside.submit(trainer(plan, config, loop, reports).fit)
+        over = False
+        while not over:
+            over = fitting.done()  # looked at first: what was reported before the end is then in the queue
+            with contextlib.suppress(Empty):
+                while True:
+                    tune.report(reports.get(timeout=0.2))
+        reports.shutdown(force=True)
+        return fitting.result().return_value  # type: ignore[attr-defined]
+
+
+def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: Queue) -> TorchTrainer:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
 
     resources = {"CPU": plan.cpus_per_worker} | ({"GPU": plan.gpus_per_worker} if plan.gpus_per_worker else {})
     return TorchTrainer(  # the types that mypy sees are those of Ray Train's first version, hence the ignores
@@ -90,7 +114,7 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop) -> TorchTrainer:
         ),
         run_config=RunConfig(
             name=plan.trial_name(config["number"]),
-            callbacks=[TuneReportCallback(), TellRetries(plan, config["number"])],  # type: ignore[list-item]
+            callbacks=[InController(plan, config["number"], reports)],  # type: ignore[list-item]
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             failure_config=FailureConfig(
                 max_failures=WORKER_RETRIES,
@@ -101,11 +125,14 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop) -> TorchTrainer:
     )
 
 
-class TellRetries(UserCallback):
-    """Runs in Ray Train's controller: says why workers are started again."""
+class InController(UserCallback):
+    """Runs in Ray Train's controller: passes rank 0's reports on, and says why workers are started again."""
 
-    def __init__(self, plan: Plan, number: int) -> None:
-        self.plan, self.number = plan, number
+    def __init__(self, plan: Plan, number: int, reports: Queue) -> None:
+        self.plan, self.number, self.reports = plan, number, reports
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        self.reports.put(metrics[0])
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         rank = min(worker_exceptions)

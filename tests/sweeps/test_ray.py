@@ -265,3 +265,19 @@ def _reports(database: Path) -> int:
             return reading.execute("select count(*) from trial_intermediate_values").fetchone()[0]
     except sqlite3.OperationalError:
         return 0
+
+
+def test_trials_that_end_right_after_a_report_do_not_hang(ray_here, place, footage):
+    """Three reports without a pause and the end at once, some trials long (docs/traps.md)."""
+
+    def hasty_loop(config):
+        import ray.train
+
+        for step in range(1, 4):
+            ray.train.report({"step": step, "latent_fd": 1.0 / step, "latent_fd_best": 1.0 / step})
+        return {"step": 3, "latent_fd": 1 / 3, "latent_fd_best": 1 / 3, "finished": True}
+
+    study.run(toy(footage[0], trials=4, clips=0, rungs=()), ["--name", "hasty"], loop=hasty_loop)
+    trials = optuna_trials(Plan.load(place / "runs" / "hasty"))
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    assert all(trial.intermediate_values == {1: 1.0, 2: 0.5, 3: 1 / 3} for trial in trials)
