@@ -1,6 +1,7 @@
 """Which critic? The paper's temporal convolutions, patches at two rates, or sparse frames with their differences.
 
     python sweeps/critic.py                                this machine, the embedded default footage
+    python sweeps/critic.py --grid critic=tconv,holistic --seeds 3   a table: mean and interval of three seeds
     ray submit cluster/gpu.yaml sweeps/critic.py -- --trials 24 --gpus-per-worker 1
 
 Trials 0 to 2 are controls, each design as the recipe has it; they always finish. TPE pairs a design with a learning
@@ -30,7 +31,6 @@ STUDY = Study(
     name="critic",
     space=space,
     recipe="tiny",
-    metric="latent_fd",
     controls=[{"critic": design, "lr": 1e-3} | own for design, own in OWN.items()],
     grid={"critic": list(OWN), "seed": [0, 1]},
 )

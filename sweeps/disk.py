@@ -48,8 +48,10 @@ def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
     """Refuse when a disk could not hold what the study may keep; returns the bytes.
 
     A trial keeps two checkpoints with its best generator beside each (three while one is written), MLflow a generator
-    per improvement, and a worker's scratch folder the checkpoint being written with two generators.
+    per improvement, and a worker's scratch folder the checkpoint being written with two generators; all of it for each
+    seed.
     """
+    checkpoint, generator = plan.seeds * checkpoint, plan.seeds * generator
     storage = (KEPT * plan.trials + plan.concurrency) * (checkpoint + generator)
     models = plan.trials * plan.reports * generator
     asked: dict[int, tuple[Path, int]] = {}

@@ -69,8 +69,12 @@ def earlier(tracking: Tracking, run: RunConfig, device: str, most: int = 50) -> 
 
 def learned(runs: Sequence[Run], plan: Plan) -> Pace:
     """Medians over earlier trials; the time around training and scoring from those that went through in one go."""
-    step = statistics.median(1 / run.data.metrics[SPEED] for run in runs)
-    scored = [run.data.metrics[SCORING] for run in runs if SCORING in run.data.metrics and _same_protocol(run, plan)]
+    step = statistics.median(1 / (run.data.metrics[SPEED] * _seeds(run)) for run in runs)
+    scored = [
+        run.data.metrics[SCORING] / _seeds(run)
+        for run in runs
+        if SCORING in run.data.metrics and _same_protocol(run, plan)
+    ]
     around = [
         (run.info.end_time - run.info.start_time) / 1000
         - float(run.data.params["steps"]) / run.data.metrics[SPEED]
@@ -85,6 +89,10 @@ def learned(runs: Sequence[Run], plan: Plan) -> Pace:
         max(0.0, statistics.median(around)) if around else TRIAL_START + REPORT * plan.reports,
         f"as {len(runs)} earlier trial{'s' if len(runs) > 1 else ''} took",
     )
+
+
+def _seeds(run: Run) -> int:
+    return int(run.data.params.get("seeds", 1))
 
 
 def _same_protocol(run: Run, plan: Plan) -> bool:
@@ -165,8 +173,8 @@ def forecast(plan: Plan, known: Pace) -> Forecast:
     """The study's wall time when trials are handed out one after another to `concurrency` places."""
     free = plan.trials - plan.controls
     share, chance = halved(plan)
-    whole = known.around + plan.steps * known.step + known.scoring
-    mean = known.around + share * plan.steps * known.step + chance * known.scoring
+    whole = known.around + plan.seeds * (plan.steps * known.step + known.scoring)
+    mean = known.around + plan.seeds * (share * plan.steps * known.step + chance * known.scoring)
     places = [0.0] * plan.concurrency
     for length in [whole] * plan.controls + [mean] * free:
         heapq.heapreplace(places, places[0] + length)

@@ -1,8 +1,9 @@
 """How much GAP? The weight of the gradient angle penalty against latent distance and FVD.
 
-    python sweeps/gap.py                                   this machine, the embedded default footage
-    python sweeps/gap.py --resume NAME                     finish one that was cut
-    python sweeps/gap.py --grid gap_weight=0,1,10 seed=0,1 six trials, all whole, as an ablation table
+    python sweeps/gap.py                                      this machine, the embedded default footage
+    python sweeps/gap.py --resume NAME                        finish one that was cut
+    python sweeps/gap.py --grid gap_weight=0,1,10 --seeds 3   an ablation table: mean and interval of three seeds
+    python sweeps/gap.py --objectives fvd_short,fvd_long      both at once, towards their Pareto front
     ray submit cluster/gpu.yaml sweeps/gap.py -- --trials 40 --gpus-per-worker 1
 
 Trials 0 and 1 are controls, without GAP and with the recipe's weight; both always finish. TPE proposes the others,

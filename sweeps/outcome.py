@@ -72,6 +72,7 @@ def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[t
 
     from sweeps import grid, plots
 
+    front = pareto(plan, tracking, record) if plan.objectives else ""
     runs = tracking.runs()
     rows = table.rows_of(runs)
     Console().print(table.render(rows, plan.name))
@@ -79,8 +80,8 @@ def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[t
         ablation = grid.ablation(plan.grid, runs)
         Console().print(grid.render(ablation, "ablation"))
         tracking.client.log_artifact(tracking.parent_id(), str(grid.write(ablation, Path(plan.folder, grid.TABLE))))
-    if plan.objectives:
-        print(pareto(plan, tracking, record))
+    if front:
+        print(front)
     fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}
     for path in plots.write_plots(record, fvd, Path(plan.folder, "plots"), plan.objectives):
         tracking.client.log_artifact(tracking.parent_id(), str(path), "plots")

@@ -63,12 +63,20 @@ class Plan:
     digests: tuple[tuple[str, str], ...] = ()
     optuna: str = ""
     objectives: tuple[str, ...] = ()
+    seeds: int = 1
     grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise UserError(f"--name {self.name!r}: use up to 80 letters, digits, '.', '_' or '-'")
-        for field, least in (("trials", 1), ("steps", 1), ("workers", 1), ("concurrency", 1), ("clips", 0)):
+        for field, least in (
+            ("trials", 1),
+            ("steps", 1),
+            ("workers", 1),
+            ("concurrency", 1),
+            ("clips", 0),
+            ("seeds", 1),
+        ):
             if getattr(self, field) < least:
                 raise UserError(f"--{field} {getattr(self, field)}: must be at least {least}")
         if not self.patience > 0:
@@ -78,6 +86,8 @@ class Plan:
         if self.clips == 1:
             raise UserError("--clips 1: a distance needs at least 2 clips; 0 leaves FVD out")
         self._check_objectives()
+        if self.seeds > 1 and "seed" in self.grid:
+            raise UserError(f"--grid seed: with --seeds {self.seeds} every trial has seeds of its own; leave one out")
         if self.optuna not in ("", JOURNAL) and not _DATABASE.match(self.optuna):
             raise UserError(
                 f"--optuna {self.optuna}: give 'journal' or a postgresql:// URL; without it a SQLite file is made"
@@ -211,6 +221,9 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
         "--objectives",
         metavar="A,B",
         help=f"several to minimise at once, towards their Pareto front: of {', '.join(OBJECTIVES)}",
+    )
+    ask.add_argument(
+        "--seeds", default=1, **counts, help="of each trial, trained in turn: it is judged by their mean [%(default)s]"
     )
     ask.add_argument("--latents", metavar="URI", help="W+ shards: a folder or URL [those of the domain]")
     size = p.add_argument_group("on what")

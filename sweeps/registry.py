@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from svgan.errors import UserError
 from sweeps.champion_loader import DOMAIN
 from sweeps.plan import Plan
-from sweeps.tracking import STEP, SWEEP, TRIAL, Tracking, sweep_models
+from sweeps.tracking import SEED, STEP, SWEEP, TRIAL, Tracking, of_seed, sweep_models
 from sweeps.trial_log import TrialLog
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Promotion:
 
 
 def figure(model: LoggedModel, name: str) -> float | None:
-    values = [metric.value for metric in model.metrics or [] if metric.key == name]
+    own = (name, of_seed(name, model.tags.get(SEED, "")))
+    values = [metric.value for metric in model.metrics or [] if metric.key in own]
     return values[-1] if values else None
 
 
@@ -65,7 +66,9 @@ def score_model(tracking: Tracking, plan: Plan, model_id: str) -> dict[str, floa
     """Measure FVD of a logged model under the plan's protocol and log it beside its latent distance."""
     model = tracking.client.get_logged_model(model_id)
     figures = score_uri(plan, f"models:/{model_id}")
-    TrialLog(plan, int(model.tags[TRIAL])).metrics(int(model.tags[STEP]), figures, int(model.tags[STEP]))
+    seed, step = model.tags.get(SEED, ""), int(model.tags[STEP])
+    named = {of_seed(name, seed): value for name, value in figures.items()} if seed else figures
+    TrialLog(plan, int(model.tags[TRIAL])).metrics(step, named, step, seed)
     return figures
 
 
@@ -161,7 +164,7 @@ def register(tracking: Tracking, plan: Plan, candidate: LoggedModel, value: floa
         client.log_model_artifacts(candidate.model_id, str(folder), DOMAIN)
     with contextlib.suppress(MlflowException):
         client.create_registered_model(plan.model)
-    tags = {key: candidate.tags[key] for key in (*MEASURED_BY, SWEEP, TRIAL, STEP) if key in candidate.tags}
+    tags = {key: candidate.tags[key] for key in (*MEASURED_BY, SWEEP, TRIAL, STEP, SEED) if key in candidate.tags}
     made = client.create_model_version(
         plan.model,
         source=f"models:/{candidate.model_id}",

@@ -209,6 +209,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         digests=tuple(sorted(digests.items())),
         optuna=asked.optuna,
         grid=grid,
+        seeds=asked.seeds,
         objectives=tuple(study.objectives if asked.objectives is None else asked.objectives.split(",")),
     )
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from svgan.report import duration
+from sweeps.tracking import PARETO
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -42,7 +43,7 @@ class Row:
     """One trial as the user sees it; figures are None until they exist, and stay so for stopped trials.
 
     config: every field of its run, short. speed: steps a second. seconds: from start to end, None where an
-    interruption lies between them.
+    interruption lies between them. front: on the Pareto front of a study of several objectives, which a star says.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Row:
     note: str = ""
     speed: float | None = None
     seconds: float | None = None
+    front: bool = False
 
     @classmethod
     def of(cls, number: int, run: Mapping[str, Any], **known: Any) -> Row:
@@ -117,7 +119,7 @@ class Trials:
     def columns(self, rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
         """Headings and cells that every table has; time left and rungs only where there are any."""
         found = [
-            ("trial", [str(row.number) for row in rows]),
+            ("trial", [f"{row.number}{'*' if row.front else ''}" for row in rows]),
             ("rung", [f"{sum(row.step >= rung for rung in self.rungs)}/{len(self.rungs)}" for row in rows]),
             ("steps", [f"{row.step}/{row.total}" for row in rows]),
             ("latent\nFD", [figure(row.latent_fd) for row in rows]),
@@ -199,6 +201,7 @@ def _row_of(run: Run, alive: bool) -> Row:
         fvd_long=metrics.get("fvd_long"),
         status=_status(run, alive),
         note=tags.get("error", ""),
+        front=tags.get(PARETO) == "true",
         speed=metrics.get(SPEED),
         seconds=(run.info.end_time - run.info.start_time) / 1000 if whole else None,
     )

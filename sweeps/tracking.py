@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sweeps.plan import Plan
 
 SWEEP, ROLE, TRIAL, STEP, OUTCOME = "svgan.sweep", "svgan.role", "svgan.trial", "svgan.step", "svgan.outcome"
-PARETO = "svgan.pareto"
+PARETO, SEED = "svgan.pareto", "svgan.seed"
 ATTEMPTS, DEVICE = "attempts", "device"
 STATUS: dict[Ending, str] = {"finished": "FINISHED", "pruned": "KILLED", "halted": "KILLED", "failed": "FAILED"}
 # MLflow's own retries would hold a training loop for minutes; `trial_log` keeps what could not be sent.
@@ -35,6 +35,11 @@ SHORT_OF_PATIENCE = {
 }
 # Without it MLflow 3's UI opens the experiment as one of prompts and traces.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+
+
+def of_seed(name: str, seed: int | str) -> str:
+    """The name of one seed's figure in a trial of several."""
+    return f"{name}/seed-{seed}"
 
 
 def connect(uri: str) -> MlflowClient:

@@ -20,7 +20,7 @@ from svgan.errors import UserError
 from sweeps import events, shelf
 from sweeps.ends import Ending
 from sweeps.outbox import Entry, Outbox, waiting
-from sweeps.tracking import ATTEMPTS, DEVICE, STEP, SWEEP, TRIAL, Tracking, sweep_models
+from sweeps.tracking import ATTEMPTS, DEVICE, SEED, STEP, SWEEP, TRIAL, Tracking, sweep_models
 
 if TYPE_CHECKING:
     from sweeps.plan import Plan
@@ -59,10 +59,10 @@ class Sender:
         return {(key, point.step) for key in self.known for point in self.client.get_metric_history(self.run_id, key)}
 
     @functools.cached_property
-    def made(self) -> dict[int, str]:
-        """Ids of the trial's models by step."""
+    def made(self) -> dict[tuple[int, str], str]:
+        """Ids of the trial's models by step, and by seed where a trial has several ('' where it has one)."""
         models = sweep_models(self.client, self.tracking.experiment, self.plan.name, self.number)
-        return {int(model.tags[STEP]): model.model_id for model in models}
+        return {(int(model.tags[STEP]), model.tags.get(SEED, "")): model.model_id for model in models}
 
     def apply(self, entry: Entry) -> None:
         getattr(self, f"_{entry.kind}")(entry.files, **entry.fields)
@@ -74,18 +74,26 @@ class Sender:
         if attempt:
             self.client.set_tag(self.run_id, ATTEMPTS, str(attempt))
 
-    def _metrics(self, files: Path | None, step: int, values: Mapping[str, float], model: int | None, at: int) -> None:
+    def _metrics(
+        self,
+        files: Path | None,
+        step: int,
+        values: Mapping[str, float],
+        model: int | None,
+        at: int,
+        seed: str = "",
+    ) -> None:
         from mlflow.entities import Metric
 
         new = {key: float(value) for key, value in values.items() if (key, step) not in self.seen}
-        model_id = None if model is None else self.made.get(model)
+        model_id = None if model is None else self.made.get((model, seed))
         batch = [Metric(key, value, at, step, model_id=model_id) for key, value in new.items()]
         self.client.log_batch(self.run_id, metrics=batch)
         self.seen.update((key, step) for key in new)
 
     def _model(self, files: Path | None, step: int, tags: Mapping[str, str], params: Mapping[str, str]) -> None:
         assert files is not None
-        if step in self.made:
+        if (step, tags.get(SEED, "")) in self.made:
             return
         keys = {SWEEP: self.plan.name, TRIAL: str(self.number), STEP: str(step), **tags}
         model = self.client.create_logged_model(
@@ -99,7 +107,7 @@ class Sender:
         with _mlmodel(files, model.model_id, self.run_id):
             self.client.log_model_artifacts(model.model_id, str(files))
         self.client.finalize_logged_model(model.model_id, "READY")
-        self.made[step] = model.model_id
+        self.made[step, tags.get(SEED, "")] = model.model_id
 
     def _artifacts(self, files: Path | None, folder: str | None) -> None:
         assert files is not None
@@ -140,13 +148,14 @@ class TrialLog:
         told = {key: str(value) for key, value in params.items()}
         self._write(Entry("open", {"params": told, "attempt": attempt, "device": device}))
 
-    def metrics(self, step: int, values: Mapping[str, float], model: int | None = None) -> None:
-        """Values at a step, each (name, step) once. model: the step of the LoggedModel that they also belong to."""
-        at = int(time.time() * 1000)
-        self._write(Entry("metrics", {"step": step, "values": dict(values), "model": model, "at": at}))
+    def metrics(self, step: int, values: Mapping[str, float], model: int | None = None, seed: str = "") -> None:
+        """Values at a step, each (name, step) once. model: the step of the LoggedModel that they also belong to, the
+        one tagged with this seed where a trial has several."""
+        fields = {"step": step, "values": dict(values), "model": model, "at": int(time.time() * 1000)}
+        self._write(Entry("metrics", fields | ({"seed": seed} if seed else {})))
 
     def model(self, step: int, folder: Path, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
-        """Publish a generator's folder as a LoggedModel of this run, one per step."""
+        """Publish a generator's folder as a LoggedModel of this run, one per step (and seed tag)."""
         told = {key: str(value) for key, value in params.items()}
         self._write(Entry("model", {"step": step, "tags": dict(tags), "params": told}, folder))
 

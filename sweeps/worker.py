@@ -74,6 +74,10 @@ class Worker:
         self.plan.scratch.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.plan.scratch) as folder:
             scratch = Path(folder)
+            if self.plan.seeds > 1:
+                from sweeps.seeds import Seeded
+
+                return Seeded(self, setting, process, scratch).run()
             state = self.restored(scratch)
             first = self.rank == 0
             reporter = (
@@ -90,28 +94,32 @@ class Worker:
     def restored(self, scratch: Path) -> State | None:
         """The state of the trial's last whole checkpoint, its best generator put back into scratch; None at a first
         start. A damaged one is told of, and the one before it is used."""
-        kept = ray.train.get_checkpoint()
-        if kept is None:
-            return None
         here = scratch / "restored"
-
-        def states() -> Iterator[Path]:
-            kept.to_directory(str(here))
-            yield here / STATE
-            folder = shelf.place(self.plan, f"train-{self.number:04d}")
-            others = [name for name in shelf.names(folder) if name.startswith("checkpoint_2")]
-            for name in sorted(others, reverse=True):
-                if name != Path(kept.path).name:
-                    shutil.rmtree(here)
-                    shelf.download(f"{folder}/{name}", here)
-                    yield here / STATE
-
-        tell = (lambda text: events.tell(self.plan, self.number, text)) if self.rank == 0 else (lambda text: None)
-        state = last_whole(states(), self.device, tell)
+        state = last_whole((folder / STATE for folder in self.kept(here)), self.device, self.tell)
         if (here / BEST).exists():
             shutil.move(here / BEST, scratch / BEST)
-        shutil.rmtree(here)
+        shutil.rmtree(here, ignore_errors=True)
         return state
+
+    def kept(self, here: Path) -> Iterator[Path]:
+        """The trial's checkpoints, newest first, each fetched into `here` when its turn comes."""
+        kept = ray.train.get_checkpoint()
+        if kept is None:
+            return
+        kept.to_directory(str(here))
+        yield here
+        folder = shelf.place(self.plan, f"train-{self.number:04d}")
+        others = [name for name in shelf.names(folder) if name.startswith("checkpoint_2")]
+        for name in sorted(others, reverse=True):
+            if name != Path(kept.path).name:
+                shutil.rmtree(here)
+                shelf.download(f"{folder}/{name}", here)
+                yield here
+
+    def tell(self, text: str) -> None:
+        """A line for the user, from one rank alone."""
+        if self.rank == 0:
+            events.tell(self.plan, self.number, text)
 
 
 def _device(plan: Plan) -> torch.device:
@@ -146,7 +154,8 @@ class RankZeroReporter:
         self.plan, self.domain, self.scratch, self.params = plan, domain, scratch, config["params"]
         self.log = TrialLog(plan, config["number"])
         times = attempt(plan, config["number"])
-        self.log.open(config["run"], times, device_name(domain.device))
+        several = {"seeds": plan.seeds} if plan.seeds > 1 else {}
+        self.log.open(config["run"] | several, times, device_name(domain.device))
         if times > 1:
             events.tell(plan, config["number"], f"workers started again ({times} times now) on {socket.gethostname()}")
 

@@ -1,13 +1,15 @@
 """Several objectives, and parameters that only some trials have: what Optuna, MLflow and the plots make of them."""
 
 import dataclasses
+import io
 
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 from test_plan import PLAN
 
 from svgan.errors import UserError
-from sweeps import critic, outcome, plots
+from sweeps import critic, outcome, plots, table
 from sweeps.halving import Halving
 from sweeps.plan import Plan
 from sweeps.search import open_study, reports
@@ -76,6 +78,11 @@ def test_the_front_is_tagged_drawn_and_told(plan, tmp_path):
         "trial 4 (20, 60); trial 5 (30, 40); trial 6 (25, 50)"
     )
     assert [run.data.tags.get(PARETO) for run in tracking.runs()] == ["true", "true", "true", None] * 2
+    assert [row.front for row in table.rows_of(tracking.runs())] == [True, True, True, False] * 2
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table.render(table.rows_of(tracking.runs()), "toy"))
+    assert "2* " in (shown := console.export_text())
+    assert "3* " not in shown
     drawn = plots.write_plots(searcher.study, {0: 60.0}, tmp_path / "plots", plan.objectives)
     assert {"pareto_fvd_short_fvd_long.png", "history.png", "latent_fd_against_x.png", "importance.png"} <= {
         path.name for path in drawn

@@ -43,7 +43,7 @@ def test_the_flags_are_these_and_no_others():
     assert flags == {
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
-        *("--patience", "--objectives"),
+        *("--patience", "--objectives", "--seeds"),
     }
 
 
@@ -67,6 +67,8 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
         ({"clips": 1}, "--clips"),
         ({"clips": -1}, "--clips"),
         ({"gpus_per_worker": -0.5}, "--gpus-per-worker"),
+        ({"seeds": 0}, "--seeds 0: must be at least 1"),
+        ({"grid": {"seed": [0, 1, 2, 3]}, "seeds": 2}, "--grid seed: with --seeds 2"),
         ({"grid": {"width": [8, 16], "seed": [0, 1, 2]}}, "--trials 4: the grid has 6 points"),
         ({"patience": 0.0}, "--patience"),
     ],
@@ -80,7 +82,7 @@ def test_a_study_file_of_before_the_newer_fields_loads(tmp_path):
     plan = Plan(**PLAN | {"folder": str(tmp_path)})
     plan.save()
     fields = json.loads((tmp_path / "study.json").read_text())
-    for name in ("optuna", "objectives", "grid"):
+    for name in ("optuna", "objectives", "grid", "seeds"):
         del fields[name]
     (tmp_path / "study.json").write_text(json.dumps(fields))
     assert Plan.load(tmp_path) == plan
