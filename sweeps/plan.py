@@ -10,15 +10,18 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from svgan.cli import Parser
 from svgan.errors import UserError
 
 FORMAT = 1
 PLAN_FILE = "study.json"
 JOURNAL = "journal"
+LEAST = {"trials": 1, "steps": 1, "workers": 1, "concurrency": 1, "clips": 0, "seeds": 1}
 # What a study may minimise, each with the figure of a finished trial that stands for it.
 OBJECTIVES = {"latent_fd": "latent_fd_best", "fvd_short": "fvd_short", "fvd_long": "fvd_long"}
 _REMOTE = re.compile(r"^[a-z][a-z0-9+.-]+://")
@@ -69,16 +72,7 @@ class Plan:
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise UserError(f"--name {self.name!r}: use up to 80 letters, digits, '.', '_' or '-'")
-        for field, least in (
-            ("trials", 1),
-            ("steps", 1),
-            ("workers", 1),
-            ("concurrency", 1),
-            ("clips", 0),
-            ("seeds", 1),
-        ):
-            if getattr(self, field) < least:
-                raise UserError(f"--{field} {getattr(self, field)}: must be at least {least}")
+        check_counts(vars(self))
         if not self.patience > 0:
             raise UserError(f"--patience {self.patience:g}: minutes without a step, so more than 0")
         if self.gpus_per_worker < 0:
@@ -173,6 +167,13 @@ class Plan:
             ) from None
 
 
+def check_counts(values: Mapping[str, Any]) -> None:
+    """Raises UserError for a count, of a plan or of the flags asked for, that is too low; None is not asked for."""
+    for name, least in LEAST.items():
+        if values[name] is not None and values[name] < least:
+            raise UserError(f"--{name} {values[name]}: must be at least {least}")
+
+
 def absolute(location: str) -> str:
     """A path made absolute (workers run elsewhere); a URL unchanged, but for a relative `sqlite:///` one."""
     if location.startswith("sqlite:///"):
@@ -202,9 +203,7 @@ def fresh_name(study: str) -> str:
 
 def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argparse.ArgumentParser:
     """The flags of every study file; their set is frozen by a test."""
-    p = argparse.ArgumentParser(
-        prog=f"sweeps/{study}.py", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = Parser(prog=f"sweeps/{study}.py", description=doc)
     counts: dict[str, Any] = {"type": int, "metavar": "N"}
     ask = p.add_argument_group("what to run")
     ask.add_argument("--trials", **counts, help=f"trials, controls included [{trials}; with --grid, its points]")

@@ -9,18 +9,23 @@ from urllib.parse import quote
 
 from svgan.errors import UserError
 
+DATABASES = ("postgresql", "mysql", "mssql")
+
 
 def check_tracking(uri: str, experiment: str) -> None:
     """Raise UserError where MLflow could not be used. A database that is not there yet is one to be made.
 
     MLflow itself migrates an older database that lacks a table without a word (docs/traps.md).
     """
-    if uri.startswith(("http://", "https://")):
+    scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
+    if scheme in ("http", "https"):
         _check_server(uri, experiment)
     elif uri.startswith("sqlite:///"):
         _check_sqlite(uri, Path(uri.removeprefix("sqlite:///")))
-    elif "://" in uri:
+    elif scheme in DATABASES:
         _check_database(uri)
+    else:
+        raise UserError(f"--tracking {uri}: MLflow keeps nothing there; give http://HOST:PORT or sqlite:///FILE")
 
 
 def _check_server(uri: str, experiment: str) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps import halt, quiet, shelf
-from sweeps.plan import PLAN_FILE, Plan, absolute, default_tracking, fresh_name, parser, study_folder
+from sweeps.plan import PLAN_FILE, Plan, absolute, check_counts, default_tracking, fresh_name, parser, study_folder
 
 if TYPE_CHECKING:
     import optuna
@@ -88,7 +88,7 @@ def main(study: Study, argv: Sequence[str] | None = None) -> None:
     try:
         run(study, argv, doc=sys.modules["__main__"].__doc__ or "")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"svgan: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -151,6 +151,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     from svgan.metrics.protocol import usual_precision
     from sweeps import artifacts, provenance, room
 
+    check_counts(vars(asked))
     grid = asked_grid(study, asked.grid)
     study = study.along(grid) if grid else study
     trials = asked.trials

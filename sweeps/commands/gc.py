@@ -66,7 +66,7 @@ def run(asked: argparse.Namespace) -> None:
     from sweeps import halt, outbox
     from sweeps.commands import where
 
-    plans = [where.folder_plan(asked, name) for name in asked.names]
+    plans = [where.folder_plan(asked, name, exact=True) for name in asked.names]
     for plan in plans:
         if halt.alive(plan):
             raise UserError(

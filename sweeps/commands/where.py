@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import glob
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,11 +39,13 @@ def tracking_uri(asked: argparse.Namespace) -> str:
 
 def known_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
     """A client and the experiment's id; unlike `tracking.open_experiment` it makes nothing that is not there."""
+    from sweeps.schema import check_tracking
     from sweeps.tracking import connect
 
     path = uri.removeprefix("sqlite:///")
     if path != uri and not Path(path).exists():
         raise UserError(f"--tracking {uri}: no such file; run this where the study ran, or give its --tracking")
+    check_tracking(uri, name)
     client = connect(uri)
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -54,18 +58,37 @@ def find_plan(asked: argparse.Namespace, name: str) -> Plan:
 
     What the flags say of tracking and experiment is put over the plan's own. Raises UserError where it is in neither.
     """
-    folder = study_folder(absolute(asked.storage), name)
-    if not (folder / PLAN_FILE).exists():
+    folder = None if asked.tracking else stored_folder(asked, name)
+    if folder is None:
         return logged_plan(asked, name)
-    if not asked.tracking:
-        plan = Plan.load(folder)
-        return dataclasses.replace(plan, experiment=asked.experiment or plan.experiment)
-    return logged_plan(asked, name)
+    plan = Plan.load(folder)
+    return dataclasses.replace(plan, experiment=asked.experiment or plan.experiment)
 
 
-def folder_plan(asked: argparse.Namespace, name: str) -> Plan:
-    """The plan in the study's folder, which is needed to speak with its driver or to touch its files."""
-    plan = Plan.load(study_folder(absolute(asked.storage), name))
+def stored_folder(asked: argparse.Namespace, name: str) -> Path | None:
+    """The folder in --storage of the study `name`, else of the last one started whose name begins so, which is said."""
+    folder = study_folder(absolute(asked.storage), name)
+    if (folder / PLAN_FILE).exists():
+        return folder
+    plans = list(folder.parent.glob(f"{glob.escape(folder.name)}*/{PLAN_FILE}"))
+    if not plans:
+        return None
+    newest = max(plans, key=lambda path: path.stat().st_mtime).parent
+    say_taken(name, newest.name)
+    return newest
+
+
+def say_taken(name: str, found: str) -> None:
+    print(f"{name}: taking {found}, the newest study whose name begins so", file=sys.stderr)
+
+
+def folder_plan(asked: argparse.Namespace, name: str, *, exact: bool = False) -> Plan:
+    """The plan in the study's folder, which is needed to speak with its driver or to touch its files.
+
+    exact: do not take the beginning of a name for it (where files will be deleted).
+    """
+    found = None if exact else stored_folder(asked, name)
+    plan = Plan.load(found or study_folder(absolute(asked.storage), name))
     changes = {"tracking": asked.tracking and absolute(asked.tracking), "experiment": asked.experiment}
     return dataclasses.replace(plan, **{key: value for key, value in changes.items() if value})
 
@@ -84,23 +107,30 @@ def resume_command(plan: Plan) -> str:
 
 
 def logged_plan(asked: argparse.Namespace, name: str) -> Plan:
-    """The plan that the study's run carries, with the tracking address it was just found under."""
+    """The plan that the study's run carries, with the tracking address it was just found under.
+
+    Where no study is called `name`, the last one started whose name begins so is taken.
+    """
     from mlflow.exceptions import MlflowException
 
     from sweeps.tracking import ROLE, SWEEP
 
     uri, experiment = tracking_uri(asked), asked.experiment or EXPERIMENT
     client, experiment_id = known_experiment(uri, experiment)
-    clauses = f"tags.`{SWEEP}` = '{name}' and tags.`{ROLE}` = 'study'"
-    runs = client.search_runs([experiment_id], filter_string=clauses, max_results=1)
-    if not runs:
+    runs = client.search_runs([experiment_id], filter_string=f"tags.`{ROLE}` = 'study'", max_results=50_000)
+    named = [run for run in runs if run.data.tags[SWEEP] == name]
+    if not named:
+        named = [run for run in runs if run.data.tags[SWEEP].startswith(name)]
+        for run in named[:1]:
+            say_taken(name, run.data.tags[SWEEP])
+    if not named:
         raise UserError(
             f"{name}: no study of that name in --storage {asked.storage} or in --experiment {experiment} of {uri}; "
             "see: python -m sweeps status"
         )
     with tempfile.TemporaryDirectory(prefix="svgan-plan-") as folder:
         try:
-            path = client.download_artifacts(runs[0].info.run_id, PLAN_FILE, folder)
+            path = client.download_artifacts(named[0].info.run_id, PLAN_FILE, folder)
         except (MlflowException, OSError) as error:
             raise UserError(f"{name}: its {PLAN_FILE} is not to be had from MLflow ({error})") from None
         fields = json.loads(Path(path).read_text())

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import multiprocessing
+import os
 import time
 from pathlib import Path
 
@@ -101,6 +102,8 @@ def test_a_help_teaches_with_an_example(capsys, name):
         (["sync", "nothing"], "no such study"),
         (["status", "--experiment", "empty"], "--experiment empty: not in sqlite"),
         (["status", "--tracking", "sqlite:///missing.db"], "no such file"),
+        (["status", "--tracking", "foo://bar"], "--tracking foo://bar: MLflow keeps nothing there; give http://"),
+        (["status", "study", "--tracking", "http://127.0.0.1:9"], "MLflow is not reachable"),
         (["export", "study"], "required: --out"),
         (["export", "study", "--out", "trials.xlsx"], "ends in .csv or .parquet"),
         (["compare", "study", "study:0"], "not one of each"),
@@ -426,3 +429,18 @@ def test_a_plan_without_its_folder_is_found_in_mlflow(capsys, study, here):
     shown = told(capsys, "status", "a-study")
     assert "not on this machine" in shown
     assert "finished" in shown
+
+
+def test_a_base_name_is_the_newest_study_that_begins_so(study, here, capsys):
+    for name in ("gap-20260101-000000", "gap-20260102-000000", "width-20260103-000000"):
+        study(name, "finished")
+    assert "gap-20260102-000000" in told(capsys, "status", "gap")
+    assert "width-20260103-000000" in told(capsys, "status", "width", "--tracking", "sqlite:///mlflow.db")
+    assert "20260102" in told(capsys, "status", "gap", "--tracking", "sqlite:///mlflow.db")
+    commands.main(["status", "gap", "--storage", "."])
+    assert capsys.readouterr().err == "gap: taking gap-20260102-000000, the newest study whose name begins so\n"
+    assert "20260102-000000: no driver runs it" in refused(capsys, "stop", "gap-20260102-000000")
+    study("gap")
+    os.utime("gap/study.json", (0, 0))
+    assert "20260102" not in told(capsys, "status", "gap"), "a whole name comes first"
+    assert "no such study" in refused(capsys, "gc", "width", "--yes")

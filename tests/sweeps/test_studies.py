@@ -68,7 +68,7 @@ def refused(capsys, study, *flags):
         main(study, flags)
     out = capsys.readouterr()
     assert stopped.value.code == 2
-    assert out.err.startswith("error: ")
+    assert out.err.startswith("svgan: ")
     assert out.err.count("\n") == 1
     return out.err
 
@@ -90,6 +90,14 @@ def toy(footage, tmp_path, monkeypatch):
         (["--concurrency", "99"], "--concurrency 99"),
         (["--latents", "nowhere"], "nowhere: no manifest.json here"),
         (["--tracking", "http://127.0.0.1:9"], "MLflow is not reachable"),
+        (
+            ["--tracking", "foo://bar"],
+            "--tracking foo://bar: MLflow keeps nothing there; give http",
+        ),
+        (["--tracking", "mlruns"], "mlruns: MLflow keeps nothing there; give http://HOST:PORT or sqlite"),
+        (["--workers", "0"], "--workers 0: must be at least 1"),
+        (["--concurrency", "0"], "--concurrency 0: must be at least 1"),
+        (["--steps", "many"], "argument --steps: invalid int value: 'many'; see sweeps/toy.py --help"),
         (["--storage", "/proc/svgan"], "--storage /proc/svgan: cannot be written"),
         (["--resume", "missing"], "no such study"),
         (["--resume", "missing", "--trials", "3"], "--trials: a study's flags are remembered"),
