@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: help install sweep test test-all lint format ui clean
+.PHONY: help install sweep test test-all bench lint format ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -26,6 +26,10 @@ test: $(READY)  ## the fast tests, with one small sweep in them
 
 test-all: $(READY)  ## the slow suites
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+bench: $(READY)  ## what the platform costs, on an idle machine: tables of times and memory (15 min; bench/LOG.md)
+	$(BIN)/python bench/platform_overhead.py
+	$(BIN)/python bench/simulated_study.py
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -77,7 +77,7 @@ def learned(runs: Sequence[Run], plan: Plan) -> Pace:
     ]
     around = [
         (run.info.end_time - run.info.start_time) / 1000
-        - float(run.data.params["steps"]) / run.data.metrics[SPEED]
+        - int(run.data.params.get("seeds", 1)) * float(run.data.params["steps"]) / run.data.metrics[SPEED]
         - run.data.metrics.get(SCORING, 0)
         for run in runs
         if run.data.tags.get(OUTCOME) == "finished" and run.data.tags.get(ATTEMPTS) == "1"

@@ -275,7 +275,7 @@ def ray_started(plan: Plan) -> Iterator[bool]:
         num_gpus=int(there.total("GPU")),
         resources={room.SLOT: plan.concurrency},
         object_store_memory=256 * 2**20,
-        include_dashboard=True,
+        include_dashboard=False,
         log_to_driver=False,
         configure_logging=False,
     )
@@ -297,10 +297,9 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
     from sweeps.search import open_study, unfinished
     from sweeps.searcher import OptunaSearcher
     from sweeps.table import rows_of
-    from sweeps.trial import DRIVER_RETRIES, run_trial, storage_arguments, trial_folder
+    from sweeps.trial import DRIVER_RETRIES, run_trial, storage_arguments, train_loop, trial_folder
     from sweeps.trial_log import TrialLog
     from sweeps.watch import Board, Ledger
-    from sweeps.worker import train_loop
 
     record = open_study(plan, controls=study.controls)
 

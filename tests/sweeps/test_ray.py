@@ -34,7 +34,7 @@ def ray_here():
         num_gpus=0,
         resources={guard.SLOT: 2},
         object_store_memory=128 * 2**20,
-        include_dashboard=True,
+        include_dashboard=False,
         log_to_driver=False,
         configure_logging=False,
     )
@@ -179,32 +179,32 @@ def test_a_cluster_that_is_too_small_refuses(ray_here, place, footage, capsys):
 def test_the_reaper_removes_what_leaked_and_nothing_else(ray_here):
     """docs/traps.md: a killed Train controller leaves its placement group behind."""
     ray = ray_here
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    @ray.remote(num_cpus=0.5)
-    class Alive:
-        def ready(self):
-            return True
+    @ray.remote(num_cpus=0)
+    class Controller:
+        def start(self):
+            self.group = ray.util.placement_group([{"CPU": 0.5}])
+            ray.get(self.group.ready())
+            return self.group.id.hex()
 
-    leaked = ray.util.placement_group([{"CPU": 1}])
-    living = ray.util.placement_group([{"CPU": 0.5}])
+    dead, living = Controller.remote(), Controller.remote()
+    leaked, kept = ray.get([dead.start.remote(), living.start.remote()])
     slot = ray.util.placement_group([{guard.SLOT: 1}])
-    ray.get([group.ready() for group in (leaked, living, slot)])
-    actor = Alive.options(scheduling_strategy=PlacementGroupSchedulingStrategy(living)).remote()
-    ray.get(actor.ready.remote())
-
-    reaper = guard.Reaper(every=0, grace=0.5)
+    ray.get(slot.ready())
+    reaper = guard.Reaper()
     reaper.look()
-    assert reaper.removed == []
+    assert not {leaked, kept, slot.id.hex()} & set(reaper.removed)
+    reaper.removed.clear()
+    ray.kill(dead)
     deadline = time.monotonic() + 30
     while not reaper.removed and time.monotonic() < deadline:
-        time.sleep(0.6)
+        time.sleep(0.1)
         reaper.look()
-    assert reaper.removed == [leaked.id.hex()]
-    states = {group: ray.util.placement_group_table(group)["state"] for group in (leaked, living, slot)}
-    assert [states[group] for group in (leaked, living, slot)] == ["REMOVED", "CREATED", "CREATED"]
-    for group in (living, slot):
-        ray.util.remove_placement_group(group)
+    assert reaper.removed == [leaked]
+    states = {name: group["state"] for name, group in ray.util.placement_group_table().items()}
+    assert [states[name] for name in (leaked, kept, slot.id.hex())] == ["REMOVED", "CREATED", "CREATED"]
+    ray.util.remove_placement_group(slot)
+    ray.kill(living)
 
 
 def test_what_is_waited_for_is_said(ray_here):

@@ -1,0 +1,193 @@
+"""What the platform itself costs: a study whose trials train for one second, through everything that a real one uses.
+
+    python bench/platform_overhead.py                     10 trials at concurrency 1, then at 2
+    python bench/platform_overhead.py --memory            PSS by kind of process, at 1 and 2 trials
+    python bench/platform_overhead.py --reports 40 --seconds 10     how much reports slow a loop down
+
+The trials' loop is a toy: it keeps a core busy for a second in eight parts, and after each reports a checkpoint of a
+real size to Ray Train and figures to MLflow, as worker.RankZeroReporter does. Searcher, scheduler, TorchTrainer,
+ledger, Optuna's and MLflow's storage are the real ones. Times are of the clock, so let the machine be idle.
+Cost: 4 min on two cores. What came out, and what helped: bench/LOG.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from processes import Watch, load
+from rich.console import Console
+from rich.table import Table
+
+ASKED = "SVGAN_BENCH"  # a JSON object for the loop: folder, seconds, reports, silent
+
+
+def toy_loop(config: dict[str, Any]) -> dict[str, Any]:
+    """Busy for `seconds` in `reports` parts; the times of its life go to a file named by the trial's number."""
+    entered = time.monotonic()
+    import ray.train
+    import torch
+    from safetensors.torch import save_file
+
+    from sweeps.ends import FINISHED
+    from sweeps.plan import Plan
+    from sweeps.trial_log import TrialLog
+
+    plan, asked = Plan.from_json(config["plan"]), json.loads(os.environ[ASKED])
+    torch.set_num_threads(1)
+    log = TrialLog(plan, config["number"])
+    log.open(config["run"], 1)
+    first, working, blocked = time.monotonic(), 0.0, []
+    for step in range(1, asked["reports"] + 1):
+        clock = time.perf_counter()
+        while time.perf_counter() - clock < asked["seconds"] / asked["reports"]:
+            torch.randn(64, 64) @ torch.randn(64, 64)
+        working += time.perf_counter() - clock
+        figures = {"step": step, "latent_fd": 1 / step, "latent_fd_best": 1 / step, "best_step": step}
+        if not asked["silent"]:
+            with tempfile.TemporaryDirectory() as folder:
+                save_file({"weights": torch.zeros(100_000)}, Path(folder, "state.safetensors"))
+                log.metrics(step, {"latent_fd": 1 / step, "latent_fd_best": 1 / step})
+                clock = time.perf_counter()
+                ray.train.report(figures, checkpoint=ray.train.Checkpoint.from_directory(folder))
+                blocked.append(time.perf_counter() - clock)
+    times = {"entered": entered, "first": first, "last": time.monotonic(), "working": working, "blocked": blocked}
+    Path(asked["folder"], f"{config['number']}.json").write_text(json.dumps(times))
+    return {**figures, FINISHED: True}
+
+
+def one_study(trials: int, concurrency: int, memory: bool) -> dict[str, Any]:
+    """Run the toy study here and now; its times by the monotonic clock, which all processes share
+    and which stands still while a virtual machine is paused."""
+    began = time.monotonic()
+    import optuna
+
+    from sweeps import study
+    from sweeps.searcher import OptunaSearcher
+
+    asked, told, suggest, complete = {}, {}, OptunaSearcher.suggest, OptunaSearcher.on_trial_complete
+
+    def timed_suggest(self: OptunaSearcher, trial_id: str) -> Any:
+        answer = suggest(self, trial_id)
+        if isinstance(answer, dict):
+            asked[trial_id] = (answer["number"], time.monotonic())
+        return answer
+
+    def timed_complete(self: OptunaSearcher, trial_id: str, *arguments: Any, **named: Any) -> None:
+        complete(self, trial_id, *arguments, **named)
+        told[asked[trial_id][0]] = time.monotonic()
+
+    OptunaSearcher.suggest, OptunaSearcher.on_trial_complete = timed_suggest, timed_complete  # type: ignore[method-assign]
+    folder = Path(json.loads(os.environ[ASKED])["folder"])
+    toy = study.Study("overhead", {"gap_weight": optuna.distributions.FloatDistribution(0, 1)}, clips=0, reports=8)
+    flags = ["--name", "bench", "--trials", str(trials), "--steps", "8", "--concurrency", str(concurrency)]
+    with Watch(every=1.0 if memory else 0.2, memory=memory) as watch:
+        study.run(toy, [*flags, "--tracking", f"sqlite:///{folder}/mlflow.db"], loop=toy_loop)
+    asked_at = [at for _, at in sorted(asked.values())]
+    told_at = [told[number] for number in sorted(told)]
+    numbers = sorted(told)
+    loops = [json.loads((folder / f"{number}.json").read_text()) for number in numbers]
+    return {
+        "trials": len(told),
+        "start": min(asked_at) - began,
+        "a_trial": (max(told_at) - min(asked_at)) / len(told),
+        "end": time.monotonic() - max(told_at),
+        "to_loop": statistics.median(loop["entered"] - at for loop, at in zip(loops, asked_at, strict=True)),
+        "to_step": statistics.median(loop["first"] - at for loop, at in zip(loops, asked_at, strict=True)),
+        "to_told": statistics.median(at - loop["last"] for loop, at in zip(loops, told_at, strict=True)),
+        "in_loop": statistics.median(loop["last"] - loop["first"] for loop in loops),
+        "working": statistics.median(loop["working"] for loop in loops),
+        "report": statistics.median([part for loop in loops for part in loop["blocked"]] or [0.0]),
+        "blocked": statistics.median(sum(loop["blocked"]) for loop in loops),
+        "cpu": watch.cpu_by_kind(),
+        "memory": watch.memory_by_kind(concurrency),
+        "load": load(),
+    }
+
+
+def measured(arguments: argparse.Namespace, concurrency: int, **change: Any) -> dict[str, Any]:
+    """`one_study` in a process, a folder and a Ray of its own."""
+    with tempfile.TemporaryDirectory(prefix="svgan-bench-") as folder:
+        asked = {"folder": folder, "seconds": arguments.seconds, "reports": arguments.reports, "silent": False} | change
+        result = Path(folder, "result.json")
+        command = [sys.executable, __file__, "--trials", str(arguments.trials), "--concurrency", str(concurrency)]
+        command += ["--result", str(result), *(["--memory"] if arguments.memory else [])]
+        environment = os.environ | {ASKED: json.dumps(asked), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"the study failed:\n{done.stdout}\n{done.stderr}")
+        return json.loads(result.read_text())
+
+
+def show(results: dict[str, dict[str, Any]]) -> None:
+    """The figures as tables, one column per study."""
+    console = Console(width=110)
+    table = Table("seconds", *results, title=f"{next(iter(results.values()))['load']}", title_justify="left")
+    lines = {
+        "a_trial": "wall per completed trial",
+        "start": "start: command to first trial handed out",
+        "to_loop": "trial handed out to its loop entered",
+        "to_step": "trial handed out to its first step",
+        "in_loop": "the loop",
+        "working": "  of it training",
+        "blocked": "  of it blocked in report",
+        "report": "  one report",
+        "to_told": "last step to told",
+        "end": "end: last trial told to exit",
+    }
+    for key, text in lines.items():
+        table.add_row(text, *(f"{result[key]:.2f}" for result in results.values()))
+    console.print(table)
+    for key, unit in (("cpu", "CPU seconds a trial"), ("memory", "PSS in MB, all of a kind together")):
+        kinds = list(dict.fromkeys(kind for result in results.values() for kind in result[key]))
+        if not kinds:
+            continue
+        table = Table(unit, *results)
+        for kind in kinds:
+            cells = []
+            for result in results.values():
+                first, second = result[key].get(kind, (0, 0))
+                share = result["trials"] if key == "cpu" else 1
+                cells.append(
+                    f"{first / share:.2f}  ({second} processes)" if key == "cpu" else f"{second:.0f}  ({first:g})"
+                )
+            table.add_row(kind, *cells)
+        if key == "memory":
+            table.add_row("all", *(f"{sum(mb for _, mb in r[key].values()):.0f}" for r in results.values()))
+        else:
+            table.add_row("all", *(f"{sum(s for s, _ in r[key].values()) / r['trials']:.2f}" for r in results.values()))
+        console.print(table)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--trials", type=int, default=10, metavar="N", help="of each study [%(default)s]")
+    p.add_argument("--concurrency", type=int, metavar="N", help="trials at a time [1, then 2]")
+    p.add_argument("--seconds", type=float, default=1.0, metavar="X", help="a trial's training [%(default)s]")
+    p.add_argument("--reports", type=int, default=8, metavar="N", help="in it [%(default)s]")
+    p.add_argument("--silent", action="store_true", help="also with loops that report nothing")
+    p.add_argument("--memory", action="store_true", help="also PSS by kind of process (its sampling costs time)")
+    p.add_argument("--result", help=argparse.SUPPRESS)
+    asked = p.parse_args()
+    if asked.result:
+        found = one_study(asked.trials, asked.concurrency, asked.memory)
+        Path(asked.result).write_text(json.dumps(found))
+        return
+    results = {}
+    for concurrency in [asked.concurrency] if asked.concurrency else [1, 2]:
+        results[f"{concurrency} at a time"] = measured(asked, concurrency)
+        if asked.silent:
+            results[f"{concurrency}, silent"] = measured(asked, concurrency, silent=True)
+    show(results)
+
+
+if __name__ == "__main__":
+    main()
