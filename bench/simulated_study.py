@@ -1,8 +1,7 @@
 """How far one driver goes: a study of thousands of trials, 200 at a time, without training and without Ray.
 
-    python bench/simulated_study.py                        every figure, at 0, 1000 and 10 000 trials (9 min)
+    python bench/simulated_study.py                        every figure, at 0, 1000 and 10 000 trials (idle, some 10 min)
     python bench/simulated_study.py --sizes 0 500          quicker
-    python bench/simulated_study.py --heads                Ray's head by trials running: 1, 2, 4 (real Ray, 3 min)
 
 The real OptunaSearcher, Halving and TrialLog. A study that already has so many trials is made by writing them into
 Optuna's storage and MLflow's database in bulk; then 200 trials are out, and asks, reports, tells and MLflow's writes
