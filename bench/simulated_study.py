@@ -1,6 +1,6 @@
 """How far one driver goes: a study of thousands of trials, 200 at a time, without training and without Ray.
 
-    python bench/simulated_study.py                        every figure, at 0, 1000 and 10 000 trials (idle, some 10 min)
+    python bench/simulated_study.py                        at 0, 1000 and 10 000 trials (idle, some 10 min)
     python bench/simulated_study.py --sizes 0 500          quicker
 
 The real OptunaSearcher, Halving and TrialLog. A study that already has so many trials is made by writing them into
