@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
+PORT   ?= 5000
 
 .PHONY: help install sweep test test-all bench lint format ui clean
 
@@ -40,8 +41,8 @@ format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ui: $(READY)  ## the MLflow UI on this folder's runs, at http://127.0.0.1:5000
-	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000
+ui: $(READY)  ## the MLflow UI on this folder's runs, at http://127.0.0.1:5000 (PORT=5001)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1
 
 clean:  ## the virtual environment and Python's leavings; runs stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,7 +1,7 @@
 """What a training step must know of its fellow workers: how many there are, and how to average with them.
 
 Modules are not wrapped in DistributedDataParallel: gradient penalties differentiate twice, and a wrapped module's
-hooks do not survive that (docs/performance.md). Gradients are averaged after they are computed, in one flat exchange.
+hooks do not survive that (performance.md). Gradients are averaged after they are computed, in one flat exchange.
 """
 
 from __future__ import annotations

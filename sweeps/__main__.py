@@ -19,8 +19,8 @@ ABOUT = """Look at studies, steer them, and take out what they found.
   python -m sweeps compare gap-1:0 gap-1:3
   python -m sweeps promote gap-1          its best checkpoint becomes the champion, if it beats the present one
 
-A study is found by its name in --storage (./runs), else in MLflow; `gap` alone is the newest one whose name begins so
-(for gc, names are whole). Each command has a --help with an example.
+A study is found by its name in --storage (./runs), else in MLflow; `gap` alone is the newest one whose name begins so.
+Each command has a --help with an example.
 """
 
 

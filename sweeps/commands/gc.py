@@ -57,7 +57,7 @@ class Item:
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="of the studies")
     parser.add_argument("--dry-run", action="store_true", help="say what would be freed and delete nothing")
-    parser.add_argument("--yes", action="store_true", help="delete without asking")
+    parser.add_argument("--yes", action="store_true", help="delete without asking; names are whole then")
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -66,7 +66,7 @@ def run(asked: argparse.Namespace) -> None:
     from sweeps import halt, outbox
     from sweeps.commands import where
 
-    plans = [where.folder_plan(asked, name, exact=True) for name in asked.names]
+    plans = [where.folder_plan(asked, name, exact=asked.yes) for name in asked.names]
     for plan in plans:
         if halt.alive(plan):
             raise UserError(

@@ -85,7 +85,7 @@ def say_taken(name: str, found: str) -> None:
 def folder_plan(asked: argparse.Namespace, name: str, *, exact: bool = False) -> Plan:
     """The plan in the study's folder, which is needed to speak with its driver or to touch its files.
 
-    exact: do not take the beginning of a name for it (where files will be deleted).
+    exact: do not take the beginning of a name for it (where files are deleted unasked).
     """
     found = None if exact else stored_folder(asked, name)
     plan = Plan.load(found or study_folder(absolute(asked.storage), name))

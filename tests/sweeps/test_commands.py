@@ -444,3 +444,4 @@ def test_a_base_name_is_the_newest_study_that_begins_so(study, here, capsys):
     os.utime("gap/study.json", (0, 0))
     assert "20260102" not in told(capsys, "status", "gap"), "a whole name comes first"
     assert "no such study" in refused(capsys, "gc", "width", "--yes")
+    assert "width-20260103-000000: nothing to delete" in told(capsys, "gc", "width")
