@@ -379,8 +379,8 @@ def test_no_text_names_a_file_of_the_cluster_folder_before_it_is_there():
 
 def test_python_beside_a_clone_named_svgan_finds_the_package(tmp_path: Path):
     """The clone's folder is no package: an install by import hook would come after it, one by path comes before."""
-    (tmp_path / "svgan" / "svgan").mkdir(parents=True)
+    (tmp_path / "svgan" / "latents" / "me").mkdir(parents=True)
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    asked = [sys.executable, "-c", "import svgan.errors"]
+    asked = [sys.executable, "-c", "import svgan.latents.shards"]
     done = subprocess.run(asked, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr + "installed before pyproject.toml said package-dir? make install"
