@@ -73,13 +73,19 @@ def score_model(tracking: Tracking, plan: Plan, model_id: str) -> dict[str, floa
 
 
 def score_uri(plan: Plan, uri: str) -> dict[str, float]:
-    """FVD figures of a model in MLflow under the plan's protocol, on its domain and codes."""
+    """FVD figures of a model in MLflow under the plan's protocol, on its domain and codes.
+
+    On as many threads as a worker has: bfloat16 sums differ with their number, and FVD with them (docs/traps.md).
+    """
+    import torch
+
     from svgan.images.domain import Domain
     from svgan.latents.shards import open_latents
     from svgan.runs import pick_device
     from svgan.sample import Sampler
     from sweeps.artifacts import score
 
+    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
     device = pick_device("auto")
     domain = Domain.load(plan.domain, device)
     latents = open_latents(plan.latents, domain=domain.digest)
