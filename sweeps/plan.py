@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -190,6 +191,14 @@ def is_remote(location: str) -> bool:
 def study_folder(storage: str, name: str) -> Path:
     """The driver's own folder of a study: inside a local storage, else under ./runs."""
     return Path("runs" if is_remote(storage) else absolute(storage).removeprefix("file://"), name).absolute()
+
+
+def resume_command(plan: Plan) -> str:
+    """The command that finishes a study which was stopped or cut, by the file that is running, if a study's is."""
+    script = Path(sys.argv[0])
+    file = script if script.suffix == ".py" and script.name != "__main__.py" else f"sweeps/{plan.study}.py"
+    usual = study_folder(absolute("./runs"), plan.name) == Path(plan.folder)
+    return f"python {file} --resume {plan.name}" + ("" if usual else f" --storage {plan.storage}")
 
 
 def default_tracking() -> str:

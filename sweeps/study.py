@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps import halt, quiet, shelf
-from sweeps.plan import PLAN_FILE, Plan, absolute, check_counts, default_tracking, fresh_name, parser, study_folder
+from sweeps.plan import (
+    PLAN_FILE,
+    Plan,
+    absolute,
+    check_counts,
+    default_tracking,
+    fresh_name,
+    parser,
+    resume_command,
+    study_folder,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -135,7 +145,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
-            print(f"\nstopped; go on with: {resume_command(study, plan)}", file=sys.stderr)
+            print(f"\nstopped; go on with: {resume_command(plan)}", file=sys.stderr)
             raise
         finally:
             shutil.rmtree(plan.scratch, ignore_errors=True)
@@ -350,13 +360,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
             watch.stop(f"{plan.folder}: cannot be written ({broken})")
         board.listen()
     if watch.why:
-        raise UserError(f"{watch.why}; when that is mended: {resume_command(study, plan)}")
+        raise UserError(f"{watch.why}; when that is mended: {resume_command(plan)}")
     if searcher.new or unfinished(record.get_trials(deepcopy=False)):
         raise KeyboardInterrupt
     return record
-
-
-def resume_command(study: Study, plan: Plan) -> str:
-    script = Path(sys.argv[0])
-    where = "" if study_folder(absolute("./runs"), plan.name) == Path(plan.folder) else f" --storage {plan.storage}"
-    return f"python {script if script.suffix == '.py' else f'sweeps/{study.name}.py'} --resume {plan.name}{where}"

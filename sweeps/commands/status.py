@@ -58,7 +58,7 @@ def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterato
     """Who runs the study, how much of it is done, for how long it will go on. alive: None where it runs elsewhere."""
     from svgan.report import duration
     from sweeps import halt
-    from sweeps.commands.where import resume_command
+    from sweeps.plan import resume_command
     from sweeps.table import ENDED, time_left
 
     states = [row.status for row in rows]

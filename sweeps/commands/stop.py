@@ -6,6 +6,7 @@ import argparse
 import time
 
 from svgan.errors import UserError
+from sweeps.plan import resume_command
 
 HELP = "stop a living study, nothing lost"
 ABOUT = """Stop a study so that nothing is lost.
@@ -14,8 +15,8 @@ ABOUT = """Stop a study so that nothing is lost.
   python -m sweeps stop gap-1 --no-wait       asks, and returns at once
 
 No further trial is handed out; those that run keep their whole state at the step they are at, which takes seconds,
-and the driver ends. One that is computing its FVD finishes that first. On the driver's terminal, Ctrl-C does the
-same. Run it on the driver's machine.
+and the driver ends. One that is computing its FVD does that again when it is resumed. On the driver's terminal,
+Ctrl-C does the same. Run it on the driver's machine.
 """
 LOOK_EVERY = 0.5
 
@@ -33,13 +34,13 @@ def run(asked: argparse.Namespace) -> None:
 
     plan = where.folder_plan(asked, asked.name)
     if not halt.alive(plan):
-        raise UserError(f"{plan.name}: no driver runs it on this machine; go on with: {where.resume_command(plan)}")
+        raise UserError(f"{plan.name}: no driver runs it on this machine; go on with: {resume_command(plan)}")
     halt.request(plan)
     if asked.no_wait:
-        print(f"{plan.name}: asked to stop; afterwards go on with: {where.resume_command(plan)}")
+        print(f"{plan.name}: asked to stop; afterwards go on with: {resume_command(plan)}")
         return
     console, started = Console(highlight=False), time.monotonic()
     with console.status(f"{plan.name}: waiting for {halt.driver(plan)}, whose trials keep their state first"):
         while halt.alive(plan):
             time.sleep(LOOK_EVERY)
-    print(f"{plan.name}: stopped after {time.monotonic() - started:.0f} s; go on with: {where.resume_command(plan)}")
+    print(f"{plan.name}: stopped after {time.monotonic() - started:.0f} s; go on with: {resume_command(plan)}")

@@ -100,12 +100,6 @@ def alive(plan: Plan) -> bool | None:
     return halt.alive(plan) if Path(plan.folder, PLAN_FILE).exists() else None
 
 
-def resume_command(plan: Plan) -> str:
-    """The command that finishes a study which was stopped or cut."""
-    usual = study_folder(absolute("./runs"), plan.name) == Path(plan.folder)
-    return f"python sweeps/{plan.study}.py --resume {plan.name}" + ("" if usual else f" --storage {plan.storage}")
-
-
 def logged_plan(asked: argparse.Namespace, name: str) -> Plan:
     """The plan that the study's run carries, with the tracking address it was just found under.
 
