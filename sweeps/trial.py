@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.train import UserCallback
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 
+FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 START_RETRIES, WORKER_RETRIES, DRIVER_RETRIES = 1, 2, 3
 
 
@@ -225,8 +228,11 @@ def first_cause(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
+    """A user's error as it is; of any other its kind, its first line, and its own last frame."""
     inner = getattr(error, "_base_exc", error)
     if isinstance(inner, UserError):
         return str(inner)
     lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
-    return f"{type(inner).__name__}: {lines[0] if lines else 'no message'}"[:500]
+    frames = FRAME.findall(getattr(error, "_traceback_str", ""))
+    where = " at {}:{} in {}".format(Path(frames[-1][0]).name, *frames[-1][1:]) if frames else ""
+    return f"{type(inner).__name__}: {lines[0] if lines else 'no message'}"[:400] + where

@@ -176,6 +176,14 @@ class TrialLog:
             return {name: known[name] for name in names if name in known}
         return {}
 
+    def link(self) -> str:
+        """Where the run is looked at: its page, or its id where MLflow is a file; '' while MLflow is away."""
+        with contextlib.suppress(*failures()):
+            sender = self._connected()
+            page = f"{self.plan.tracking.rstrip('/')}/#/experiments/{sender.tracking.experiment}/runs/{sender.run_id}"
+            return page if self.plan.tracking.startswith("http") else f"run {sender.run_id} in MLflow"
+        return ""
+
     def _connected(self) -> Sender:
         if self.sender is None:
             self.sender = Sender(self.plan, self.number)

@@ -69,11 +69,17 @@ class Board(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         ending = how_it_ended(trial.last_result)
-        note = failure(trial) if ending == "failed" else ""
-        self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending], note=note))
+        if ending == "failed":
+            self.on_trial_error(iteration, trials, trial)
+        else:
+            self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending]))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.show(dataclasses.replace(self._row(trial), status="failed", note=failure(trial)))
+        number = trial.config["number"]
+        note = f"{failure(trial)}; see {TrialLog(self.plan, number).link() or self.plan.folder}"
+        self.show(dataclasses.replace(self._row(trial), status="failed", note=note))
+        if self.live:
+            self.say(f"trial {number} failed: {note}", "red")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if time.monotonic() >= self.next:
@@ -85,7 +91,10 @@ class Board(Callback):
         with contextlib.suppress(*shelf.ERRORS):
             for name, event in events.told(self.plan, self.heard).items():
                 self.heard = name
-                self.console.print(str(event), highlight=False, soft_wrap=True, style="yellow")
+                self.say(str(event), "yellow")
+
+    def say(self, text: str, style: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True, style=style, markup=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
