@@ -122,12 +122,17 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     from sweeps import forecast, grid
     from sweeps.outcome import conclude
     from sweeps.preflight import announce, preflight, prepare
-    from sweeps.tracking import Tracking
+    from sweeps.tracking import ROLE, SWEEP, Tracking
     from sweeps.trial_log import failures
 
     cleared = preflight(study, plan)
     prepare(plan, cleared.domain, cleared.latents)
     tracking = Tracking(plan)
+    if not Path(plan.folder, PLAN_FILE).exists() and tracking.find(**{SWEEP: plan.name, ROLE: "study"}):
+        raise UserError(
+            f"--name {plan.name}: {plan.tracking} has a study of that name, begun elsewhere; choose another name, or "
+            "resume it where its study.json is"
+        )
     with halt.alone(plan), quiet.quiet(Path(plan.folder, "sweep.log")) as log:
         halt.clear(plan)
         parent = tracking.parent()

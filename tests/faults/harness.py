@@ -23,6 +23,8 @@ SMALL = ("width=8", "batch=8", "n_critic=1", "components=16")
 FLAGS = ("--steps", str(STEPS), "--clips", "0", "--grid", "gap_weight=0,100", *SMALL)
 # Clocks, which tell of the machine and not of the model.
 CLOCKS = {"iterations_per_second", "seconds_scoring"}
+# What a test's own use of Ray and MLflow leaves in the environment.
+LEFT_BEHIND = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
 # Titles that Ray gives its processes.
 WORKER, CONTROLLER, DRIVER = "ray::RayTrainWorker", "ray::TrainController", "ray::ImplicitFunc"
 
@@ -33,7 +35,7 @@ class Sweep:
     def __init__(self, folder: Path, domain: str, *arguments: str, environment: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.environment = (
-            {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+            {name: value for name, value in os.environ.items() if name not in LEFT_BEHIND}
             | {"TOY_DOMAIN": domain, "PYTHONPATH": os.pathsep.join(sys.path)}
             | (environment or {})
         )

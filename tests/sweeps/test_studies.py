@@ -135,3 +135,20 @@ def test_latents_of_another_domain_are_refused(capsys, toy, tmp_path):
 
     latents = write_footage(tmp_path / "other", "0123456789abcdef", frames=40)
     assert "belong to domain 0123456789ab" in refused(capsys, toy, "--latents", latents, "--clips", "0")
+
+
+def test_a_name_that_mlflow_knows_from_elsewhere_is_refused(capsys, toy, tmp_path):
+    """Runs are found by the study's name: two studies of one name would write into each other's."""
+    import dataclasses
+
+    from test_plan import PLAN
+
+    from sweeps.plan import Plan
+    from sweeps.tracking import Tracking
+
+    elsewhere = dataclasses.replace(
+        Plan(**PLAN), name="taken", tracking=f"sqlite:///{tmp_path}/mlflow.db", experiment="svgan"
+    )
+    Tracking(elsewhere).parent()
+    assert "has a study of that name, begun elsewhere" in refused(capsys, toy, "--name", "taken")
+    assert not (tmp_path / "runs" / "taken").exists()
