@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
     from ray.util.queue import Queue
 
+    from sweeps.room import Room
+
 Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
@@ -44,7 +46,7 @@ def environment(plan: Plan) -> dict[str, str]:
     return {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(60 * plan.patience),
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     }
@@ -56,14 +58,15 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
     config: what `search.OptunaSearcher` suggests, with the plan. loop: runs in every worker; what rank 0's returns is
     the outcome. A failure of the trial's own is returned, not raised, so that Tune, which starts a trial again whose
     driver has died, leaves it at that. A storage that cannot be written is nobody's failure: the trial is halted, with
-    the reason. Workers that die are started again while the trial gets on: retries are spent
-    only by failures between which no checkpoint was made.
+    the reason. Waiting for a place is no failure either, however long. Workers that die are started again while the
+    trial gets on: retries are spent only by failures between which no checkpoint was made.
     """
     plan, number = Plan.from_json(config["plan"]), int(config["number"])
     os.environ.update(environment(plan))
-    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
     from ray.train.v2.api.exceptions import TrainingFailedError
 
+    starts = 0
     while True:
         wait_for_room(plan, number)
         before = last_checkpoint(plan, number)
@@ -71,15 +74,17 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             outcome = relayed(plan, config, loop)
             return outcome if isinstance(outcome, dict) else {FAILED: "the training loop returned nothing"}
         except TrainingFailedError as error:
-            reason = first_cause(error)
+            reason, cause = first_cause(error), getattr(error, "controller_failure", None)
             if halt.requested(plan):
                 return {HALTED: True}
             if broken := shelf.trouble(shelf.place(plan), error):
                 return {HALTED: True, WHY: f"--storage {plan.storage}: cannot be written ({broken})"}
-            if not isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError):
-                if last_checkpoint(plan, number) in (before, None):
-                    return {FAILED: reason}
-                reason += "; it had got on since it last failed"
+            if isinstance(cause, WorkerGroupStartupTimeoutError):
+                reason = "no free place for its workers yet"
+            elif isinstance(cause, WorkerGroupStartupFailedError) and starts < START_RETRIES:
+                starts += 1
+            elif last_checkpoint(plan, number) in (before, None):
+                return {FAILED: reason}
             events.tell(plan, number, f"{reason}; once more")
 
 
@@ -140,7 +145,7 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: Queue) -> T
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             failure_config=FailureConfig(
                 max_failures=WORKER_RETRIES,
-                controller_failure_limit=START_RETRIES,  # type: ignore[call-arg]
+                controller_failure_limit=0,  # type: ignore[call-arg]
             ),
             **storage_arguments(plan.storage),
         ),
@@ -179,11 +184,11 @@ def last_checkpoint(plan: Plan, number: int) -> str | None:
 
 
 def wait_for_room(plan: Plan, number: int, every: float = 5.0) -> None:
-    """Wait while the cluster is smaller than one trial: a node has left. Preflight has seen that it once was there."""
-    import ray
+    """Wait while the cluster, with what its autoscaler can bring, is smaller than one trial: a node has left."""
+    from sweeps.room import cluster
 
     waited = False
-    while (missing := shortage(plan, ray.cluster_resources())) and not halt.requested(plan):
+    while (missing := shortage(plan, cluster())) and not halt.requested(plan):
         if not waited:
             events.tell(plan, number, f"waits for a node: {missing}; it goes on when one joins")
         waited = True
@@ -192,17 +197,12 @@ def wait_for_room(plan: Plan, number: int, every: float = 5.0) -> None:
         events.tell(plan, number, "goes on: there is room again")
 
 
-def shortage(plan: Plan, there: Mapping[str, float]) -> str:
-    """What one trial lacks in the cluster as it is now; '' if nothing, or if an autoscaler can bring it."""
-    from ray._private.state import state
-
-    most = state.get_max_resources_from_cluster_config() or {}
-    asked = {"CPU": plan.workers * plan.cpus_per_worker, "GPU": plan.workers * plan.gpus_per_worker}
-    return ", ".join(
-        f"{need:g} {kind} asked, {there.get(kind, 0):g} there"
-        for kind, need in asked.items()
-        if need > max(there.get(kind, 0), most.get(kind, 0))
-    )
+def shortage(plan: Plan, there: Room) -> str:
+    """What one trial lacks there; '' if nothing."""
+    fits = there.workers(plan.cpus_per_worker, plan.gpus_per_worker)
+    gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
+    asked = f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}"
+    return "" if fits >= plan.workers else f"{asked} asked, room for {fits} of {plan.workers}"
 
 
 def trial_folder(trial: Trial) -> str:

@@ -97,7 +97,7 @@ def test_a_lost_node_is_waited_for_and_the_trial_goes_on_where_another_joins(und
     sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--concurrency", "1", environment=cluster.environment)
     sweep.until_reports(2)
     first.lose()
-    sweep.until_told("waits for a node: 1 CPU asked, 0 there", timeout=240)
+    sweep.until_told("waits for a node: 1 x 1 CPU asked, room for 0 of 1", timeout=240)
     cluster.add(1)
     sweep.end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
