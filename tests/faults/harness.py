@@ -17,7 +17,7 @@ from sweeps.plan import Plan
 from sweeps.tracking import Tracking
 
 TOY = Path(__file__).parents[1] / "sweeps" / "toy.py"
-STEPS, EVERY = 800, 100
+STEPS, EVERY = 400, 50
 # Two trials whose figures depend on nothing but their configuration: no search, no stops, no FVD.
 SMALL = ("width=8", "batch=8", "n_critic=1", "components=16")
 FLAGS = ("--steps", str(STEPS), "--clips", "0", "--grid", "gap_weight=0,100", *SMALL)
