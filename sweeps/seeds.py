@@ -206,7 +206,9 @@ class SeedsReporter(RankZeroReporter):
         device = next(iter(states.values())).device
         samplers = {seed: Sampler.load(_own(self.scratch, seed) / BEST, device) for seed in states}
         shown = min(best, key=lambda seed: best[seed][LATENT])
+        attended.scoring("clip", 0, 1)
         log_clip(self.log, samplers[shown], self.domain, self.plan.seed, self.scratch)
+        attended.scoring("clip", 1, 1)
         if self.plan.clips:
             scored = {}
             for seed, sampler in samplers.items():

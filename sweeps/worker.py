@@ -190,7 +190,9 @@ class RankZeroReporter:
         outcome, began = figures_so_far(state.history), time.perf_counter()
         best = int(outcome["best_step"])
         sampler = Sampler.load(self.scratch / BEST, state.device)
+        attended.scoring("clip", 0, 1)
         log_clip(self.log, sampler, self.domain, self.plan.seed, self.scratch)
+        attended.scoring("clip", 1, 1)
         if self.plan.clips:
             figures = self.log.figures(FIGURES)
             if not figures:

@@ -22,10 +22,9 @@ def test_ctrl_c_once_stops_cleanly_and_the_command_it_prints_goes_on(undisturbed
     shown = sweep.end(130, timeout=90)
     assert "running trials keep their state first" in shown
     assert re.search(r"stopped; go on with: python .*toy.py --resume hurt", shown)
-    assert {trial.state for trial in trials(sweep.plan)} <= {TrialState.WAITING, TrialState.COMPLETE}
+    assert [trial.state for trial in trials(sweep.plan)] == [TrialState.WAITING]
     tracking = Tracking(sweep.plan)
-    assert {run.data.tags["svgan.outcome"] for run in tracking.runs()} <= {"halted", "finished"}
-    assert "halted" in {run.data.tags["svgan.outcome"] for run in tracking.runs()}
+    assert [run.data.tags["svgan.outcome"] for run in tracking.runs()] == ["halted"]
     assert tracking.client.get_run(tracking.parent_id()).info.status == "KILLED"
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
@@ -39,9 +38,8 @@ def test_a_state_kept_between_two_reports_is_of_that_step(undisturbed, footage, 
     sweep.until_reports(1)
     halt.request(sweep.plan)
     sweep.end(130, timeout=90)
-    last = [max(folder.glob("checkpoint_2*")) for folder in Path(sweep.plan.folder).glob("train-*")]
-    steps = [json.loads((folder / "state" / "state.json").read_text())["step"] for folder in last if folder]
-    assert any(step % EVERY for step in steps), steps
+    last = max(Path(sweep.plan.folder, "train-0000").glob("checkpoint_2*"))
+    assert json.loads((last / "state" / "state.json").read_text())["step"] % EVERY
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
 
