@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import random
 import statistics
@@ -14,6 +15,7 @@ import torch
 
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE
+from svgan.errors import NonFiniteLoss
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents
 from svgan.latents.stats import make_space
@@ -125,7 +127,8 @@ def _laps(run: RunConfig, clips: ClipSource, device: str, budget: float, most: i
     laps: list[float] = []
     while len(laps) < most and sum(laps) < budget:
         started = time.perf_counter()
-        iterate(state, clips, SINGLE)
+        with contextlib.suppress(NonFiniteLoss):  # of a point of the space that diverges at once; it took its time
+            iterate(state, clips, SINGLE)
         laps.append(time.perf_counter() - started)
         state.step += 1
     return laps

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 START_RETRIES, WORKER_RETRIES, DRIVER_RETRIES = 1, 2, 3
 
 
@@ -230,9 +231,10 @@ def first_cause(error: BaseException) -> str:
 def one_line(error: BaseException) -> str:
     """A user's error as it is; of any other its kind, its first line, and its own last frame."""
     inner = getattr(error, "_base_exc", error)
+    inner = getattr(inner, "cause", None) or inner  # of an error that Ray wrapped
     if isinstance(inner, UserError):
         return str(inner)
-    lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
+    lines = [line.strip() for line in ANSI.sub("", str(inner)).splitlines() if line.strip()]
     frames = FRAME.findall(getattr(error, "_traceback_str", ""))
     where = " at {}:{} in {}".format(Path(frames[-1][0]).name, *frames[-1][1:]) if frames else ""
     return f"{type(inner).__name__}: {lines[0] if lines else 'no message'}"[:400] + where

@@ -179,9 +179,11 @@ class TrialLog:
     def link(self) -> str:
         """Where the run is looked at: its page, or its id where MLflow is a file; '' while MLflow is away."""
         with contextlib.suppress(*failures()):
-            sender = self._connected()
-            page = f"{self.plan.tracking.rstrip('/')}/#/experiments/{sender.tracking.experiment}/runs/{sender.run_id}"
-            return page if self.plan.tracking.startswith("http") else f"run {sender.run_id} in MLflow"
+            tracking = Tracking(self.plan)
+            run = tracking.find(**{SWEEP: self.plan.name, TRIAL: str(self.number)})
+            if run is not None:
+                page = f"{self.plan.tracking.rstrip('/')}/#/experiments/{tracking.experiment}/runs/{run.info.run_id}"
+                return page if self.plan.tracking.startswith("http") else f"run {run.info.run_id} in MLflow"
         return ""
 
     def _connected(self) -> Sender:

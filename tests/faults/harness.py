@@ -24,7 +24,7 @@ FLAGS = ("--steps", str(STEPS), "--clips", "0", "--grid", "gap_weight=100", *SMA
 # Clocks, which tell of the machine and not of the model.
 CLOCKS = {"iterations_per_second", "seconds_scoring"}
 # What a test's own use of Ray and MLflow leaves in the environment.
-LEFT_BEHIND = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
+LEFT_BEHIND = {"MLFLOW_TRACKING_URI"}
 # Titles that Ray gives its processes.
 WORKER, CONTROLLER, DRIVER = "ray::RayTrainWorker", "ray::TrainController", "ray::ImplicitFunc"
 
@@ -36,7 +36,7 @@ class Sweep:
         self.folder = folder
         self.environment = (
             {name: value for name, value in os.environ.items() if name not in LEFT_BEHIND}
-            | {"TOY_DOMAIN": domain, "PYTHONPATH": os.pathsep.join(sys.path)}
+            | {"RAY_ADDRESS": "local", "TOY_DOMAIN": domain, "PYTHONPATH": os.pathsep.join(sys.path)}
             | (environment or {})
         )
         self.name = arguments[arguments.index("--name" if "--name" in arguments else "--resume") + 1]

@@ -61,6 +61,8 @@ def test_iterations_are_timed_and_a_slow_batch_in_part(footage):
     assert 0 < found.step < 5
     assert found.scoring == 0
     assert found.source.endswith("iterations timed here")
+    diverging = forecast.timed(asked, recipes.tiny(batch=8, lr=1e30), latents, "cpu")
+    assert diverging.step > 0
     hurried = forecast.timed(asked, recipes.tiny(batch=64), latents, "cpu", budget=1e-6)
     assert "from 1 iterations" in hurried.source
 

@@ -163,3 +163,13 @@ def test_an_entry_sent_twice_changes_nothing(plan, generator):
 
 def test_attempts_are_counted_by_the_storage(plan):
     assert [attempt(plan, 7), attempt(plan, 7), attempt(plan, 8)] == [1, 2, 1]
+
+
+def test_looking_up_a_run_does_not_open_it_again(plan):
+    log = TrialLog(plan, 0)
+    log.open({"gap_weight": 1.0})
+    log.close("failed", "disk full")
+    (run,) = Tracking(plan).runs()
+    assert TrialLog(plan, 0).link() == f"run {run.info.run_id} in MLflow"
+    assert Tracking(plan).runs()[0].info.status == "FAILED"
+    assert TrialLog(plan, 1).link() == ""
