@@ -6,9 +6,13 @@ each trial's driver gets or makes its child run; rank 0 logs into it. `svgan.*` 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import os
 import socket
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -65,6 +69,18 @@ def connect(uri: str) -> MlflowClient:
     return mlflow.MlflowClient(tracking_uri=uri)
 
 
+@contextlib.contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Of this machine's processes, one opens a database file: two that migrate a fresh one break it (docs/traps.md)."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    with Path(tempfile.gettempdir(), f"svgan-{os.getuid()}-{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
     """The experiment's id, made where missing. Done once on the driver: first use of a fresh database migrates it.
 
@@ -74,13 +90,14 @@ def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        client = connect(uri)
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            location = None
-            if uri.startswith("sqlite:///"):
-                location = Path(uri.removeprefix("sqlite:///")).parent.joinpath("mlartifacts", name).as_uri()
-            return client, client.create_experiment(name, artifact_location=location, tags=MODEL_TRAINING)
+        with _one_at_a_time(uri):
+            client = connect(uri)
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                location = None
+                if uri.startswith("sqlite:///"):
+                    location = Path(uri.removeprefix("sqlite:///")).parent.joinpath("mlartifacts", name).as_uri()
+                return client, client.create_experiment(name, artifact_location=location, tags=MODEL_TRAINING)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"--tracking {uri}: MLflow cannot be used ({reason}); is it writable and current?") from None

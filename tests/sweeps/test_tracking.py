@@ -255,3 +255,16 @@ def test_a_study_that_cannot_promote_has_ended_well_all_the_same(tracking, plan,
     shown = capsys.readouterr().out
     assert "no promotion: models:/m@champion: version 1 is of another domain" in shown
     assert "mlflow ui --backend-store-uri sqlite:///" in shown
+
+
+@pytest.mark.slow
+def test_two_processes_may_make_the_database_together(tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    code = f"from sweeps.tracking import open_experiment; print(open_experiment('sqlite:///{tmp_path}/new.db', 'x')[1])"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=300)[0].split()[-1] for process in both] == ["1", "1"]
