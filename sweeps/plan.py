@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -127,8 +128,10 @@ class Plan:
 
     @property
     def scratch(self) -> Path:
-        """Where workers on a machine put files while they run; a killed one leaves them to the sweep's end."""
-        return Path(tempfile.gettempdir(), f"svgan-{os.getuid()}-{self.name}")
+        """Where workers on a machine put files while they run; a killed one leaves them to the sweep's end. Studies of one
+        name in two storages have two."""
+        place = hashlib.sha256(f"{self.storage}\0{self.folder}".encode()).hexdigest()[:8]
+        return Path(tempfile.gettempdir(), f"svgan-{os.getuid()}-{self.name}-{place}")
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **dataclasses.asdict(self)}

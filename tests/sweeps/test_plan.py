@@ -110,3 +110,8 @@ def test_locations_become_absolute_and_urls_stay(tmp_path, monkeypatch):
         assert absolute(url) == url
     assert study_folder("s3://bucket/runs", "n") == Path(tmp_path, "runs", "n")
     assert study_folder(f"{tmp_path}/elsewhere", "n") == Path(tmp_path, "elsewhere", "n")
+
+
+def test_studies_of_one_name_in_two_storages_do_not_share_their_scratch():
+    assert Plan(**PLAN).scratch == Plan(**PLAN).scratch
+    assert Plan(**PLAN).scratch != Plan(**PLAN | {"storage": "elsewhere"}).scratch
