@@ -128,8 +128,10 @@ class Plan:
 
     @property
     def scratch(self) -> Path:
-        """Where workers on a machine put files while they run; a killed one leaves them to the sweep's end. Studies of one
-        name in two storages have two."""
+        """Where workers on a machine put files while they run; a killed one leaves them to the sweep's end.
+
+        Studies of one name in two storages have two.
+        """
         place = hashlib.sha256(f"{self.storage}\0{self.folder}".encode()).hexdigest()[:8]
         return Path(tempfile.gettempdir(), f"svgan-{os.getuid()}-{self.name}-{place}")
 
