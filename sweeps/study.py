@@ -360,9 +360,10 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
         except UserError:
             raise
         except Exception as error:
-            if not (broken := shelf.trouble(plan.folder, error)):
+            broken = shelf.trouble(plan.folder, error) or shelf.trouble(shelf.place(plan), error)
+            if not broken:
                 raise
-            watch.stop(f"{plan.folder}: cannot be written ({broken})")
+            watch.stop(f"--storage {plan.storage}: cannot be written ({broken})")
         board.listen()
     if watch.why:
         raise UserError(f"{watch.why}; when that is mended: {resume_command(plan)}")

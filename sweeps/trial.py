@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray.exceptions import RayError
 from ray.train import UserCallback
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
@@ -79,7 +80,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             if halt.requested(plan):
                 return {HALTED: True}
             if broken := shelf.trouble(shelf.place(plan), error):
-                return {HALTED: True, WHY: f"--storage {plan.storage}: cannot be written ({broken})"}
+                return out_of_storage(plan, broken)
             if isinstance(cause, WorkerGroupStartupTimeoutError):
                 reason = "no free place for its workers yet"
             elif isinstance(cause, WorkerGroupStartupFailedError) and starts < START_RETRIES:
@@ -87,6 +88,14 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             elif last_checkpoint(plan, number) in (before, None):
                 return {FAILED: reason}
             events.tell(plan, number, f"{reason}; once more")
+        except RayError as error:  # the controller died, perhaps of a storage that it could not write
+            if broken := shelf.trouble(shelf.place(plan), error):
+                return out_of_storage(plan, broken)
+            raise
+
+
+def out_of_storage(plan: Plan, broken: str) -> dict[str, Any]:
+    return {HALTED: True, WHY: f"--storage {plan.storage}: cannot be written ({broken})"}
 
 
 def relayed(plan: Plan, config: dict[str, Any], loop: Loop) -> Any:

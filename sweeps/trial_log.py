@@ -140,7 +140,9 @@ class TrialLog:
         self.outbox = Outbox(plan, number)
         self.sender: Sender | None = None
         self.retry_at = 0.0
-        self.away = bool(self.outbox.names())
+        self.away = False
+        with contextlib.suppress(*shelf.ERRORS):  # without the storage, MLflow is still told
+            self.away = bool(self.outbox.names())
 
     def open(self, params: Mapping[str, Any], attempt: int = 0, device: str = "") -> None:
         """The run, with its parameters. attempt: how often workers were started for this trial, and on what device,

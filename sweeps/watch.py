@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from sweeps import events, shelf
-from sweeps.ends import FINISHED, WHY, how_it_ended
+from sweeps.ends import FINISHED, WHY, Ending, how_it_ended
 from sweeps.guard import failure
 from sweeps.plan import is_remote
 from sweeps.table import SPEED, STATUS_OF_RUN, Row, differing, line, render
@@ -111,10 +111,16 @@ class Ledger(Callback):
         ending = how_it_ended(trial.last_result)
         if ending == "halted" and (trial.last_result or {}).get(WHY):
             self.watch.stop(str(trial.last_result[WHY]))
-        TrialLog(self.plan, trial.config["number"]).close(ending, failure(trial) if ending == "failed" else None)
+        self._close(trial, ending, failure(trial) if ending == "failed" else None)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        TrialLog(self.plan, trial.config["number"]).close("failed", failure(trial))
+        self._close(trial, "failed", failure(trial))
+
+    def _close(self, trial: Trial, ending: Ending, error: str | None) -> None:
+        try:
+            TrialLog(self.plan, trial.config["number"]).close(ending, error)
+        except shelf.ERRORS as failed:
+            self.watch.stop(f"neither MLflow nor --storage {self.plan.storage} can be written ({failed})")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
