@@ -12,6 +12,13 @@ from typing import Any
 NOISY = ("ray", "mlflow", "alembic", "optuna", "sweeps", "py.warnings", "matplotlib", "filelock", "s3fs", "botocore")
 
 
+class LogFile(logging.FileHandler):
+    """A log whose disk is full stays silent: the study says in one line what filled."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def quiet(path: Path) -> Iterator[Path]:
     """Send these loggers to the file while the block runs.
@@ -21,7 +28,7 @@ def quiet(path: Path) -> Iterator[Path]:
     import ray._private.worker as ray_worker
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
+    handler = LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.root.addHandler(handler)
     before = []
@@ -42,7 +49,8 @@ def quiet(path: Path) -> Iterator[Path]:
             logger.handlers, logger.propagate = handlers, propagate
             logger.setLevel(level)
         logging.root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 def _to_log(data: dict[str, Any], ignore_prefix: bool = False) -> None:
