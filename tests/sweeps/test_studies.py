@@ -150,5 +150,6 @@ def test_a_name_that_mlflow_knows_from_elsewhere_is_refused(capsys, toy, tmp_pat
         Plan(**PLAN), name="taken", tracking=f"sqlite:///{tmp_path}/mlflow.db", experiment="svgan"
     )
     Tracking(elsewhere).parent()
+    capsys.readouterr()
     assert "has a study of that name, begun elsewhere" in refused(capsys, toy, "--name", "taken")
     assert not (tmp_path / "runs" / "taken").exists()
