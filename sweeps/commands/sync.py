@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+from svgan.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeps.plan import Plan
 
 HELP = "send MLflow what was kept in the study's folder while it was away"
 ABOUT = """Send what a study could not write to MLflow, each write once.
@@ -12,7 +18,8 @@ ABOUT = """Send what a study could not write to MLflow, each write once.
 
 While MLflow is away, training goes on and its metrics and artifacts are kept in STORAGE/NAME/outbox; the driver sends
 them when the server is back, or at the study's end. This is for one that never came back until then. It says how many
-writes were sent and how many are left, and exits with 1 where some are.
+writes were sent and how many are left, and exits with 1 where some are; once all are there, a study that is over gets
+its plots, its promotion and its final status.
 """
 
 
@@ -29,9 +36,32 @@ def run(asked: argparse.Namespace) -> int:
     waiting = sum(outbox.waiting(plan).values())
     if not waiting:
         print(f"{plan.name}: nothing waits to be sent")
+        end(plan)
         return 0
     console = plain_console()
     with console.status(f"{plan.name}: sending {waiting} writes to {plan.tracking}"):
         sent, left = trial_log.sync(plan)
     print(f"{plan.name}: {sent} writes sent, {left} left" + (f" in {plan.storage}/{plan.name}/outbox" if left else ""))
-    return 1 if left else 0
+    if left:
+        return 1
+    end(plan)
+    return 0
+
+
+def end(plan: Plan) -> None:
+    """Plots, promotion and final status of a study whose trials are over but which MLflow does not know to be."""
+    from sweeps import halt, search
+    from sweeps.outcome import conclude
+    from sweeps.tracking import Tracking
+
+    if halt.alive(plan):
+        return
+    try:
+        record = search.open_study(plan)
+    except UserError:  # no record of Optuna here: nobody can tell whether it is over
+        return
+    trials, tracking = record.get_trials(deepcopy=False), Tracking(plan)
+    over = len(trials) >= plan.trials and all(trial.state.is_finished() for trial in trials)
+    if over and tracking.client.get_run(tracking.parent_id()).info.status != "FINISHED":
+        conclude(plan, record)
+        tracking.close("FINISHED")
