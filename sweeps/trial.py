@@ -37,6 +37,7 @@ Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of whole checkpoints
 START_RETRIES, WORKER_RETRIES, DRIVER_RETRIES = 1, 2, 3
 
 
@@ -80,7 +81,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             if halt.requested(plan):
                 return {HALTED: True}
             if broken := shelf.trouble(shelf.place(plan), error):
-                return out_of_storage(plan, broken)
+                return out_of_storage(plan, number, broken)
             if isinstance(cause, WorkerGroupStartupTimeoutError):
                 reason = "no free place for its workers yet"
             elif isinstance(cause, WorkerGroupStartupFailedError) and starts < START_RETRIES:
@@ -90,11 +91,19 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             events.tell(plan, number, f"{reason}; once more")
         except RayError as error:  # the controller died, perhaps of a storage that it could not write
             if broken := shelf.trouble(shelf.place(plan), error):
-                return out_of_storage(plan, broken)
+                return out_of_storage(plan, number, broken)
             raise
 
 
-def out_of_storage(plan: Plan, broken: str) -> dict[str, Any]:
+def out_of_storage(plan: Plan, number: int, broken: str) -> dict[str, Any]:
+    """The outcome of a trial whose storage cannot be written; what was written of a checkpoint by then is discarded."""
+    folder = shelf.place(plan, f"train-{number:04d}")
+    with contextlib.suppress(*shelf.ERRORS):
+        record = shelf.read(f"{folder}/{SNAPSHOT}") or b""
+        whole = [name for name in shelf.names(folder) if name.startswith("checkpoint_2") and name.encode() in record]
+        for name in shelf.names(folder) if whole else []:
+            if name.startswith("checkpoint_2") and name not in whole:
+                shelf.remove(f"{folder}/{name}")
     return {HALTED: True, WHY: f"--storage {plan.storage}: cannot be written ({broken})"}
 
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import os
-import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -225,46 +223,6 @@ def test_two_workers_train_as_one(swept, footage):
             if figure in alone.data.metrics:
                 assert shared.data.metrics[figure] == pytest.approx(alone.data.metrics[figure], rel=1e-3)
         assert shared.info.status == "FINISHED"
-
-
-@pytest.mark.slow
-def test_a_killed_driver_is_resumed_without_doubles(place, footage):
-    """The driver dies by SIGKILL in the middle; --resume finishes its trials under their numbers and runs."""
-    environment = os.environ | {"TOY_DOMAIN": footage[0], "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(Path(__file__).with_name("toy.py"))]
-    driver = subprocess.Popen(
-        [*command, "--name", "killed", "--clips", "0", "--steps", "400"],
-        env=environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-    )
-    database = place / "runs" / "killed" / "optuna.db"
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not _reports(database):
-        time.sleep(0.5)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
-    done = subprocess.run(
-        [*command, "--resume", "killed"], env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    plan = Plan.load(place / "runs" / "killed")
-    runs, trials = Tracking(plan).runs(), optuna_trials(plan)
-    assert len(runs) == len(trials) == 3
-    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-    for run in runs:
-        points = Tracking(plan).client.get_metric_history(run.info.run_id, "latent_fd")
-        steps = [point.step for point in points]
-        assert steps == sorted(set(steps))
-        assert steps == list(range(50, steps[-1] + 1, 50))
-
-
-def _reports(database: Path) -> int:
-    try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as reading:
-            return reading.execute("select count(*) from trial_intermediate_values").fetchone()[0]
-    except sqlite3.OperationalError:
-        return 0
 
 
 def test_trials_that_end_right_after_a_report_do_not_hang(ray_here, place, footage):
