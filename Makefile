@@ -26,7 +26,7 @@ test: $(READY)  ## the fast tests, with one small sweep in them
 	$(BIN)/python -m pytest
 
 test-all: $(READY)  ## the slow suites
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu and not unproven"
 
 bench: $(READY)  ## what the platform costs, on an idle machine: tables of times and memory (15 min; bench/LOG.md)
 	$(BIN)/python bench/platform_overhead.py

@@ -13,7 +13,7 @@ from sweeps import halt, study
 from sweeps.plan import Plan
 from sweeps.tracking import SEED, Tracking, sweep_models
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unproven]
 
 
 def gridded(domain, **change):
