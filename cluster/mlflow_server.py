@@ -1,0 +1,360 @@
+"""MLflow's server on a cluster's head: PostgreSQL behind it, files passed through to S3, a password before it.
+
+    python -m cluster.mlflow_server start       # a systemd service where there is systemd, else a process of its own
+    python -m cluster.mlflow_server stop
+
+It reads the environment: SVGAN_MLFLOW (a URL: artifacts in artifacts/, backups of the database in backup/),
+MLFLOW_TRACKING_URI (it listens there and on the loopback at the same port), and ~/.mlflow/credentials (the user and
+password that it asks for). SVGAN_MLFLOW_DATABASE (postgresql://user@host/name, password in ~/.pgpass) takes a database
+of one's own in place of the head's; SVGAN_MLFLOW_HOME another folder than ~/svgan-mlflow.
+
+The head's PostgreSQL listens on no port, only on a socket in a folder of its user alone. A database that is made anew
+is filled from the newest backup, and backed up every hour (`cluster.mlflow_backup`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import contextlib
+import fcntl
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, urlsplit
+
+from cluster import exit_code
+from cluster.environment import keep_secret, write_private
+from svgan.errors import UserError
+
+LOOPBACK, DATABASE, SERVICE = "127.0.0.1", "mlflow", "svgan-mlflow"
+START_SECONDS, BACKUP_SECONDS = 180, 3600
+REPO = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    """root: URL of artifacts and backups. own: the head's PostgreSQL, with its socket in `home`; else `database`."""
+
+    home: Path
+    root: str
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+
+    @property
+    def own(self) -> bool:
+        return not os.environ.get("SVGAN_MLFLOW_DATABASE")
+
+    @property
+    def health(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}/health"
+
+    @classmethod
+    def read(cls) -> Settings:
+        """From the environment. Raises UserError."""
+        home = Path(os.environ.get("SVGAN_MLFLOW_HOME") or "~/svgan-mlflow").expanduser().absolute()
+        root = os.environ.get("SVGAN_MLFLOW", "")
+        if not root:
+            raise UserError("SVGAN_MLFLOW: not set; give a URL for MLflow's files, such as s3://bucket/mlflow")
+        tracking = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
+        if tracking.scheme != "http" or not tracking.hostname:
+            raise UserError("MLFLOW_TRACKING_URI: give the address to listen on, such as http://10.0.0.5:5000")
+        credentials = Path("~/.mlflow/credentials").expanduser()
+        told = configparser.ConfigParser(interpolation=None)
+        told.read(credentials)
+        try:
+            user, password = (told["mlflow"][f"mlflow_tracking_{name}"] for name in ("username", "password"))
+        except KeyError:
+            raise UserError(
+                f"{credentials}: no user and password in it; python -m cluster.environment makes it"
+            ) from None
+        database = os.environ.get("SVGAN_MLFLOW_DATABASE") or (
+            f"postgresql:///{DATABASE}?host={quote(str(home / 'socket'), safe='')}&user=svgan"
+        )
+        if urlsplit(database).password:
+            raise UserError("SVGAN_MLFLOW_DATABASE: no password in the URL, for programs show it; put it in ~/.pgpass")
+        return cls(home, root.rstrip("/"), tracking.hostname, tracking.port or 5000, user, password, database)
+
+
+def binaries() -> Path:
+    """The folder of initdb, postgres, pg_dump and pg_restore, which Debian keeps off the PATH."""
+    on_path = shutil.which("initdb")
+    folders = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)]
+    folders += [Path(on_path).resolve().parent] if on_path else []
+    for folder in folders:
+        if (folder / "initdb").exists():
+            return folder
+    raise UserError("PostgreSQL is not installed; apt-get install postgresql (cluster/node_setup.sh --postgresql)")
+
+
+def _version(folder: Path) -> float:
+    try:
+        return float(folder.parent.name)
+    except ValueError:
+        return 0
+
+
+@contextlib.contextmanager
+def postgresql(settings: Settings, log: IO[str]) -> Iterator[subprocess.Popen[bytes] | None]:
+    """The head's own PostgreSQL while the block runs, made where missing; None where another is used."""
+    if not settings.own:
+        yield None
+        return
+    found, data, socket = binaries(), settings.home / "postgresql", settings.home / "socket"
+    other: dict[str, Any] = {}
+    if os.geteuid() == 0:  # it refuses to run as root
+        user = pwd.getpwnam("postgres")
+        other = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        settings.home.chmod(0o711)
+    for folder in (data, socket):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if other:
+            os.chown(folder, other["user"], other["group"])
+    common: dict[str, Any] = {"stdout": log, "stderr": log, "cwd": settings.home, **other}
+    if not (data / "PG_VERSION").exists():
+        made = subprocess.run(
+            [found / "initdb", "-D", data, "-U", "svgan", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"],
+            **common,
+        )
+        if made.returncode:
+            raise UserError(f"{data}: PostgreSQL's files cannot be made; see the lines before this in the log")
+    flags = {"listen_addresses": "", "unix_socket_directories": socket, "unix_socket_permissions": "0700"}
+    server = subprocess.Popen(
+        [found / "postgres", "-D", data, *(part for item in flags.items() for part in ("-c", "{}={}".format(*item)))],
+        start_new_session=True,
+        **common,
+    )
+    try:
+        yield server
+    finally:
+        server.send_signal(signal.SIGINT)  # fast and clean: clients are cut off
+        server.wait()
+
+
+def prepare_database(settings: Settings, server: subprocess.Popen[bytes] | None) -> None:
+    """Wait for PostgreSQL; make the database where missing, and fill a new one from the newest backup."""
+    import psycopg
+
+    from cluster import mlflow_backup
+
+    name = urlsplit(settings.database).path.lstrip("/")
+    upkeep = settings.database.replace(f"/{name}", "/postgres", 1) if settings.own else settings.database
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with psycopg.connect(upkeep, autocommit=True, connect_timeout=5) as connection:
+                if (
+                    settings.own
+                    and not connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone()
+                ):
+                    connection.execute(f'create database "{name}"'.encode())
+            break
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline or (server and server.poll() is not None):
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(f"PostgreSQL cannot be reached ({reason}); see its lines in the log") from None
+            time.sleep(0.2)
+    if mlflow_backup.is_empty(settings.database) and (newest := mlflow_backup.newest(settings.root)):
+        mlflow_backup.restore(settings, newest)
+        print(f"the new database was filled from {newest}", flush=True)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What `mlflow server` reads. Secrets go this way or by file, since everybody sees command lines."""
+    authentication = settings.home / "basic_auth.ini"
+    users = settings.home / "users.db"
+    lines = {
+        "default_permission": "NO_PERMISSIONS",
+        "database_uri": f"sqlite:///{users}",
+        "admin_username": settings.user,
+        "admin_password": settings.password,
+        "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+        "auth_cache_ttl_seconds": "60",  # a password check is made slow on purpose: 0.1 s of CPU
+    }
+    text = "[mlflow]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items())
+    if not authentication.exists() or authentication.read_text() != text:
+        users.unlink(missing_ok=True)  # MLflow takes the password only into an empty table
+        write_private(authentication, text)
+    key = settings.home / "flask_key"
+    keep_secret(key, secrets.token_hex(32))
+    outside = f"-b {settings.host}:{settings.port} " if settings.host not in (LOOPBACK, "localhost") else ""
+    told = {
+        "MLFLOW_BACKEND_STORE_URI": settings.database.replace("postgresql://", "postgresql+psycopg://", 1),
+        "MLFLOW_ARTIFACTS_DESTINATION": f"{settings.root}/artifacts",
+        "MLFLOW_AUTH_CONFIG_PATH": str(authentication),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": key.read_text(),
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"localhost,localhost:*,{LOOPBACK},{LOOPBACK}:*,{settings.host}:{settings.port}",
+        # gunicorn, since uvicorn listens on one address only. A model of 100 MB may take its time.
+        "MLFLOW_GUNICORN_OPTS": f"{outside}--threads 8 --timeout 600 --graceful-timeout 5",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")} | told
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM; both servers end together, whichever ends first."""
+    from cluster import mlflow_backup
+
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with alone(settings), postgresql(settings, sys.stderr) as database:
+        prepare_database(settings, database)
+        command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", LOOPBACK]
+        server = subprocess.Popen(
+            [*command, "--port", str(settings.port), "--workers", "2"],
+            env=environment(settings),
+            start_new_session=True,
+        )
+        asked = False
+
+        def stop(*_: object) -> None:
+            nonlocal asked
+            asked = True
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        due = time.monotonic() + BACKUP_SECONDS
+        try:
+            while not asked and server.poll() is None and (database is None or database.poll() is None):
+                time.sleep(0.5)
+                if time.monotonic() > due:
+                    due += BACKUP_SECONDS
+                    mlflow_backup.save_or_say(settings)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
+        if asked:
+            mlflow_backup.save_or_say(settings)
+        else:
+            raise UserError("MLflow's server or its database has ended; see the lines before this in the log")
+
+
+@contextlib.contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """The one server of its folder; the file tells `stop` which process it is."""
+    with (settings.home / "pid").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{settings.home}: MLflow's server is running already") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def running(settings: Settings) -> int | None:
+    """The process that `run`s, if one does."""
+    try:
+        with (settings.home / "pid").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        return int((settings.home / "pid").read_text() or 0) or None
+    return None
+
+
+def answers(settings: Settings) -> bool:
+    try:
+        with urllib.request.urlopen(settings.health, timeout=5) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+def start(settings: Settings) -> None:
+    """Start it unless it runs, and wait until it answers."""
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = settings.home / "server.log"
+    if running(settings) is None:
+        if Path("/run/systemd/system").is_dir():
+            sudo = [] if os.geteuid() == 0 else ["sudo"]
+            place = f"/etc/systemd/system/{SERVICE}.service"
+            subprocess.run(
+                [*sudo, "tee", place], input=unit(settings), text=True, stdout=subprocess.DEVNULL, check=True
+            )
+            subprocess.run([*sudo, "systemctl", "daemon-reload"], check=True)
+            subprocess.run([*sudo, "systemctl", "enable", "--quiet", SERVICE], check=True)
+            subprocess.run([*sudo, "systemctl", "restart", SERVICE], check=True)
+        else:
+            with log.open("a") as file:
+                subprocess.Popen(
+                    [sys.executable, "-m", "cluster.mlflow_server", "run"],
+                    cwd=REPO,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=file,
+                    start_new_session=True,
+                )
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(settings):
+        if time.monotonic() > deadline:
+            raise UserError(f"MLflow's server does not answer at {settings.health}; its log is {log}")
+        time.sleep(0.5)
+    print(f"MLflow answers at http://{settings.host}:{settings.port} and http://{LOOPBACK}:{settings.port}")
+
+
+def stop(settings: Settings) -> None:
+    """End it, its database last, with a backup; waits until both are gone."""
+    if (process := running(settings)) is None:
+        print("MLflow's server is not running")
+        return
+    if Path("/run/systemd/system").is_dir():
+        subprocess.run([*([] if os.geteuid() == 0 else ["sudo"]), "systemctl", "stop", SERVICE], check=True)
+    else:
+        os.kill(process, signal.SIGTERM)
+    deadline = time.monotonic() + START_SECONDS
+    while running(settings) is not None:
+        if time.monotonic() > deadline:
+            raise UserError(f"process {process}: MLflow's server does not end; see {settings.home / 'server.log'}")
+        time.sleep(0.2)
+
+
+def unit(settings: Settings) -> str:
+    """The systemd service: started at boot, again when it has ended, by the user who runs this."""
+    log = settings.home / "server.log"
+    return f"""[Unit]
+Description=MLflow's server of svgan
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+User={pwd.getpwuid(os.getuid()).pw_name}
+WorkingDirectory={REPO}
+ExecStart=/bin/bash -c '. ~/.svgan_env && exec {sys.executable} -m cluster.mlflow_server run'
+StandardOutput=append:{log}
+StandardError=append:{log}
+KillMode=mixed
+TimeoutStopSec=120
+Restart=on-failure
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = {"start": start, "stop": stop, "run": run}
+    parser.add_argument("command", choices=commands)
+    commands[parser.parse_args().command](Settings.read())
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,161 @@
+"""The cluster files as Ray itself reads them, and what they promise: typos refused, nothing open, names that exist."""
+
+import copy
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster import environment
+from svgan.errors import UserError
+
+FOLDER = Path(environment.__file__).parent
+FILES = {name: (FOLDER / f"{name}.yaml").read_text() for name in ("gpu", "onprem")}
+CONFIGS = {name: yaml.safe_load(text) for name, text in FILES.items()}
+FLAG = re.compile(r"--[a-z-]+")
+
+
+def accept(config):
+    """What `ray up` does before it reaches for a cloud."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    prepared = prepare_config(copy.deepcopy(config))
+    validate_config(prepared)
+    return prepared
+
+
+def changed(name, path, value):
+    config = copy.deepcopy(CONFIGS[name])
+    place = config
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return config
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_ray_takes_it(name):
+    prepared = accept(CONFIGS[name])
+    assert prepared["head_setup_commands"][0] == CONFIGS[name]["setup_commands"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "words"),
+    [
+        ("gpu", ("max_worker",), 4, "max_worker"),
+        ("gpu", ("idle_timeout_minutes",), "ten", "'ten' is not of type 'number'"),
+        ("gpu", ("auth", "ssh_usr"), "ubuntu", "ssh_usr"),
+        ("gpu", ("available_node_types", "l4_spot", "max_worker"), 4, "max_worker"),
+        ("gpu", ("available_node_types", "l4_spot", "resources", "GPU"), "1", "'1' is not of type 'integer'"),
+        ("gpu", ("available_node_types", "l4_spot", "min_workers"), 9, "sum of `min_workers`"),
+        ("gpu", ("head_node_type",), "haed", "must be one of"),
+        ("onprem", ("setup_command",), ["true"], "setup_command"),
+        ("onprem", ("head_start_ray_commands",), "ray start", "is not of type 'array'"),
+    ],
+)
+def test_a_typo_is_refused(name, path, value, words):
+    with pytest.raises(Exception, match=re.escape(words)):
+        accept(changed(name, path, value))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_flag_of_ray_start_exists_and_both_sides_agree_on_ports(name):
+    from ray.scripts.scripts import start
+
+    known = {option for parameter in start.params for option in parameter.opts}
+    commands = {side: CONFIGS[name][f"{side}_start_ray_commands"][-1] for side in ("head", "worker")}
+    for command in commands.values():
+        assert set(FLAG.findall(command)) <= known
+    ports = {side: dict(re.findall(r"--([a-z-]+port)=(\d+)", command)) for side, command in commands.items()}
+    shared = {key: value for key, value in ports["head"].items() if key not in ("port", "dashboard-port")}
+    assert shared == ports["worker"]
+    assert len(shared) == 8
+    assert "--dashboard-host=127.0.0.1" in commands["head"]
+    assert "enable_autoscaler_v2=0" in commands["head"] or name == "gpu"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_its_environment_names_what_sweeps_reads_and_nothing_else(name):
+    read = pytest.importorskip("sweeps.environment")
+
+    sweeps = {variable.name for variable in read.VARIABLES.values()} | {read.CLUSTER, read.REPO}
+    block = FILES[name].partition("  environment:\n")[2].partition("\ncluster_name")[0]
+    named = set(re.findall(r"^    (?:# )?([A-Z][A-Z_]+):", block, re.MULTILINE))  # also those in a comment
+    others = {"SVGAN_MLFLOW", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "RAY_AUTH_MODE"}
+    assert named == sweeps | others
+    assert "PYTHONPATH" not in FILES[name]
+
+
+def test_variables_are_filled_in(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    told = environment.variables(changed("gpu", ("metadata", "bucket"), "mine"), "10.0.0.5")
+    assert told["SVGAN_STORAGE"] == "s3://mine/runs"
+    assert told["SVGAN_REPO"] == "/home/somebody/svgan-repo"
+    assert told["MLFLOW_TRACKING_URI"] == "http://10.0.0.5:5000"
+    assert told["AWS_DEFAULT_REGION"] == CONFIGS["gpu"]["provider"]["region"]
+    wrong = changed("gpu", ("metadata", "environment", "SVGAN_STORAGE"), "s3://{buckt}/runs")
+    with pytest.raises(UserError, match=r"metadata.environment.SVGAN_STORAGE s3://\{buckt\}/runs: only \{region\}"):
+        environment.variables(wrong, "10.0.0.5")
+
+
+def test_the_head_makes_its_secrets_once_for_itself_alone(tmp_path):
+    import json
+
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(CONFIGS["onprem"]))
+
+    def run():
+        command = [sys.executable, "-m", "cluster.environment", str(config)]
+        subprocess.run(command, env={"HOME": str(tmp_path), "PYTHONPATH": str(FOLDER.parent)}, check=True, timeout=60)
+        names = (".svgan_env", ".ray/auth_token", ".mlflow/credentials")
+        assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names} == {0o600}
+        return [(tmp_path / name).read_text() for name in names]
+
+    first = run()
+    assert len(first[1]) == 64
+    assert first == run()
+    shell = subprocess.run(
+        ["bash", "-c", ". ~/.svgan_env; echo $MLFLOW_TRACKING_URI"],
+        env={"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert shell.stdout == "http://192.168.0.10:5000\n"
+    token, password = first[1], first[2].split("password = ")[1].strip()
+    assert token not in first[0]
+    assert password not in first[0]
+
+
+def test_aws_opens_nothing_and_spends_no_more_than_it_says():
+    config = accept(CONFIGS["gpu"])
+    types, names = config["available_node_types"], CONFIGS["gpu"]["metadata"]
+    head = types.pop("head")
+    assert head["resources"] == {"CPU": 0, "trial_slot": 16}
+    assert "InstanceMarketOptions" not in head["node_config"]
+    assert head["node_config"]["SecurityGroupIds"] == [names["nodes"], names["ssh"]]
+    for kind in types.values():
+        node = kind["node_config"]
+        assert kind["min_workers"] == 0
+        assert node["SecurityGroupIds"] == [names["nodes"]]
+        assert node["IamInstanceProfile"] != head["node_config"]["IamInstanceProfile"]
+    for kind in (head, *types.values()):
+        node = kind["node_config"]
+        assert node["MetadataOptions"]["HttpTokens"] == "required"
+        assert node["ImageId"] == names["image"]
+        assert all(
+            disk["Ebs"]["Encrypted"] and disk["Ebs"]["VolumeType"] == "gp3" for disk in node["BlockDeviceMappings"]
+        )
+    spot = [kind["priority"] for kind in types.values() if "InstanceMarketOptions" in kind["node_config"]]
+    on_demand = [kind["priority"] for kind in types.values() if "InstanceMarketOptions" not in kind["node_config"]]
+    assert min(spot) > max(on_demand)
+    assert config["max_workers"] == 8
+    assert config["provider"]["cache_stopped_nodes"] is False
+    budget = CONFIGS["gpu"]["metadata"]["environment"]["SVGAN_MAX_GPU_HOURS"]
+    assert float(budget) > 0
