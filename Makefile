@@ -5,8 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 PORT   ?= 5000
+SCRIPT ?= sweeps/gap.py
+CLUSTER ?= cluster/gpu.yaml
 
-.PHONY: help install sweep test test-all bench lint format ui clean
+.PHONY: help install sweep submit test test-all bench lint format ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -21,6 +23,9 @@ $(READY): pyproject.toml constraints.txt
 sweep: $(READY)  ## the GAP study on the default domain, to a promoted model (ARGS="--trials 6")
 	$(BIN)/svgan assets i3d
 	$(BIN)/python sweeps/gap.py $(ARGS)
+
+submit: $(READY)  ## a study on the cluster, with this code (SCRIPT=sweeps/gap.py ARGS="..." CLUSTER=cluster/gpu.yaml)
+	@$(BIN)/python cluster/submit.py --cluster $(CLUSTER) $(SCRIPT) -- $(ARGS)
 
 test: $(READY)  ## the fast tests, with one small sweep in them
 	$(BIN)/python -m pytest

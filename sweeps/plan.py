@@ -15,10 +15,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from svgan.cli import Parser
 from svgan.errors import UserError
+from sweeps import environment
+from sweeps.environment import check_passwordless, on_cluster, shown
 
 FORMAT = 1
 PLAN_FILE = "study.json"
@@ -74,7 +75,7 @@ class Plan:
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise UserError(f"--name {self.name!r}: use up to 80 letters, digits, '.', '_' or '-'")
-        check_counts(vars(self))
+        check_asked(vars(self))
         if not self.patience > 0:
             raise UserError(f"--patience {self.patience:g}: minutes without a step, so more than 0")
         if self.gpus_per_worker < 0:
@@ -88,8 +89,6 @@ class Plan:
             raise UserError(
                 f"--optuna {self.optuna}: give 'journal' or a postgresql:// URL; without it a SQLite file is made"
             )
-        if urlsplit(self.optuna).password:
-            raise UserError("--optuna: no password in the URL, for study.json keeps it; use PGPASSWORD or ~/.pgpass")
         if self.grid and self.trials != (points := math.prod(map(len, self.grid.values()))):
             raise UserError(f"--trials {self.trials}: the grid has {points} points, a trial each; leave --trials out")
         if self.trials < self.controls:
@@ -173,11 +172,14 @@ class Plan:
             ) from None
 
 
-def check_counts(values: Mapping[str, Any]) -> None:
-    """Raises UserError for a count, of a plan or of the flags asked for, that is too low; None is not asked for."""
+def check_asked(values: Mapping[str, Any]) -> None:
+    """Raises UserError for a count, of a plan or of the flags asked for, that is too low, and for a URL that holds a
+    password; None is not asked for."""
     for name, least in LEAST.items():
         if values[name] is not None and values[name] < least:
             raise UserError(f"--{name} {values[name]}: must be at least {least}")
+    for name in ("tracking", "optuna", "storage", "latents"):
+        check_passwordless(f"--{name}", values[name] or "")
 
 
 def absolute(location: str) -> str:
@@ -200,6 +202,8 @@ def study_folder(storage: str, name: str) -> Path:
 
 def resume_command(plan: Plan) -> str:
     """The command that finishes a study which was stopped or cut, by the file that is running, if a study's is."""
+    if on_cluster():
+        return f"ray submit {environment.yaml()} sweeps/{plan.study}.py -- --resume {plan.name}"
     script = Path(sys.argv[0])
     file = script if script.suffix == ".py" and script.name != "__main__.py" else f"sweeps/{plan.study}.py"
     usual = study_folder(absolute("./runs"), plan.name) == Path(plan.folder)
@@ -208,7 +212,9 @@ def resume_command(plan: Plan) -> str:
 
 def default_tracking() -> str:
     """MLFLOW_TRACKING_URI, or MLflow's own default in the working folder."""
-    return absolute(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+    uri = absolute(environment.default("tracking", "sqlite:///mlflow.db"))
+    check_passwordless("MLFLOW_TRACKING_URI", uri)
+    return uri
 
 
 def fresh_name(study: str) -> str:
@@ -238,11 +244,31 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
     ask.add_argument(
         "--seeds", default=1, **counts, help="of each trial, trained in turn: it is judged by their mean [%(default)s]"
     )
-    ask.add_argument("--latents", metavar="URI", help="W+ shards: a folder or URL [those of the domain]")
+    ask.add_argument(
+        "--latents",
+        default=environment.default("latents"),
+        metavar="URI",
+        help=f"W+ shards: a folder or URL [{shown('latents', 'those of the domain')}]",
+    )
     size = p.add_argument_group("on what")
-    size.add_argument("--workers", default=1, **counts, help="DDP workers of a trial [%(default)s]")
-    size.add_argument("--gpus-per-worker", type=float, metavar="X", help="[a share of the GPUs there are, else 0]")
-    size.add_argument("--concurrency", **counts, help="trials at a time [as CPUs, GPUs and memory allow]")
+    size.add_argument(
+        "--workers",
+        default=environment.default("workers", 1),
+        **counts,
+        help=f"DDP workers of a trial [{shown('workers', 1)}]",
+    )
+    size.add_argument(
+        "--gpus-per-worker",
+        default=environment.default("gpus_per_worker"),
+        type=float,
+        metavar="X",
+        help=f"[{shown('gpus_per_worker', 'a share of the GPUs there are, else 0')}]",
+    )
+    size.add_argument(
+        "--concurrency",
+        **counts,
+        help=f"trials at a time [as CPUs, GPUs and memory allow; at most {shown('concurrency', 'any')}]",
+    )
     size.add_argument(
         "--patience",
         type=float,
@@ -251,8 +277,13 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
         help="minutes without a step after which a worker is killed and started again [%(default)g]",
     )
     keep = p.add_argument_group("where it is kept")
-    keep.add_argument("--storage", default="./runs", metavar="URI", help="checkpoints, state and logs [%(default)s]")
-    keep.add_argument("--tracking", metavar="URI", help="MLflow [$MLFLOW_TRACKING_URI or sqlite:///mlflow.db]")
+    keep.add_argument(
+        "--storage",
+        default=environment.default("storage", "./runs"),
+        metavar="URI",
+        help=f"checkpoints, state and logs [{shown('storage', './runs')}]",
+    )
+    keep.add_argument("--tracking", metavar="URI", help=f"MLflow [{shown('tracking', 'sqlite:///mlflow.db')}]")
     keep.add_argument(
         "--optuna", default="", metavar="URL", help="its record: 'journal' or postgresql://... [optuna.db in storage]"
     )

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
 import svgan
+from sweeps.environment import COMMIT
 
 
-def package_digest() -> str:
-    """12 hex digits of sha256 over the names and bytes of all .py files of `svgan` and `sweeps`."""
+def package_digest(*rooms: Path) -> str:
+    """12 hex digits of sha256 over the names and bytes of all .py files of `svgan` and `sweeps`, the ones in use or
+    those of these folders."""
     total = hashlib.sha256()
-    for root in (Path(svgan.__file__).parent, Path(__file__).parent):
+    for root in rooms or (Path(svgan.__file__).parent, Path(__file__).parent):
         for path in sorted(root.rglob("*.py")):
             total.update(f"{root.name}/{path.relative_to(root).as_posix()}\0".encode())
             total.update(path.read_bytes())
     return total.hexdigest()[:12]
 
 
-def git_commit() -> str | None:
-    """The commit of the checkout that holds this package, with `-dirty` where files differ; None outside git."""
-    folder = Path(__file__).parent
+def git_commit(folder: Path = Path(__file__).parent) -> str | None:
+    """The commit of the checkout that holds this package (or folder), with `-dirty` where files differ; None outside
+    git. A package that was sent to a cluster is of the commit that SVGAN_COMMIT names."""
+    if told := os.environ.get(COMMIT):
+        return told
 
     def git(*arguments: str) -> str:
         return subprocess.run(

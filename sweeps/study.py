@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from sweeps import halt, quiet, shelf
+from sweeps import environment, halt, quiet, shelf, submit
 from sweeps.plan import (
     PLAN_FILE,
     Plan,
     absolute,
-    check_counts,
+    check_asked,
     default_tracking,
     fresh_name,
     parser,
@@ -94,9 +94,17 @@ class Study:
 
 
 def main(study: Study, argv: Sequence[str] | None = None) -> None:
-    """A study file's entry: run it, print errors as one line, exit 2 on bad input and 130 when interrupted."""
+    """A study file's entry: run it, print errors as one line, exit 2 on bad input and 130 when interrupted.
+
+    On a cluster's head it runs as a Ray Job, and the exit code is the job's.
+    """
+    doc = sys.modules["__main__"].__doc__ or ""
     try:
-        run(study, argv, doc=sys.modules["__main__"].__doc__ or "")
+        prepared()
+        if submit.needed():
+            sys.exit(submitted(study, list(sys.argv[1:] if argv is None else argv), doc))
+        environment.settle()
+        run(study, argv, doc=doc)
     except UserError as error:
         print(f"svgan: {error}", file=sys.stderr)
         sys.exit(2)
@@ -104,13 +112,30 @@ def main(study: Study, argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+def prepared() -> None:
+    """The environment that Ray, Tune and MLflow read when they are imported."""
+    quiet.settings()
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # afterwards it would come too late: docs/traps.md
+
+
+def submitted(study: Study, arguments: list[str], doc: str) -> int:
+    """Run the study as a Ray Job, its flags checked and its name chosen before; returns the job's exit code."""
+    flags = parser(study.name, doc, trials=study.trials, steps=study.steps, clips=study.clips)
+    asked = flags.parse_args(arguments)
+    check_asked(vars(asked))
+    script, name = Path(sys.modules["__main__"].__file__ or ""), asked.resume or asked.name
+    if not name:
+        name = fresh_name(study.name)
+        arguments = [*arguments, "--name", name]
+    return submit.submit(script, arguments, name)
+
+
 def run(
     study: Study, argv: Sequence[str] | None = None, *, doc: str = "", loop: Loop | None = None
 ) -> Promotion | None:
     """Run or resume a study; returns what was promoted. `loop` replaces the workers' training loop (tests)."""
-    quiet.settings()
-    if "ray" not in sys.modules:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # afterwards it would come too late: docs/traps.md
+    prepared()
     flags = parser(study.name, doc, trials=study.trials, steps=study.steps, clips=study.clips)
     asked = flags.parse_args(argv)
     with cluster_joined():
@@ -166,7 +191,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     from svgan.metrics.protocol import usual_precision
     from sweeps import artifacts, provenance, room
 
-    check_counts(vars(asked))
+    check_asked(vars(asked))
     grid = asked_grid(study, asked.grid)
     study = study.along(grid) if grid else study
     trials = asked.trials
@@ -184,8 +209,9 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         if asked.gpus_per_worker is None
         else asked.gpus_per_worker
     )
+    most = environment.default("concurrency", max(1, trials))
     concurrency = asked.concurrency or room.fitting_concurrency(
-        there, workers=asked.workers, cpus=1, gpus=gpus, trials=max(1, trials)
+        there, workers=asked.workers, cpus=1, gpus=gpus, trials=min(max(1, trials), most)
     )
     precision = usual_precision("cuda" if gpus else "cpu")
     digests = {

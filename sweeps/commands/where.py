@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
+from sweeps import environment
 from sweeps.plan import PLAN_FILE, Plan, absolute, default_tracking, study_folder
 
 if TYPE_CHECKING:
@@ -26,14 +27,22 @@ EXPERIMENT = "svgan"
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """--storage, --tracking and --experiment, which every command has."""
     where = parser.add_argument_group("where studies are")
-    where.add_argument("--storage", default="./runs", metavar="URI", help="with the study's folder [%(default)s]")
     where.add_argument(
-        "--tracking", metavar="URI", help="MLflow [the study's own, $MLFLOW_TRACKING_URI or sqlite:///mlflow.db]"
+        "--storage",
+        default=environment.default("storage", "./runs"),
+        metavar="URI",
+        help=f"with the study's folder [{environment.shown('storage', './runs')}]",
+    )
+    where.add_argument(
+        "--tracking",
+        metavar="URI",
+        help=f"MLflow [the study's own, else {environment.shown('tracking', 'sqlite:///mlflow.db')}]",
     )
     where.add_argument("--experiment", metavar="NAME", help=f"MLflow experiment [the study's own or {EXPERIMENT}]")
 
 
 def tracking_uri(asked: argparse.Namespace) -> str:
+    environment.check_passwordless("--tracking", asked.tracking or "")
     return absolute(asked.tracking) if asked.tracking else default_tracking()
 
 

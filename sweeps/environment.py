@@ -1,0 +1,119 @@
+"""What a cluster's yaml says through the environment: defaults of flags, and whether this is a cluster's head at all.
+
+A flag given beats its variable, the variable beats what is built in; `--help` shows what is in force. Passwords come
+by environment or file alone, since a study's settings are kept and shown.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from svgan.errors import UserError
+
+CLUSTER, REPO, COMMIT = "SVGAN_CLUSTER", "SVGAN_REPO", "SVGAN_COMMIT"
+
+
+def count(text: str) -> int:
+    return at_least(1, int(text))
+
+
+def share(text: str) -> float:
+    return at_least(0, float(text))
+
+
+def hours(text: str) -> float:
+    if not float(text):
+        raise ValueError
+    return at_least(0, float(text))
+
+
+def at_least(least: int, value: Any) -> Any:
+    if not least <= value < math.inf:
+        raise ValueError
+    return value
+
+
+class Variable(NamedTuple):
+    """A variable that sets a flag's default; `must` is what a bad value is told to be."""
+
+    name: str
+    read: Callable[[str], Any] = str
+    must: str = ""
+
+
+VARIABLES = {
+    "latents": Variable("SVGAN_LATENTS"),
+    "workers": Variable("SVGAN_WORKERS", count, "a whole number from 1"),
+    "gpus_per_worker": Variable("SVGAN_GPUS_PER_WORKER", share, "a number from 0"),
+    "concurrency": Variable("SVGAN_CONCURRENCY", count, "a whole number from 1"),
+    "max_gpu_hours": Variable("SVGAN_MAX_GPU_HOURS", hours, "a number above 0"),
+    "storage": Variable("SVGAN_STORAGE"),
+    "tracking": Variable("MLFLOW_TRACKING_URI"),
+}
+
+
+def default(flag: str, built_in: Any = None) -> Any:
+    """A flag's default in force. Raises UserError naming the variable whose value is none."""
+    variable = VARIABLES[flag]
+    text = os.environ.get(variable.name, "")
+    if not text:
+        return built_in
+    try:
+        return variable.read(text)
+    except ValueError:
+        raise UserError(
+            f"{variable.name}={text}: must be {variable.must}; mend the environment, or give {option(flag)}"
+        ) from None
+
+
+def shown(flag: str, built_in: Any) -> str:
+    """The default for a flag's help, with where it comes from: '4 from SVGAN_WORKERS', or '1, or SVGAN_WORKERS'."""
+    name = VARIABLES[flag].name
+    text = os.environ.get(name, "")
+    if not text:
+        return f"{built_in}, or {name}"
+    check_passwordless(name, text)
+    return f"{text.replace('%', '%%')} from {name}"
+
+
+def option(flag: str) -> str:
+    return f"--{flag.replace('_', '-')}"
+
+
+def on_cluster() -> bool:
+    """Whether a cluster's yaml has set this environment."""
+    return os.environ.get(CLUSTER, "") not in ("", "0")
+
+
+def yaml() -> str:
+    """The yaml that launched this cluster, as its user knows it; SVGAN_CLUSTER may name it."""
+    told = os.environ.get(CLUSTER, "")
+    return told if told.endswith((".yaml", ".yml")) else "cluster/gpu.yaml"
+
+
+def settle() -> None:
+    """On a cluster, paths are relative to the home folder: a Ray Job starts in one that Ray removes."""
+    if on_cluster():
+        os.chdir(Path.home())
+
+
+def check_passwordless(where: str, url: str) -> None:
+    """Refuse a URL with a password in it, without repeating it: a study's settings are kept, logged and shown."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise UserError(f"{where}: not a URL or path that can be read; mend it") from None
+    database = parts.scheme.startswith(("postgresql", "mysql"))
+    if parts.password or (parts.username and not database):
+        if database:
+            remedy = "PGPASSWORD or ~/.pgpass"
+        elif parts.scheme in ("http", "https"):
+            remedy = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        else:
+            remedy = "the variables of that storage's client, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        raise UserError(f"{where}: no password in the URL, for study.json keeps it; use {remedy}")

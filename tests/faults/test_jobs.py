@@ -1,0 +1,160 @@
+"""A study on a cluster's head becomes a Ray Job: of the synced package, whatever happens to the terminal."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import svgan
+from sweeps import provenance
+from sweeps.plan import Plan
+from sweeps.tracking import Tracking
+
+pytestmark = pytest.mark.slow
+
+BIN, ROOT = Path(sys.executable).parent, Path(svgan.__file__).parents[1]
+# Never into the test's own temporary folder: Ray's sockets take paths of up to 107 bytes.
+SMALL = ("--steps", "64", "--clips", "0", "--grid", "gap_weight=0,100", "width=8")
+
+
+class Head:
+    """A home folder with the synced package in it and a Ray head with dashboard and token, as `ray up` leaves it."""
+
+    def __init__(self, home: Path, domain: str) -> None:
+        self.home, self.repo = home, home / "svgan-repo"
+        for room in ("svgan", "sweeps"):
+            shutil.copytree(ROOT / room, self.repo / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "tests" / "sweeps" / "toy.py", self.repo / "sweeps" / "toy.py")
+        shutil.copy(ROOT / "tests" / "sweeps" / "toy.py", home / "toy.py")
+        with (self.repo / "sweeps" / "ends.py").open("a") as file:
+            file.write("# not the code of the environment\n")
+        ports = [free_port() for _ in range(2)]
+        left_out = ("PYTHONPATH", "RAY_ADDRESS", "MLFLOW_TRACKING_URI")
+        self.environment = {name: value for name, value in os.environ.items() if name not in left_out} | {
+            "HOME": str(home),
+            "SVGAN_CLUSTER": "cluster/gpu.yaml",
+            "SVGAN_REPO": str(self.repo),
+            "SVGAN_COMMIT": "c0ffee",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(home / "token"),
+            "RAY_ADDRESS": f"127.0.0.1:{ports[0]}",
+            "TOY_DOMAIN": domain,
+        }
+        (home / "token").write_text("0123456789abcdef" * 4)
+        where = ["--head", "--port", str(ports[0]), "--dashboard-port", str(ports[1]), "--num-cpus", "2"]
+        self.process = subprocess.Popen(
+            [BIN / "ray", "start", "--block", "--disable-usage-stats", "--resources", '{"trial_slot": 2}', *where]
+            + ["--object-store-memory", str(128 * 2**20)],
+            env={name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"},
+            cwd=home,
+            stdout=(home / "head.out").open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.dashboard = ("127.0.0.1", ports[1])
+        deadline = time.monotonic() + 120
+        while not answers(self.dashboard):
+            assert time.monotonic() < deadline and self.process.poll() is None, (home / "head.out").read_text()
+            time.sleep(0.3)
+
+    def start(self, *command: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, *command],
+            env=self.environment,
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *command: str) -> tuple[int, str]:
+        process = self.start(*command)
+        shown, _ = process.communicate(timeout=240)
+        return process.returncode, shown
+
+    def end(self) -> None:
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        for process in [psutil.Process(self.process.pid), *below]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(address: tuple[str, int]) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return not probe.connect_ex(address)
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory, footage):
+    made = Head(tmp_path_factory.mktemp("home"), footage[0])
+    yield made
+    made.end()
+
+
+def test_a_study_runs_as_a_job_of_the_synced_package(head):
+    code, shown = head.run("toy.py", "--name", "whole", *SMALL)
+    assert code == 0, shown
+    digest = provenance.package_digest(head.repo / "svgan", head.repo / "sweeps")
+    assert digest != provenance.package_digest()
+    assert f"(package {digest}, commit c0ffee)" in shown
+    assert "ray job logs -f whole-" in shown
+    plan = Plan.load(head.home / "runs" / "whole")
+    assert plan.tracking == f"sqlite:///{head.home}/mlflow.db"
+    tracking = Tracking(plan)
+    runs = [tracking.client.get_run(tracking.parent_id()), *tracking.runs()]
+    assert len(runs) == 3
+    for run in runs:
+        assert run.data.tags["package"] == digest
+        assert run.data.tags["commit"] == "c0ffee"
+        assert run.info.status == "FINISHED"
+
+
+def test_bad_input_that_only_the_job_can_find_ends_the_command_with_2(head):
+    code, shown = head.run("toy.py", "--name", "bad", "--latents", "nowhere", *SMALL)
+    assert code == 2, shown
+    assert "no manifest.json here" in shown
+    assert "Traceback" not in shown
+
+
+def test_bad_input_that_can_be_seen_at_once_makes_no_job(head):
+    for flags in (("--steps", "0"), ("--tracking", "http://me:geheim@host"), ("--what",)):
+        code, shown = head.run("toy.py", *flags)
+        assert code == 2, shown
+        assert "submitted" not in shown
+        assert "geheim" not in shown
+
+
+def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):
+    process = head.start("toy.py", "--name", "long", "--steps", "20000", *SMALL[2:])
+    shown = ""
+    while "latent FD" not in shown:
+        line = process.stdout.readline()
+        assert line, shown
+        shown += line
+    os.killpg(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "goes on" in rest
+    code, said = head.run("-m", "sweeps", "stop", "long")
+    assert code == 0, said
+    assert "ray submit cluster/gpu.yaml sweeps/toy.py -- --resume long" in said
+    code, shown = head.run("toy.py", "--resume", "long", "--steps", "1")
+    assert code == 2, shown
+    assert "--steps: a study's flags are remembered" in shown

@@ -1,0 +1,137 @@
+"""A study submitting itself as a Ray Job: what needs no Ray (the rest is in tests/faults/test_jobs.py)."""
+
+import asyncio
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ray.job_submission import JobStatus
+
+import sweeps
+from svgan.errors import UserError
+from sweeps import provenance, submit
+
+ROOT = Path(sweeps.__file__).parents[1]
+
+
+@pytest.fixture
+def repo(tmp_path, monkeypatch):
+    folder = tmp_path / "repo"
+    for name, text in {"svgan/__init__.py": "", "svgan/weights.bin": "w", "sweeps/gap.py": "print(1)\n"}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / ".git-like").mkdir()
+    monkeypatch.setenv("SVGAN_REPO", str(folder))
+    monkeypatch.delenv("SVGAN_COMMIT", raising=False)
+    return folder
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "gap.py"
+    path.write_text("print(1)\n")
+    return path
+
+
+def test_the_package_is_the_synced_one_with_its_digest(repo, script, tmp_path, monkeypatch):
+    made = submit.package(script, tmp_path / "copy")
+    copied = sorted(p.relative_to(made.folder).as_posix() for p in made.folder.rglob("*") if p.is_file())
+    assert copied == ["svgan/__init__.py", "svgan/weights.bin", "sweeps/gap.py"]
+    assert made.script == "sweeps/gap.py"
+    assert made.digest == provenance.package_digest(repo / "svgan", repo / "sweeps")
+    assert made.commit is None
+    (repo / "svgan" / "__init__.py").write_text("changed = 1\n")
+    monkeypatch.setenv("SVGAN_COMMIT", "abc")
+    again = submit.package(script, tmp_path / "again")
+    assert again.digest != made.digest
+    assert again.commit == "abc"
+
+
+def test_the_digest_is_the_one_that_the_package_itself_would_log():
+    assert provenance.package_digest(ROOT / "svgan", ROOT / "sweeps") == provenance.package_digest()
+
+
+def test_a_script_that_is_not_the_packages_is_refused(repo, script, tmp_path):
+    script.write_text("print(2)\n")
+    with pytest.raises(UserError, match=r"gap.py: differs from the one in the package.*make submit"):
+        submit.package(script, tmp_path / "copy")
+    other = script.with_name("mine.py")
+    other.write_text("")
+    with pytest.raises(UserError, match=r"mine.py: is not in the package"):
+        submit.package(other, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_repository_that_is_not_there_is_named(tmp_path, script, monkeypatch):
+    monkeypatch.setenv("SVGAN_REPO", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"SVGAN_REPO .*nowhere: no svgan/ in it"):
+        submit.package(script, tmp_path / "copy")
+
+
+def test_arguments_stay_whole():
+    arguments = ["--name", "a b", "--grid", "critic=x'y", "$HOME", ""]
+    assert shlex.split(submit.entrypoint("sweeps/gap.py", arguments)) == [sys.executable, "sweeps/gap.py", *arguments]
+
+
+def test_nothing_secret_is_passed_on(monkeypatch):
+    monkeypatch.setenv("SVGAN_WORKERS", "2")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "geheim")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "geheim")
+    told = submit.passed_on("abc")
+    assert told["SVGAN_WORKERS"] == "2"
+    assert told["SVGAN_COMMIT"] == "abc"
+    assert "geheim" not in told.values()
+
+
+def test_a_study_is_submitted_once(monkeypatch):
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    monkeypatch.delenv("SVGAN_CLUSTER", raising=False)
+    assert not submit.needed()
+    monkeypatch.setenv("SVGAN_CLUSTER", "1")
+    assert submit.needed()
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert not submit.needed()
+
+
+class Dashboard:
+    """Sends a log in chunks, from its beginning each time; a chunk may be an error."""
+
+    def __init__(self, calls, status=JobStatus.SUCCEEDED, code=None):
+        self.calls, self.ended = iter(calls), SimpleNamespace(status=status, driver_exit_code=code, message="why")
+
+    async def tail_job_logs(self, job):
+        for chunk in next(self.calls):
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+    def get_job_info(self, job):
+        return self.ended
+
+
+def test_a_log_is_shown_once_though_the_dashboard_went_away(capsys):
+    dashboard = Dashboard([["one\n", "tw", OSError("away")], ["one\ntwo\n", "three\n"]], JobStatus.FAILED, 7)
+    assert asyncio.run(submit.follow(dashboard, "j")) == 7
+    assert capsys.readouterr().out == "one\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (JobStatus.SUCCEEDED, 0, 0),
+        (JobStatus.FAILED, 2, 2),
+        (JobStatus.FAILED, -9, 137),
+        (JobStatus.FAILED, None, 1),
+        (JobStatus.STOPPED, None, 143),
+    ],
+)
+def test_the_exit_code_is_the_jobs(status, code, expected):
+    assert asyncio.run(submit.follow(Dashboard([[]], status, code), "j")) == expected
+
+
+def test_a_dashboard_that_stays_away_is_one_line(monkeypatch):
+    monkeypatch.setattr(submit, "PATIENCE", -1.0)
+    with pytest.raises(UserError, match="dashboard has been away"):
+        asyncio.run(submit.follow(Dashboard([[OSError("gone")]]), "j"))
