@@ -332,6 +332,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
 
     from ray import tune
 
+    from sweeps import relay
     from sweeps.guard import Patience, Reaper
     from sweeps.halving import Halving
     from sweeps.room import SLOT
@@ -364,6 +365,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
     scheduler.recall(record.get_trials(deepcopy=False))
     if not searcher.left:
         return record
+    to_mlflow = None if local or not relay.of_one_machine(plan.tracking) else relay.start(plan)
     with Board(plan, rows_of(tracking.runs())) as board:
         tuner = tune.Tuner(
             tune.with_resources(partial(run_trial, loop=loop or train_loop), {SLOT: 1}),
@@ -391,6 +393,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
                 raise
             watch.stop(f"--storage {plan.storage}: cannot be written ({broken})")
         board.listen()
+    del to_mlflow
     if watch.why:
         raise UserError(f"{watch.why}; when that is mended: {resume_command(plan)}")
     if searcher.new or unfinished(record.get_trials(deepcopy=False)):

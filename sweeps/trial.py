@@ -148,9 +148,9 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: Queue) -> T
     resources = {"CPU": plan.cpus_per_worker} | ({"GPU": plan.gpus_per_worker} if plan.gpus_per_worker else {})
     backend = BackendConfig()
     if plan.workers > 1:
-        from ray.train.torch import TorchConfig
+        from sweeps.network import Meeting
 
-        backend = TorchConfig(backend="nccl" if plan.gpus_per_worker else "gloo")
+        backend = Meeting(backend="nccl" if plan.gpus_per_worker else "gloo")
     return Trainer(  # the types that mypy sees are those of Ray Train's first version, hence the ignores
         loop,  # type: ignore[arg-type]
         train_loop_config=config,

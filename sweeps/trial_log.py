@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from sweeps import events, shelf
+from sweeps import events, relay, shelf
 from sweeps.ends import Ending
 from sweeps.outbox import Entry, Outbox, waiting
+from sweeps.relay import RelayedSender
 from sweeps.tracking import ATTEMPTS, DEVICE, SEED, STEP, SWEEP, TRIAL, Tracking, sweep_models
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class TrialLog:
     def __init__(self, plan: Plan, number: int) -> None:
         self.plan, self.number = plan, number
         self.outbox = Outbox(plan, number)
-        self.sender: Sender | None = None
+        self.sender: Sender | RelayedSender | None = None
         self.retry_at = 0.0
         self.away = False
         with contextlib.suppress(*shelf.ERRORS):  # without the storage, MLflow is still told
@@ -188,9 +189,10 @@ class TrialLog:
                 return page if self.plan.tracking.startswith("http") else f"run {run.info.run_id} in MLflow"
         return ""
 
-    def _connected(self) -> Sender:
+    def _connected(self) -> Sender | RelayedSender:
         if self.sender is None:
-            self.sender = Sender(self.plan, self.number)
+            make = RelayedSender if relay.needed(self.plan) else Sender
+            self.sender = make(self.plan, self.number)
         return self.sender
 
     def _write(self, entry: Entry) -> None:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def running(found: Path, fsync: str = "off") -> Iterator[str]:
     """The server while the block runs. found: the folder of its binaries."""
     folder = Path(tempfile.mkdtemp(prefix="svgan-postgres-"))  # pytest's own folders are closed to other users
     # It refuses to run as root.
-    other = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    other: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     if other:
         os.chown(folder, NOBODY, NOBODY)
     data, port = folder / "data", _free_port()
