@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What every node runs once, before Ray: a virtual environment in ~/svgan-venv with the dependencies that
 # constraints.txt pins (not svgan itself, which comes with each job), and a shell that knows it.
-# --postgresql: its binaries too, for MLflow on the head. Run again it does only what is missing.
+# --postgresql: its binaries too, for MLflow on the head, where ~/gap.py and `python -m sweeps` find the synced package.
+# Run again it does only what is missing.
 set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$HOME/svgan-venv
@@ -39,4 +40,8 @@ print(*tomllib.load(open(sys.argv[1], "rb"))["project"]["dependencies"], sep="\n
 END
     "$venv/bin/pip" install -q --disable-pip-version-check -c "$repo/constraints.txt" -r ~/.svgan_requirements
     echo "$wanted" > ~/.svgan_ready
+fi
+
+if [ "${1:-}" = --postgresql ]; then
+    echo "$repo" > "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/svgan-repo.pth"
 fi

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster import submit as from_here
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "cluster"))
-import submit as from_here  # noqa: E402  (a script, in no package)
 
 
 def test_arguments_reach_the_study_as_they_were_given(tmp_path):
