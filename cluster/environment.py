@@ -1,7 +1,7 @@
 """Run on the head by `ray up`: the yaml's `metadata.environment` becomes ~/.svgan_env, which every shell reads.
 
 The secrets of the cluster are made here, once, each in a file that its user alone can read, and never leave it: Ray's
-token and MLflow's password. Ray copies all three files to every worker (`cluster_synced_files`).
+token and MLflow's password. Ray copies the environment and the token to every worker (`cluster_synced_files`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import shlex
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,29 +21,20 @@ from svgan.errors import UserError
 USER = "svgan"
 
 
-def variables(config: dict[str, Any], head: str) -> dict[str, str]:
-    """The environment with {bucket}, {region} and the like, fields of `metadata`, and {head} filled in.
+def variables(config: dict[str, Any]) -> dict[str, str]:
+    """The environment with {bucket} and other fields of `metadata` filled in. Raises UserError.
 
-    config: the yaml as Ray leaves it on the head. head: the address at which workers reach the head.
+    config: the yaml as Ray leaves it on the head.
     """
-    fields = {key: value for key, value in config["metadata"].items() if isinstance(value, str)} | {"head": head}
+    fields = {key: value for key, value in config["metadata"].items() if isinstance(value, str)}
     filled = {}
     for name, value in config["metadata"]["environment"].items():
         try:
             filled[name] = str(value).format_map(fields)
         except (KeyError, IndexError, ValueError):
-            known = ", ".join(f"{{{field}}}" for field in fields if field != "environment")
+            known = ", ".join(f"{{{field}}}" for field in fields)
             raise UserError(f"metadata.environment.{name} {value}: only {known} can be filled in") from None
     return {name: str(Path(value).expanduser()) if value.startswith("~/") else value for name, value in filled.items()}
-
-
-def address(config: dict[str, Any]) -> str:
-    """The head's address inside the cluster: the yaml's where it lists hosts, else that of the default route."""
-    if given := config["provider"].get("head_ip"):
-        return str(given)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # a datagram socket sends nothing here: it only chooses its own address
-        return str(probe.getsockname()[0])
 
 
 def write_private(path: Path, text: str) -> None:
@@ -72,7 +62,7 @@ def main() -> None:
     keep_secret(home / ".ray/auth_token", secrets.token_hex(32))
     password = f"mlflow_tracking_username = {USER}\nmlflow_tracking_password = {secrets.token_urlsafe(24)}\n"
     keep_secret(home / ".mlflow/credentials", f"[mlflow]\n{password}")
-    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables(config, address(config)).items()]
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables(config).items()]
     write_private(home / ".svgan_env", "".join(lines))
 
 

@@ -4,8 +4,8 @@
     python -m cluster.mlflow_server stop
 
 It reads the environment: SVGAN_MLFLOW (a URL: artifacts in artifacts/, backups of the database in backup/),
-MLFLOW_TRACKING_URI (it listens there and on the loopback at the same port), and ~/.mlflow/credentials (the user and
-password that it asks for). SVGAN_MLFLOW_DATABASE (postgresql://user@host/name, password in ~/.pgpass) takes a database
+MLFLOW_TRACKING_URI (a port of the loopback, where it listens), and ~/.mlflow/credentials (the user and password that
+it asks for). SVGAN_MLFLOW_DATABASE (postgresql://user@host/name, password in ~/.pgpass) takes a database
 of one's own in place of the head's; SVGAN_MLFLOW_HOME another folder than ~/svgan-mlflow.
 
 The head's PostgreSQL listens on no port, only on a socket in a folder of its user alone. A database that is made anew
@@ -49,7 +49,6 @@ class Settings:
 
     home: Path
     root: str
-    host: str
     port: int
     user: str
     password: str
@@ -60,8 +59,8 @@ class Settings:
         return not os.environ.get("SVGAN_MLFLOW_DATABASE")
 
     @property
-    def health(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}/health"
+    def address(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
 
     @classmethod
     def read(cls) -> Settings:
@@ -71,8 +70,8 @@ class Settings:
         if not root:
             raise UserError("SVGAN_MLFLOW: not set; give a URL for MLflow's files, such as s3://bucket/mlflow")
         tracking = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
-        if tracking.scheme != "http" or not tracking.hostname:
-            raise UserError("MLFLOW_TRACKING_URI: give the address to listen on, such as http://10.0.0.5:5000")
+        if tracking.scheme != "http" or tracking.hostname not in (LOOPBACK, "localhost"):
+            raise UserError(f"MLFLOW_TRACKING_URI: give a port of the loopback to listen on: http://{LOOPBACK}:5000")
         credentials = Path("~/.mlflow/credentials").expanduser()
         told = configparser.ConfigParser(interpolation=None)
         told.read(credentials)
@@ -87,7 +86,7 @@ class Settings:
         )
         if urlsplit(database).password:
             raise UserError("SVGAN_MLFLOW_DATABASE: no password in the URL, for programs show it; put it in ~/.pgpass")
-        return cls(home, root.rstrip("/"), tracking.hostname, tracking.port or 5000, user, password, database)
+        return cls(home, root.rstrip("/"), tracking.port or 5000, user, password, database)
 
 
 def binaries() -> Path:
@@ -191,15 +190,13 @@ def environment(settings: Settings) -> dict[str, str]:
         write_private(authentication, text)
     key = settings.home / "flask_key"
     keep_secret(key, secrets.token_hex(32))
-    outside = f"-b {settings.host}:{settings.port} " if settings.host not in (LOOPBACK, "localhost") else ""
     told = {
         "MLFLOW_BACKEND_STORE_URI": settings.database.replace("postgresql://", "postgresql+psycopg://", 1),
         "MLFLOW_ARTIFACTS_DESTINATION": f"{settings.root}/artifacts",
         "MLFLOW_AUTH_CONFIG_PATH": str(authentication),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": key.read_text(),
-        "MLFLOW_SERVER_ALLOWED_HOSTS": f"localhost,localhost:*,{LOOPBACK},{LOOPBACK}:*,{settings.host}:{settings.port}",
-        # gunicorn, since uvicorn listens on one address only. A model of 100 MB may take its time.
-        "MLFLOW_GUNICORN_OPTS": f"{outside}--threads 8 --timeout 600 --graceful-timeout 5",
+        # gunicorn: of uvicorn, a busy machine's health check kills the workers (docs/traps.md).
+        "MLFLOW_GUNICORN_OPTS": "--threads 8 --timeout 600 --graceful-timeout 5",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")} | told
@@ -271,7 +268,7 @@ def running(settings: Settings) -> int | None:
 
 def answers(settings: Settings) -> bool:
     try:
-        with urllib.request.urlopen(settings.health, timeout=5) as reply:
+        with urllib.request.urlopen(f"{settings.address}/health", timeout=5) as reply:
             return reply.status == 200
     except OSError:
         return False
@@ -304,9 +301,9 @@ def start(settings: Settings) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not answers(settings):
         if time.monotonic() > deadline:
-            raise UserError(f"MLflow's server does not answer at {settings.health}; its log is {log}")
+            raise UserError(f"MLflow's server does not answer at {settings.address}; its log is {log}")
         time.sleep(0.5)
-    print(f"MLflow answers at http://{settings.host}:{settings.port} and http://{LOOPBACK}:{settings.port}")
+    print(f"MLflow answers at {settings.address}")
 
 
 def stop(settings: Settings) -> None:

@@ -21,7 +21,6 @@ from cluster.environment import write_private
 from svgan.errors import UserError
 
 ROOT = Path(mlflow_server.__file__).parent.parent
-OUTSIDE = "127.0.0.2"  # stands for the head's private address
 PASSWORD = "planted-password-of-mlflow"
 
 
@@ -33,10 +32,10 @@ def home(monkeypatch):
     text = f"[mlflow]\nmlflow_tracking_username = svgan\nmlflow_tracking_password = {PASSWORD}\n"
     write_private(folder / ".mlflow/credentials", text)
     with socket.socket() as probe:
-        probe.bind((OUTSIDE, 0))
+        probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     monkeypatch.setenv("HOME", str(folder))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{OUTSIDE}:{port}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("SVGAN_MLFLOW", f"file://{folder}/files")
     for name in ("SVGAN_MLFLOW_DATABASE", "SVGAN_MLFLOW_HOME", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
@@ -54,7 +53,8 @@ def test_what_is_missing_is_named(home, monkeypatch):
     assert PASSWORD not in settings.database
     for name, value, words in [
         ("SVGAN_MLFLOW", "", "SVGAN_MLFLOW: not set"),
-        ("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db", "MLFLOW_TRACKING_URI: give the address"),
+        ("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db", "MLFLOW_TRACKING_URI: give a port of the loopback"),
+        ("MLFLOW_TRACKING_URI", "http://10.0.0.5:5000", "MLFLOW_TRACKING_URI: give a port of the loopback"),
         ("SVGAN_MLFLOW_DATABASE", "postgresql://a:secret@host/mlflow", "no password in the URL"),
         ("HOME", "/nowhere", "/nowhere/.mlflow/credentials: no user and password"),
     ]:
@@ -69,7 +69,6 @@ def test_secrets_go_to_mlflow_by_file_and_environment(home):
     settings = mlflow_server.Settings.read()
     settings.home.mkdir()
     told = mlflow_server.environment(settings)
-    assert told["MLFLOW_GUNICORN_OPTS"].startswith(f"-b {OUTSIDE}:{settings.port} ")
     assert not any(PASSWORD in value for value in told.values())
     secret = [path for path in settings.home.iterdir() if PASSWORD in path.read_text()]
     assert [path.name for path in secret] == ["basic_auth.ini"]
@@ -141,23 +140,22 @@ def test_the_database_is_lost_and_restored_with_all_its_runs(home, s3, monkeypat
     started = call("start")
     assert started.returncode == 0, started.stderr + (settings.home / "server.log").read_text()
     pid = mlflow_server.running(settings)
-    addresses = [f"http://{host}:{settings.port}" for host in (OUTSIDE, "127.0.0.1")]
-    for address in addresses:
-        assert [status(address), status(address, "wrong"), status(address, PASSWORD)] == [401, 401, 200]
+    address = settings.address
+    assert [status(address), status(address, "wrong"), status(address, PASSWORD)] == [401, 401, 200]
     listening = {
         (link.laddr.ip, link.laddr.port)
         for process in family(pid)
         for link in process.net_connections("inet")
         if link.status == psutil.CONN_LISTEN
     }
-    assert listening == {(OUTSIDE, settings.port), ("127.0.0.1", settings.port)}
+    assert listening == {("127.0.0.1", settings.port)}
     for process in psutil.process_iter():
         try:
             assert not any(PASSWORD in part for part in process.cmdline())
         except psutil.Error:
             continue
 
-    client = mlflow.MlflowClient(tracking_uri=addresses[0])
+    client = mlflow.MlflowClient(tracking_uri=address)
     first = record(client, "kept")
     saved = call("save", module="cluster.mlflow_backup")
     assert saved.returncode == 0, saved.stderr
