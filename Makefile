@@ -8,7 +8,7 @@ PORT   ?= 5000
 SCRIPT ?= sweeps/gap.py
 CLUSTER ?= cluster/gpu.yaml
 
-.PHONY: help install sweep submit test test-all bench lint format ui clean
+.PHONY: help install sweep aws-setup submit test test-all bench lint format ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -23,6 +23,9 @@ $(READY): pyproject.toml constraints.txt
 sweep: $(READY)  ## the GAP study on the default domain, to a promoted model (ARGS="--trials 6")
 	$(BIN)/svgan assets i3d
 	$(BIN)/python sweeps/gap.py $(ARGS)
+
+aws-setup: $(READY)  ## what cluster/gpu.yaml needs on AWS: said, or with ARGS=--apply made
+	@$(BIN)/python -m cluster.aws_setup $(ARGS)
 
 submit: $(READY)  ## a study on the cluster, with this code (SCRIPT=sweeps/gap.py ARGS="..." CLUSTER=cluster/gpu.yaml)
 	@$(BIN)/python cluster/submit.py --cluster $(CLUSTER) $(SCRIPT) -- $(ARGS)

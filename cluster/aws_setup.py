@@ -165,7 +165,7 @@ class Setup:
 
     def _spot(self) -> None:
         """The account's own role for spot machines, which its first request would need the right to make."""
-        if self._there(lambda: self.iam.get_role(RoleName="AWSServiceRoleForEC2Spot")) is None:
+        if not self.iam.list_roles(PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]:
             self.step(
                 "the account's role for spot machines",
                 lambda: self.iam.create_service_linked_role(AWSServiceName="spot.amazonaws.com"),
@@ -183,7 +183,8 @@ class Setup:
                 )
             self.filled["image"] = self.wanted.image
             return
-        filters = [{"Name": "name", "Values": [IMAGES]}, {"Name": "state", "Values": ["available"]}]
+        wanted = {"name": IMAGES, "state": "available", "architecture": "x86_64"}
+        filters = [{"Name": name, "Values": [value]} for name, value in wanted.items()]
         images = self.ec2.describe_images(Owners=["amazon"], Filters=filters)["Images"]
         if not images:
             raise UserError(
