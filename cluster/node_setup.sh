@@ -33,11 +33,8 @@ fi
 
 wanted=$(cat "$repo/pyproject.toml" "$repo/constraints.txt" | sha256sum)
 if [ "$(cat ~/.svgan_ready 2> /dev/null)" != "$wanted" ]; then
-    [ -x "$venv/bin/python" ] || python3 -m venv "$venv" || { packages python3-venv && python3 -m venv "$venv"; }
-    "$venv/bin/python" - "$repo/pyproject.toml" > ~/.svgan_requirements << 'END'
-import sys, tomllib
-print(*tomllib.load(open(sys.argv[1], "rb"))["project"]["dependencies"], sep="\n")
-END
+    [ -x "$venv/bin/pip" ] || python3 -m venv "$venv" || { packages python3-venv && python3 -m venv "$venv"; }
+    "$venv/bin/python" "$repo/cluster/requirements.py" > ~/.svgan_requirements
     "$venv/bin/pip" install -q --disable-pip-version-check -c "$repo/constraints.txt" -r ~/.svgan_requirements
     echo "$wanted" > ~/.svgan_ready
 fi
