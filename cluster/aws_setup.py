@@ -229,17 +229,20 @@ class Setup:
         self.step(f"security group {name}: {text}", make)
 
     def look_for_leavings(self) -> None:
-        """Fill `steps` with what takes the roles and groups away. Raises UserError while machines run."""
-        filters = [
-            {"Name": "tag:ray-cluster-name", "Values": [self.wanted.cluster]},
-            {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
-        ]
-        booked = self.ec2.describe_instances(Filters=filters)["Reservations"]
-        if running := [machine["InstanceId"] for part in booked for machine in part["Instances"]]:
-            raise UserError(
-                f"cluster {self.wanted.cluster}: {len(running)} machines are still there ({', '.join(running[:3])}); "
-                "first: ray down cluster/gpu.yaml"
-            )
+        """Fill `steps` with what takes roles and groups away. Raises UserError while machines or disks are there."""
+        tagged = {"Name": "tag:ray-cluster-name", "Values": [self.wanted.cluster]}
+        alive = {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}
+        booked = self.ec2.describe_instances(Filters=[tagged, alive])["Reservations"]
+        left = {
+            "machines": [machine["InstanceId"] for part in booked for machine in part["Instances"]],
+            "disks": [disk["VolumeId"] for disk in self.ec2.describe_volumes(Filters=[tagged])["Volumes"]],
+        }
+        for what, names in left.items():
+            if names:
+                raise UserError(
+                    f"cluster {self.wanted.cluster}: {len(names)} {what} are still there ({', '.join(names[:3])}); "
+                    "first: ray down cluster/gpu.yaml, and a minute for them to go"
+                )
         for kind in ("ssh", "nodes"):
             if found := self.group(kind):
                 self.step(

@@ -218,6 +218,11 @@ def test_delete_leaves_the_bucket_alone_and_waits_for_the_machines(aws, monkeypa
     with pytest.raises(UserError, match=rf"1 machines are still there \({machine['InstanceId']}\); first: ray down"):
         run(aws, monkeypatch, capsys, "--delete", "--apply")
     ec2.terminate_instances(InstanceIds=[machine["InstanceId"]])
+    tags = [{"ResourceType": "volume", "Tags": tags[0]["Tags"]}]
+    disk = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1, TagSpecifications=tags)["VolumeId"]
+    with pytest.raises(UserError, match=rf"1 disks are still there \({disk}\)"):
+        run(aws, monkeypatch, capsys, "--delete", "--apply")
+    ec2.delete_volume(VolumeId=disk)
     assert "would: role svgan-head: deleted" in run(aws, monkeypatch, capsys, "--delete")
     told = run(aws, monkeypatch, capsys, "--delete", "--apply")
     assert f"bucket {BUCKET} stays" in told
