@@ -71,6 +71,7 @@ class Plan:
     objectives: tuple[str, ...] = ()
     seeds: int = 1
     grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    max_gpu_hours: float | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -80,6 +81,8 @@ class Plan:
             raise UserError(f"--patience {self.patience:g}: minutes without a step, so more than 0")
         if self.gpus_per_worker < 0:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker}: must not be negative")
+        if self.max_gpu_hours is not None and not 0 < self.max_gpu_hours < math.inf:
+            raise UserError(f"--max-gpu-hours {self.max_gpu_hours:g}: must be a number above 0")
         if self.clips == 1:
             raise UserError("--clips 1: a distance needs at least 2 clips; 0 leaves FVD out")
         self._check_objectives()
@@ -268,6 +271,13 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
         "--concurrency",
         **counts,
         help=f"trials at a time [as CPUs, GPUs and memory allow; at most {shown('concurrency', 'any')}]",
+    )
+    size.add_argument(
+        "--max-gpu-hours",
+        type=float,
+        metavar="X",
+        help="GPU-hours, or core-hours where trials have no GPU, after which the study stops, to be resumed with more "
+        f"[{shown('max_gpu_hours', 'none')}]",
     )
     size.add_argument(
         "--patience",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from sweeps import halt, room, search
+from sweeps import halt, room, search, usage
 from sweeps.disk import check_disk, size, state_bytes
 from sweeps.plan import Plan, is_remote
 from sweeps.schema import check_tracking
@@ -35,6 +35,7 @@ class Cleared:
     latents: Latents
     runs: Sequence[RunConfig]
     disk: int  # bytes that the study may keep
+    used: dict[int, float]  # seconds that each trial's workers have run by now
     seconds: float
 
 
@@ -56,6 +57,8 @@ def preflight(study: Study, plan: Plan) -> Cleared:
     room.check_resources(plan, there)
     room.check_memory(plan, there)
     check_storage(plan.storage)
+    used = usage.recall(plan)
+    usage.check_budget(plan, used)
     search.check_record(plan)
     check_tracking(plan.tracking, plan.experiment)
     domain = Domain.load(plan.domain)
@@ -66,7 +69,7 @@ def preflight(study: Study, plan: Plan) -> Cleared:
         if run.batch % plan.workers:
             raise UserError(f"--workers {plan.workers}: they cannot share a batch of {run.batch} clips; use a divisor")
     disk = check_disk(plan, *max(state_bytes(run, latents) for run in runs))
-    return Cleared(there, domain, latents, runs, disk, time.perf_counter() - started)
+    return Cleared(there, domain, latents, runs, disk, used, time.perf_counter() - started)
 
 
 def prepare(plan: Plan, domain: Domain, latents: Latents) -> None:
@@ -129,6 +132,10 @@ def announce(plan: Plan, cleared: Cleared, time: str, log: Path) -> str:
         time,
         f"disk: at most {size(cleared.disk)} of checkpoints and models; log: {log}",
     ]
+    if plan.max_gpu_hours is not None:
+        used = usage.counted(plan, sum(cleared.used.values()))
+        by_now = f", {usage.told(plan, used)} of them used by now" if used else ""
+        lines.insert(3, f"budget: {usage.told(plan, plan.max_gpu_hours)}{by_now}")
     fits = cleared.there.workers(plan.cpus_per_worker, plan.gpus_per_worker, now=True) // plan.workers
     if fits < plan.concurrency:
         lines.insert(1, f"{fits} of {plan.concurrency} fit now, the rest when nodes come ({cleared.there.growth})")

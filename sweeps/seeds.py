@@ -102,7 +102,9 @@ class Seeded:
         self.seeds = [setting.run.seed + k for k in range(setting.plan.seeds)]
         self.states = self._restored()
         first = worker.rank == 0
-        self.first = SeedsReporter(worker.config, setting.plan, setting.domain, scratch) if first else None
+        self.first = (
+            SeedsReporter(worker.config, setting.plan, setting.domain, scratch, worker.meter) if first else None
+        )
 
     def _restored(self) -> dict[int, State]:
         here = self.scratch / "restored"
@@ -197,7 +199,7 @@ class SeedsReporter(RankZeroReporter):
         for seed in states:
             if (_own(self.scratch, seed) / BEST).exists():
                 shutil.copytree(_own(self.scratch, seed) / BEST, _own(folder, seed) / BEST)
-        ray.train.report(figures, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        ray.train.report(figures | self.meter.told(), checkpoint=ray.train.Checkpoint.from_directory(folder))
         shutil.rmtree(folder)
 
     def finish_all(self, states: dict[int, State], latents: Latents, attended: Attended) -> dict[str, Any]:
@@ -226,7 +228,7 @@ class SeedsReporter(RankZeroReporter):
                 spread |= {name: mean, f"{name}_low": low, f"{name}_high": high}
             self.log.metrics(int(outcome[STEP]), spread | {"seconds_scoring": time.perf_counter() - began})
             outcome |= {name: spread[name] for name in names}
-        return {**outcome, FINISHED: True}
+        return {**outcome, **self.meter.told(), FINISHED: True}
 
 
 def best_of(states: dict[int, State]) -> dict[int, dict[str, float]]:

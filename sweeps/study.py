@@ -30,10 +30,12 @@ from sweeps.plan import (
     resume_command,
     study_folder,
 )
+from sweeps.usage import Spent
 
 if TYPE_CHECKING:
     import optuna
 
+    from sweeps.budget import Account
     from sweeps.registry import Promotion
     from sweeps.tracking import Tracking
     from sweeps.trial import Loop
@@ -94,7 +96,8 @@ class Study:
 
 
 def main(study: Study, argv: Sequence[str] | None = None) -> None:
-    """A study file's entry: run it, print errors as one line, exit 2 on bad input and 130 when interrupted.
+    """A study file's entry: run it, print errors as one line, exit 2 on bad input, 3 when its budget is used up
+    and 130 when interrupted.
 
     On a cluster's head it runs as a Ray Job, and the exit code is the job's.
     """
@@ -110,6 +113,9 @@ def main(study: Study, argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Spent as error:
+        print(f"svgan: {error}", file=sys.stderr)
+        sys.exit(3)
 
 
 def prepared() -> None:
@@ -145,6 +151,7 @@ def run(
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     from sweeps import forecast, grid
+    from sweeps.budget import Account
     from sweeps.outcome import conclude
     from sweeps.preflight import announce, preflight, prepare
     from sweeps.tracking import ROLE, SWEEP, Tracking
@@ -167,20 +174,23 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
         print(announce(plan, cleared, forecast.told(plan, forecast.pace(plan, cleared, tracking)), log), flush=True)
         if plan.grid:
             print(grid.told(plan.grid), flush=True)
-        status = "FAILED"
+        status, account = "FAILED", Account(plan, cleared.used)
         try:
             with ray_started(plan) as local, halt.interruptible(plan):
-                record = search(study, plan, tracking, loop, local)
+                record = search(study, plan, tracking, loop, local, account)
             promotion = conclude(plan, record)
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
             print(f"\nstopped; go on with: {resume_command(plan)}", file=sys.stderr)
             raise
+        except Spent:
+            status = "KILLED"
+            raise
         finally:
             shutil.rmtree(plan.scratch, ignore_errors=True)
             with contextlib.suppress(*failures()):
-                tracking.close(status)
+                tracking.close(status, account.figures())
     return promotion
 
 
@@ -213,6 +223,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     concurrency = asked.concurrency or room.fitting_concurrency(
         there, workers=asked.workers, cpus=1, gpus=gpus, trials=min(max(1, trials), most)
     )
+    budget = environment.default("max_gpu_hours") if asked.max_gpu_hours is None else asked.max_gpu_hours
     precision = usual_precision("cuda" if gpus else "cpu")
     digests = {
         "domain": domain.digest,
@@ -252,6 +263,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         optuna=asked.optuna,
         grid=grid,
         seeds=asked.seeds,
+        max_gpu_hours=budget,
         objectives=tuple(study.objectives if asked.objectives is None else asked.objectives.split(",")),
     )
 
@@ -268,14 +280,14 @@ def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[An
 
 
 def resumed(study: Study, flags: argparse.ArgumentParser, asked: argparse.Namespace) -> Plan:
-    """The plan that the study was started with. Only --storage may be given beside --resume."""
+    """The plan that the study was started with. Only --storage and another budget may be given beside --resume."""
     for name, value in vars(asked).items():
-        if name not in ("resume", "storage") and value != flags.get_default(name):
+        if name not in ("resume", "storage", "max_gpu_hours") and value != flags.get_default(name):
             raise UserError(f"--{name.replace('_', '-')}: a study's flags are remembered; leave it out with --resume")
     plan = Plan.load(study_folder(absolute(asked.storage), asked.resume))
     if plan.study != study.name:
         raise UserError(f"--resume {asked.resume}: that is a study of sweeps/{plan.study}.py; resume it with that file")
-    return plan
+    return plan if asked.max_gpu_hours is None else dataclasses.replace(plan, max_gpu_hours=asked.max_gpu_hours)
 
 
 @contextlib.contextmanager
@@ -326,8 +338,10 @@ def ray_started(plan: Plan) -> Iterator[bool]:
         ray.shutdown()
 
 
-def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool) -> optuna.Study:
-    """Hand out trials until all have ended; returns Optuna's study."""
+def search(
+    study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool, account: Account
+) -> optuna.Study:
+    """Hand out trials until all have ended; returns Optuna's study. Raises Spent where the budget ends before."""
     from functools import partial
 
     from ray import tune
@@ -377,7 +391,13 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
             ),
             run_config=tune.RunConfig(
                 name=f"{plan.name}/tune",
-                callbacks=[Ledger(plan, watch), board, Reaper(), Patience(limit=3600.0 if local else 86400.0)],
+                callbacks=[
+                    account,
+                    Ledger(plan, watch, account),
+                    board,
+                    Reaper(),
+                    Patience(limit=3600.0 if local else 86400.0),
+                ],
                 failure_config=tune.FailureConfig(max_failures=DRIVER_RETRIES),
                 verbose=0,
                 **storage_arguments(plan.storage),
@@ -397,5 +417,7 @@ def search(study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, loca
     if watch.why:
         raise UserError(f"{watch.why}; when that is mended: {resume_command(plan)}")
     if searcher.new or unfinished(record.get_trials(deepcopy=False)):
+        if account.spent:
+            raise Spent(f"{account.line()}; go on with a larger one: {resume_command(plan)} --max-gpu-hours X")
         raise KeyboardInterrupt
     return record

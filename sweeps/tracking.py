@@ -160,7 +160,10 @@ class Tracking:
             self.client.set_tag(run_id, "error", error[:5000])
         self.client.set_terminated(run_id, STATUS[outcome])
 
-    def close(self, status: str) -> None:
+    def close(self, status: str, used: Mapping[str, float] | None = None) -> None:
+        """End the study's run. used: the hours of its trials, as `usage.figures` names them."""
+        for name, value in (used or {}).items():
+            self.client.log_metric(self.parent_id(), name, value)
         self.client.set_terminated(self.parent_id(), status)
 
     def runs(self) -> list[Run]:

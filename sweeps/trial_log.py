@@ -114,7 +114,20 @@ class Sender:
         assert files is not None
         self.client.log_artifacts(self.run_id, str(files), folder)
 
-    def _close(self, files: Path | None, outcome: Ending, error: str | None) -> None:
+    def _close(
+        self,
+        files: Path | None,
+        outcome: Ending,
+        error: str | None,
+        used: Mapping[str, float] | None = None,
+        step: int = 0,
+        at: int = 0,
+    ) -> None:
+        if used:
+            from mlflow.entities import Metric
+
+            batch = [Metric(name, value, at, step) for name, value in used.items()]
+            self.client.log_batch(self.run_id, metrics=batch)
         self.tracking.close_trial(self.run_id, outcome, error)
 
 
@@ -169,8 +182,13 @@ class TrialLog:
                 shutil.copy(path, together)
             self._write(Entry("artifacts", {"folder": folder}, Path(together)))
 
-    def close(self, outcome: Ending, error: str | None = None) -> None:
-        self._write(Entry("close", {"outcome": outcome, "error": error}))
+    def close(
+        self, outcome: Ending, error: str | None = None, used: Mapping[str, float] | None = None, step: int = 0
+    ) -> None:
+        """The trial's final status. used: the hours it took by then (`usage.figures`), at its last step."""
+        at = int(time.time() * 1000)
+        fields = {"outcome": outcome, "error": error, "used": dict(used or {}), "step": step, "at": at}
+        self._write(Entry("close", fields))
 
     def figures(self, names: Sequence[str]) -> dict[str, float]:
         """Those of the figures that an earlier attempt has logged; none while MLflow is away."""

@@ -15,12 +15,14 @@ from sweeps import events, shelf
 from sweeps.ends import FINISHED, WHY, Ending, how_it_ended
 from sweeps.guard import failure
 from sweeps.plan import is_remote
+from sweeps.search import STEP
 from sweeps.table import SPEED, STATUS_OF_RUN, Row, differing, line, render
 from sweeps.trial_log import TrialLog
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+    from sweeps.budget import Account
     from sweeps.halt import Watch
     from sweeps.plan import Plan
 
@@ -104,8 +106,8 @@ class Ledger(Callback):
     """Closes a trial's run as Tune ends the trial: a killed process cannot do it itself. Ends the study when a trial
     was halted for a reason that would halt all others too."""
 
-    def __init__(self, plan: Plan, watch: Watch) -> None:
-        self.plan, self.watch = plan, watch
+    def __init__(self, plan: Plan, watch: Watch, account: Account) -> None:
+        self.plan, self.watch, self.account = plan, watch, account
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         ending = how_it_ended(trial.last_result)
@@ -118,7 +120,8 @@ class Ledger(Callback):
 
     def _close(self, trial: Trial, ending: Ending, error: str | None) -> None:
         try:
-            TrialLog(self.plan, trial.config["number"]).close(ending, error)
+            number, step = trial.config["number"], int((trial.last_result or {}).get(STEP, 0))
+            TrialLog(self.plan, number).close(ending, error, self.account.figures(number), step)
         except shelf.ERRORS as failed:
             self.watch.stop(f"neither MLflow nor --storage {self.plan.storage} can be written ({failed})")
 

@@ -35,6 +35,7 @@ from sweeps.search import STEP
 from sweeps.table import SPEED, STEPS_DONE
 from sweeps.trial_log import TrialLog, attempt
 from sweeps.trial_loop import Setting, figures_so_far, save_with_best
+from sweeps.usage import Meter
 
 STATE, BEST = "state", "best"
 
@@ -67,6 +68,7 @@ class Worker:
         self.config, self.plan, self.attended, self.number = config, plan, attended, int(config["number"])
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
         self.device = _device(plan)
+        self.meter = Meter(plan, self.number)
 
     def run(self) -> dict[str, Any]:
         setting = Setting.of(self.plan, self.config["run"], self.device)
@@ -81,7 +83,9 @@ class Worker:
             state = self.restored(scratch)
             first = self.rank == 0
             reporter = (
-                RankZeroReporter(self.config, self.plan, setting.domain, scratch) if first else OtherRanksReporter()
+                RankZeroReporter(self.config, self.plan, setting.domain, scratch, self.meter)
+                if first
+                else OtherRanksReporter()
             )
             try:
                 state = setting.train(reporter, state=state, process=process, iteration=self.attended)
@@ -150,7 +154,8 @@ class RankZeroReporter:
     What Ray keeps holds both the state and the best generator so far, so that a restart needs nothing else.
     """
 
-    def __init__(self, config: dict[str, Any], plan: Plan, domain: Domain, scratch: Path) -> None:
+    def __init__(self, config: dict[str, Any], plan: Plan, domain: Domain, scratch: Path, meter: Meter) -> None:
+        self.meter = meter
         self.plan, self.domain, self.scratch, self.params = plan, domain, scratch, config["params"]
         self.log = TrialLog(plan, config["number"])
         times = attempt(plan, config["number"])
@@ -182,7 +187,7 @@ class RankZeroReporter:
     def _report(self, folder: Path, figures: dict[str, float]) -> None:
         if (self.scratch / BEST).exists():
             shutil.copytree(self.scratch / BEST, folder / BEST)
-        ray.train.report(figures, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        ray.train.report(figures | self.meter.told(), checkpoint=ray.train.Checkpoint.from_directory(folder))
         shutil.rmtree(folder)
 
     def finish(self, state: State, latents: Latents, attended: Attended) -> dict[str, Any]:
@@ -200,4 +205,4 @@ class RankZeroReporter:
                 self.log.metrics(best, figures, best)
                 self.log.metrics(best, {"seconds_scoring": time.perf_counter() - began})
             outcome |= figures
-        return {**outcome, FINISHED: True}
+        return {**outcome, **self.meter.told(), FINISHED: True}

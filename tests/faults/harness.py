@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import psutil
+from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from sweeps import events
@@ -22,7 +23,7 @@ STEPS, EVERY = 400, 50
 SMALL = ("width=8", "batch=8", "n_critic=1", "components=16")
 FLAGS = ("--steps", str(STEPS), "--clips", "0", "--grid", "gap_weight=100", *SMALL)
 # Clocks, which tell of the machine and not of the model.
-CLOCKS = {"iterations_per_second", "seconds_scoring"}
+CLOCKS = {"iterations_per_second", "seconds_scoring", "core_hours"}
 # What a test's own use of Ray and MLflow leaves in the environment.
 LEFT_BEHIND = {"MLFLOW_TRACKING_URI"}
 # Titles that Ray gives its processes.
@@ -54,6 +55,11 @@ class Sweep:
     @property
     def plan(self) -> Plan:
         return Plan.load(self.folder / "runs" / self.name)
+
+    def study_run(self) -> Run:
+        """The study's own run in MLflow."""
+        tracking = Tracking(self.plan)
+        return tracking.client.get_run(tracking.parent_id())
 
     def output(self) -> str:
         return self.log.read_text()

@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
-from harness import FLAGS, Sweep, assert_as_if_nothing_had_happened, told
+from harness import FLAGS, Sweep, assert_as_if_nothing_had_happened, named, told
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +97,8 @@ def test_a_lost_node_is_waited_for_and_the_trial_goes_on_where_another_joins(und
     cluster.until_cpus(1)
     sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--concurrency", "1", environment=cluster.environment)
     sweep.until_reports(2)
+    relays = named(psutil.Process(cluster.head.process.pid).children(recursive=True), "ray::Relay")
+    assert len(relays) == 1, "workers on another node reach the head's database through the relay"
     first.lose()
     sweep.until_told("waits for a node: 1 x 1 CPU asked, room for 0 of 1", timeout=240)
     cluster.add(1)

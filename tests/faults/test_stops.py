@@ -90,3 +90,23 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used_and_no_pickle_
     assert f"{tensors.parent.name}/{tensors.name}: damaged" in told(sweep.plan)
     assert "trying the checkpoint before it" in told(sweep.plan)
     assert not mark.exists()
+
+
+def test_a_used_up_budget_stops_cleanly_and_a_larger_one_goes_on(undisturbed, footage, tmp_path):
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--max-gpu-hours", "0.001")  # 3.6 s of a core
+    shown = sweep.end(3)
+    assert "budget: 0.001 core-hours" in shown
+    said = r"svgan: --max-gpu-hours 0.001: used up .*; go on with a larger one: python .* --resume hurt"
+    assert re.search(said, shown)
+    assert "Traceback" not in shown
+    study = sweep.study_run()
+    assert study.info.status == "KILLED"
+    assert 0.001 <= study.data.metrics["core_hours"] < 0.02
+    refused = Sweep(tmp_path, footage[0], "--resume", "hurt").end(2)
+    assert "--max-gpu-hours 0.001: hurt has used" in refused
+    again = Sweep(tmp_path, footage[0], "--resume", "hurt", "--max-gpu-hours", "10")
+    again.end()
+    assert_as_if_nothing_had_happened(again.plan, undisturbed)
+    used = again.study_run().data.metrics["core_hours"]
+    assert used > study.data.metrics["core_hours"]
+    assert [run.data.metrics["core_hours"] for run in Tracking(again.plan).runs()] == [used]

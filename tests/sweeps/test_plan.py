@@ -43,7 +43,7 @@ def test_the_flags_are_these_and_no_others():
     assert flags == {
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
-        *("--patience", "--objectives", "--seeds"),
+        *("--patience", "--objectives", "--seeds", "--max-gpu-hours"),
     }
 
 
@@ -71,6 +71,8 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
         ({"grid": {"seed": [0, 1, 2, 3]}, "seeds": 2}, "--grid seed: with --seeds 2"),
         ({"grid": {"width": [8, 16], "seed": [0, 1, 2]}}, "--trials 4: the grid has 6 points"),
         ({"patience": 0.0}, "--patience"),
+        ({"max_gpu_hours": 0.0}, "--max-gpu-hours 0: must be"),
+        ({"max_gpu_hours": float("nan")}, "--max-gpu-hours nan: must be"),
     ],
 )
 def test_a_plan_names_the_flag_at_fault(change, names):
@@ -82,7 +84,7 @@ def test_a_study_file_of_before_the_newer_fields_loads(tmp_path):
     plan = Plan(**PLAN | {"folder": str(tmp_path)})
     plan.save()
     fields = json.loads((tmp_path / "study.json").read_text())
-    for name in ("optuna", "objectives", "grid", "seeds"):
+    for name in ("optuna", "objectives", "grid", "seeds", "max_gpu_hours"):
         del fields[name]
     (tmp_path / "study.json").write_text(json.dumps(fields))
     assert Plan.load(tmp_path) == plan
