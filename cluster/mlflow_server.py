@@ -182,7 +182,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "admin_username": settings.user,
         "admin_password": settings.password,
         "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
-        "auth_cache_ttl_seconds": "60",  # a password check is made slow on purpose: 0.1 s of CPU
+        "auth_cache_ttl_seconds": "60",  # a check is made slow on purpose: 0.1 to 0.2 s of CPU
     }
     text = "[mlflow]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items())
     if not authentication.exists() or authentication.read_text() != text:
