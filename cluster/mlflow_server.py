@@ -277,7 +277,7 @@ def answers(settings: Settings) -> bool:
 def start(settings: Settings) -> None:
     """Start it unless it runs, and wait until it answers."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = settings.home / "server.log"
+    log, begun = settings.home / "server.log", None
     if running(settings) is None:
         if Path("/run/systemd/system").is_dir():
             sudo = [] if os.geteuid() == 0 else ["sudo"]
@@ -290,7 +290,7 @@ def start(settings: Settings) -> None:
             subprocess.run([*sudo, "systemctl", "restart", SERVICE], check=True)
         else:
             with log.open("a") as file:
-                subprocess.Popen(
+                begun = subprocess.Popen(
                     [sys.executable, "-m", "cluster.mlflow_server", "run"],
                     cwd=REPO,
                     stdin=subprocess.DEVNULL,
@@ -299,7 +299,10 @@ def start(settings: Settings) -> None:
                     start_new_session=True,
                 )
     deadline = time.monotonic() + START_SECONDS
-    while not answers(settings):
+    while not (running(settings) and answers(settings)):
+        if begun and begun.poll() is not None:
+            said = log.read_text(errors="replace").strip().splitlines()[-1].removeprefix("svgan: ")
+            raise UserError(f"{said} ({log})")
         if time.monotonic() > deadline:
             raise UserError(f"MLflow's server does not answer at {settings.address}; its log is {log}")
         time.sleep(0.5)

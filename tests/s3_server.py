@@ -46,7 +46,7 @@ def _started(
         folder = tmp_path_factory.mktemp("s3")
         ports = _free_ports([p for name in PORTS for p in (name, f"{name}.grpc")])
         flags = [f"-{name}={port}" for name, port in ports.items()]
-        small = ["-s3.port.iceberg=0", "-master.volumeSizeLimitMB=64", "-volume.max=8"]
+        small = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=8"]
         with (folder / "log").open("w") as log:
             server = subprocess.Popen(
                 [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", *flags, *small], stdout=log, stderr=log

@@ -201,6 +201,17 @@ def test_the_server_ends_whole_when_its_database_does(home):
 
 
 @pytest.mark.slow
+def test_a_port_that_is_taken_is_said_at_once(home):
+    settings = mlflow_server.Settings.read()
+    with socket.create_server(("127.0.0.1", settings.port)):
+        refused = call("start")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("svgan: MLflow's server or its database has ended; see the lines before this")
+    assert "already in use" in (settings.home / "server.log").read_text()
+    assert mlflow_server.running(settings) is None
+
+
+@pytest.mark.slow
 def test_a_storage_that_is_away_costs_the_backup_alone(home, monkeypatch):
     monkeypatch.setenv("SVGAN_MLFLOW", "s3://nobody/mlflow")
     for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a"}.items():
