@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.latents.storage_errors import explained
 from sweeps import halt, room, search, usage
 from sweeps.disk import check_disk, size, state_bytes
 from sweeps.plan import Plan, is_remote
@@ -115,9 +116,8 @@ def check_storage(location: str) -> None:
         for folder in made:
             folder.rmdir()
     except Exception as error:  # every file system has errors of its own
-        raise UserError(
-            f"--storage {location}: cannot be written ({type(error).__name__}: {str(error)[:150]}); choose another"
-        ) from None
+        why, remedy = explained(location, error)
+        raise UserError(f"--storage {location}: cannot be written ({why}); {remedy}, or choose another") from None
 
 
 def announce(plan: Plan, cleared: Cleared, time: str, log: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.latents.storage import is_local, local_path
+from svgan.latents.storage_errors import explained
 
 if TYPE_CHECKING:
     from sweeps.plan import Plan
@@ -76,7 +77,7 @@ def trouble(where: str, error: BaseException | None = None) -> str | None:
         write(probe, bytes(PROBE_BYTES))
         remove(probe)
     except ERRORS as failed:
-        return f"{type(failed).__name__}: {' '.join(str(failed).split())[:200]}"
+        return explained(where, failed)[0]
     return None
 
 

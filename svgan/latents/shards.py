@@ -2,11 +2,13 @@
 
 A set of latents is a folder (local or behind an fsspec URL):
   manifest.json         version, domain, layers, width, fps, rows, shards, videos, stats; the last file to appear
-  shard-00000.parquet   video string, index int64 (frame number in the source), code fixed-size bytes
+  shard-00000.parquet   video string, index int64 (frame number in the source), code fixed-size bytes;
+                        behind a URL its digest is in its name, so that nobody overwrites another's
   stats.safetensors     mean, std [L D], basis [C, L D], scale [C], all float32
 
 A code is the C-ordered bytes of a float16 [L, D]; type and shape stand in the schema metadata (performance.md: ten
-to forty times the reading speed of float lists). zstd takes off 8 %, and dictionary encoding is off for codes.
+to forty times the reading speed of float lists). They are not compressed: zstd takes off 8 % of the bytes and slows
+reading twelvefold (bench/LOG.md). Shards are read side by side; remote ones are kept on the node (`shard_cache`).
 
 Axes: N frame, L W+ layer, D width of W, C component.
 """
@@ -16,8 +18,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +28,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svgan.errors import UserError
-from svgan.latents import storage
+from svgan.latents import shard_cache, storage
 from svgan.latents.stats import principal_axes
 
 VERSION = 1
 MANIFEST, STATS = "manifest.json", "stats.safetensors"
+THREADS = 8  # shards that are read at a time
 REMEDY = "make the set again with svgan embed, or restore the file"
 
 
@@ -51,7 +55,7 @@ class Manifest:
     width: int
     fps: float
     rows: int
-    shards: list[dict] = field(default_factory=list)  # name, rows, sha256
+    shards: list[dict] = field(default_factory=list)  # name, rows, bytes (since 2026-11), sha256
     videos: list[dict] = field(default_factory=list)  # name, rows, first, last
     stats: dict = field(default_factory=dict)  # name, components, sha256
     version: int = VERSION
@@ -122,9 +126,10 @@ def write_latents(
         table = _table(names, index, codes)
         for number, start in enumerate(range(0, len(codes), shard_rows)):
             part = table.slice(start, shard_rows)
-            name = f"shard-{number:05d}.parquet"
-            pq.write_table(part, folder / name, compression="zstd", use_dictionary=["video"], write_statistics=False)
-            shards.append({"name": name, "rows": part.num_rows, "sha256": _sha256((folder / name).read_bytes())})
+            data = _packed(part)
+            name = _name(f"shard-{number:05d}.parquet", data, uri)
+            (folder / name).write_bytes(data)
+            shards.append({"name": name, "rows": part.num_rows, "bytes": len(data), "sha256": _sha256(data)})
         manifest = Manifest(
             domain=domain,
             layers=shape[0],
@@ -133,7 +138,7 @@ def write_latents(
             rows=len(codes),
             shards=shards,
             videos=rows,
-            stats=_write_stats(folder / STATS, codes, components),
+            stats=_write_stats(folder, uri, codes, components),
         )
         (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
     return manifest
@@ -173,7 +178,19 @@ def _table(names: list[str], index: np.ndarray, codes: np.ndarray) -> pa.Table:
     return pa.Table.from_arrays([pa.array(names, pa.string()), pa.array(index), packed], schema=schema)
 
 
-def _write_stats(path: Path, codes: np.ndarray, components: int) -> dict:
+def _packed(table: pa.Table) -> bytes:
+    out = pa.BufferOutputStream()
+    pq.write_table(table, out, compression="none", use_dictionary=["video"], write_statistics=False)
+    return out.getvalue().to_pybytes()
+
+
+def _name(name: str, data: bytes, uri: str) -> str:
+    """A file's name in the set."""
+    stem, dot, suffix = name.partition(".")
+    return name if storage.is_local(uri) else f"{stem}-{_sha256(data)[:12]}{dot}{suffix}"
+
+
+def _write_stats(folder: Path, uri: str, codes: np.ndarray, components: int) -> dict:
     from safetensors.numpy import save
 
     flat = codes.reshape(len(codes), -1).astype(np.float32)
@@ -182,8 +199,9 @@ def _write_stats(path: Path, codes: np.ndarray, components: int) -> dict:
     std = np.sqrt(np.mean(np.square(flat), 0, dtype=np.float64)).astype(np.float32)
     basis, scale = principal_axes(flat, components)
     data = save({"mean": mean, "std": std, "basis": basis, "scale": scale})
-    path.write_bytes(data)
-    return {"name": path.name, "components": len(basis), "sha256": _sha256(data)}
+    name = _name(STATS, data, uri)
+    (folder / name).write_bytes(data)
+    return {"name": name, "components": len(basis), "bytes": len(data), "sha256": _sha256(data)}
 
 
 def _sha256(data: bytes) -> str:
@@ -208,8 +226,8 @@ def read_manifest(uri: str | Path) -> Manifest:
 def open_latents(uri: str | Path, *, domain: str | None = None, verify: bool = True) -> Latents:
     """Load a set of latents, each file checked against its sha256 (`verify`), every code against NaN.
 
-    domain: the digest that the codes must belong to, None for any. Raises UserError naming the file, or the video
-    and frame, at fault.
+    domain: the digest that the codes must belong to, None for any. Remote files are kept on this node and read from
+    there the next time. Raises UserError naming the file, or the video and frame, at fault.
     """
     from safetensors.numpy import load
 
@@ -220,55 +238,79 @@ def open_latents(uri: str | Path, *, domain: str | None = None, verify: bool = T
             f"{uri}: these codes belong to domain {manifest.domain[:12]}, the recipe's domain is {domain[:12]}; "
             "give the latents of that domain, or embed the videos again with it"
         )
-    stats = load(_fetch(uri, manifest.stats, verify))
     codes = np.empty((manifest.rows, manifest.layers, manifest.width), np.float32)
     index = np.empty(manifest.rows, np.int64)
-    names: list[str] = []
-    for shard in manifest.shards:
-        start = len(names)
-        part_names, part_index, part_codes = _read_shard(uri, shard, manifest, verify)
-        names += part_names
-        if len(names) > manifest.rows:
-            break
-        codes[start : len(names)], index[start : len(names)] = part_codes, part_index
-    if len(names) != manifest.rows:
-        raise UserError(f"{uri}: the shards hold {len(names)} frames, the manifest says {manifest.rows}; {REMEDY}")
+    counts = [int(shard["rows"]) for shard in manifest.shards]
+    if sum(counts) != manifest.rows:
+        raise UserError(f"{uri}: the shards hold {sum(counts)} frames, the manifest says {manifest.rows}; {REMEDY}")
+
+    def part(shard: dict, start: int) -> list[str]:
+        rows = slice(start, start + int(shard["rows"]))
+        return _read_shard(uri, shard, manifest, verify, codes[rows], index[rows])
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        stats = pool.submit(_fetch, uri, manifest.stats, verify)
+        starts = accumulate([0, *counts[:-1]])
+        parts = [pool.submit(part, shard, start) for shard, start in zip(manifest.shards, starts, strict=True)]
+        try:
+            names = [name for read in parts for name in read.result()]
+            loaded = load(stats.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     _check_finite(codes, index, names, REMEDY)
     return Latents(
-        uri=uri, manifest=manifest, codes=codes, video=_video_rows(uri, names, manifest), index=index, **stats
+        uri=uri, manifest=manifest, codes=codes, video=_video_rows(uri, names, manifest), index=index, **loaded
     )
 
 
 def _fetch(uri: str, entry: dict, verify: bool) -> bytes:
     where = storage.join(uri, entry["name"])
-    data = storage.read(where)
+    try:
+        if not verify:
+            data = storage.read(where, entry.get("bytes"))
+        elif storage.is_local(uri):
+            data = shard_cache.checked(storage.read(where), entry["sha256"])
+        else:
+            data = shard_cache.fetch(entry["sha256"], lambda: storage.read(where, entry.get("bytes")))
+    except shard_cache.Corrupt:
+        raise UserError(f"{where}: corrupt (sha256 differs from the manifest's); {REMEDY}") from None
     if data is None:
         raise UserError(f"{where}: missing, though the manifest lists it; {REMEDY}")
-    if verify and _sha256(data) != entry["sha256"]:
-        raise UserError(f"{where}: corrupt (sha256 differs from the manifest's); {REMEDY}")
     return data
 
 
-def _read_shard(uri: str, entry: dict, manifest: Manifest, verify: bool) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Names, index [n] and codes float16 [n, L, D] of one shard."""
+def _read_shard(
+    uri: str, entry: dict, manifest: Manifest, verify: bool, codes: np.ndarray, index: np.ndarray
+) -> list[str]:
+    """Read one shard into codes float32 [n, L, D] and index [n]; returns its frames' videos."""
+    import torch
+
     where = storage.join(uri, entry["name"])
     data = _fetch(uri, entry, verify)
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False)
         meta = table.schema.metadata or {}
         dtype, shape = meta[b"dtype"].decode(), tuple(json.loads(meta[b"shape"]))
         column = table.column("code").combine_chunks()
-        names, index = table.column("video").to_pylist(), table.column("index").to_numpy()
+        names, numbers = table.column("video").to_pylist(), table.column("index").to_numpy()
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(f"{where}: not a shard of W+ codes ({error}); {REMEDY}") from error
     expected = (manifest.layers, manifest.width)
     if dtype != "float16" or shape != expected or column.type != pa.binary(2 * expected[0] * expected[1]):
         raise UserError(f"{where}: codes of {dtype} {shape}, the manifest says float16 {expected}; {REMEDY}")
-    raw = np.frombuffer(column.buffers()[1], "<f2", count=len(column) * shape[0] * shape[1], offset=0)
-    return names, index, raw.reshape(len(column), *shape)
+    if len(column) != len(codes):
+        raise UserError(f"{where}: holds {len(column)} frames, the manifest says {len(codes)}; {REMEDY}")
+    half = np.frombuffer(column.buffers()[1], np.float16, count=codes.size).reshape(codes.shape).copy()
+    torch.from_numpy(codes).copy_(torch.from_numpy(half))  # five times numpy's speed
+    index[:] = numbers
+    return names
 
 
 def _check_finite(codes: np.ndarray, index: np.ndarray, names: list[str], remedy: str) -> None:
+    flat = codes.reshape(-1)
+    if codes.dtype == np.float32 and np.isfinite(np.vdot(flat, flat)):  # float16 squared does not overflow in a sum
+        return
     finite = np.isfinite(codes).all((1, 2))
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0])

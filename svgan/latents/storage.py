@@ -2,14 +2,13 @@
 
 botocore reads AWS_ENDPOINT_URL and the AWS credentials from the environment, so an S3 server of one's own needs
 no setting here. A set of files is published whole: a local folder by one rename, a remote one with its marker
-file last.
+file last, put only where there is none yet.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from svgan.errors import UserError
+from svgan.latents.storage_errors import code, storage_errors
+
+RANGE = 8 * 2**20  # bytes of one request; several of a file are under way at a time
 
 
 def join(uri: str, name: str) -> str:
@@ -31,15 +33,24 @@ def local_path(uri: str) -> Path:
     return Path(str(uri).removeprefix("file://")).expanduser()
 
 
-def read(uri: str) -> bytes | None:
-    """The file's bytes, None where there is no such file. Raises UserError when the storage cannot be read."""
-    with _storage_errors(uri, "read"):
+def read(uri: str, size: int | None = None) -> bytes | None:
+    """The file's bytes, None where there is no such file. Raises UserError when the storage cannot be read.
+
+    size: of the file, where it is known; a large remote one is then read in ranges at a time.
+    """
+    with storage_errors(uri, "read"):
         try:
             if is_local(uri):
                 return local_path(uri).read_bytes()
             filesystem, path = _open(uri)
-            return filesystem.cat_file(path)
-        except (FileNotFoundError, NotADirectoryError):
+            if size is None or size <= RANGE:
+                return filesystem.cat_file(path, start=0)  # without a start s3fs asks for the size first
+            starts = range(0, size, RANGE)
+            ends = [min(size, start + RANGE) for start in starts]
+            return b"".join(filesystem.cat_ranges([path] * len(starts), list(starts), ends, on_error="raise"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if code(error) == "NoSuchBucket":
+                raise
             return None
 
 
@@ -47,10 +58,11 @@ def read(uri: str) -> bytes | None:
 def published(uri: str, *, last: str) -> Iterator[Path]:
     """A local scratch folder whose files appear under `uri` when the block ends well, file `last` after all others.
 
-    When the block fails, or the upload does, nothing is left under `uri`. Raises UserError when `uri` is taken.
+    When the block fails, or the upload does, nothing of it is left under `uri`. Of several that publish to one place
+    at the same time one succeeds. Raises UserError when `uri` is taken.
     """
     if read(join(uri, last)) is not None:
-        raise UserError(f"{uri}: already holds a {last}; give another place, or remove it first")
+        raise _taken(uri, last)
     if is_local(uri):
         with _publish_local(local_path(uri)) as scratch:
             yield scratch
@@ -60,17 +72,21 @@ def published(uri: str, *, last: str) -> Iterator[Path]:
             _upload(Path(folder), uri, last)
 
 
+def _taken(uri: str, last: str) -> UserError:
+    return UserError(f"{uri}: already holds a {last}; give another place, or remove it first")
+
+
 @contextmanager
 def _publish_local(target: Path) -> Iterator[Path]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: exists and is not an empty folder; give another place")
-    with _storage_errors(str(target), "write"):
+    with storage_errors(str(target), "write"):
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
         yield scratch
         scratch.chmod(0o777 & ~_umask())
-        with _storage_errors(str(target), "write"):
+        with storage_errors(str(target), "write"):
             os.replace(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -83,44 +99,48 @@ def _umask() -> int:
 
 
 def _upload(folder: Path, uri: str, last: str) -> None:
+    """Put the files, the marker last and only where there is none. What was put is taken back on failure, but for
+    what another's marker, put meanwhile, names."""
     names = sorted(p.name for p in folder.iterdir() if p.name != last)
     sent: list[str] = []
-    with _storage_errors(uri, "write"):
+    with storage_errors(uri, "write"):
         filesystem, root = _open(uri)
         try:
-            for name in [*names, last]:
-                sent.append(join(root, name))
-                filesystem.pipe_file(sent[-1], (folder / name).read_bytes())
-        except BaseException:
-            for path in sent:
-                if filesystem.exists(path):
-                    filesystem.rm_file(path)
+            for name in names:
+                sent.append(name)
+                filesystem.pipe_file(join(root, name), (folder / name).read_bytes())
+            _put_first(filesystem, join(root, last), (folder / last).read_bytes())
+        except BaseException as error:
+            others = (read(join(uri, last)) or b"") if isinstance(error, FileExistsError) else b""
+            for name in sent:
+                if name.encode() not in others and filesystem.exists(join(root, name)):
+                    filesystem.rm_file(join(root, name))
+            if isinstance(error, FileExistsError):
+                raise _taken(uri, last) from None
             raise
+
+
+def _put_first(filesystem: Any, path: str, data: bytes) -> None:
+    """Put a file where there is none; S3 decides (If-None-Match). Raises FileExistsError where there is one."""
+    try:
+        filesystem.pipe_file(path, data, mode="create")
+    except OSError as error:
+        if code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):
+            raise FileExistsError(path) from error
+        raise
+
+
+_filesystems: dict[tuple[str, ...], Any] = {}
 
 
 def _open(uri: str) -> tuple[Any, str]:
+    """The file system, one for each server and credentials that the environment names, and the path in it."""
     import fsspec
 
-    return fsspec.core.url_to_fs(uri, skip_instance_cache=True)
-
-
-@contextmanager
-def _storage_errors(uri: str, verb: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if not isinstance(error, (OSError, ImportError, ValueError, *_botocore_errors())):
-            raise
-        remedy = "check the path" if is_local(uri) else "check the URL, the credentials and AWS_ENDPOINT_URL"
-        raise UserError(f"{uri}: cannot {verb} ({_one_line(error)}); {remedy}") from error
-
-
-def _botocore_errors() -> tuple[type[Exception], ...]:
-    module = sys.modules.get("botocore.exceptions")
-    return (module.BotoCoreError, module.ClientError) if module else ()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    protocol = uri.partition("://")[0]
+    names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
+    key = (protocol, str(os.getpid()), *(os.environ.get(name, "") for name in (*names, "AWS_DEFAULT_REGION")))
+    if key not in _filesystems:
+        _filesystems[key] = fsspec.core.url_to_fs(uri, skip_instance_cache=True)[0]
+    filesystem = _filesystems[key]
+    return filesystem, filesystem._strip_protocol(uri)

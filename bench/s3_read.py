@@ -1,0 +1,117 @@
+"""How fast W+ shards come from S3 into tensors, against the mere download of the same bytes, and from a node's cache.
+
+    python bench/s3_read.py --megabytes 400           a SeaweedFS of this machine, stopped at the end
+    python bench/s3_read.py --uri s3://bucket/bench   the S3 of the environment; the set is left there
+
+Download: every byte range of the same files by as many threads, nothing done with them. Tensors: `open_latents`, with
+the digests checked. On one machine server and client share its cores, so this is the hardest case for the reader.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from svgan.latents import shard_cache, storage
+from svgan.latents.shards import THREADS, Manifest, VideoCodes, open_latents, read_manifest, write_latents
+
+LAYERS, WIDTH, SHARD_ROWS = 18, 512, 1024  # of a 1024 px StyleGAN: 19 MB a shard
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=5, help="of which the median counts")
+    parser.add_argument("--uri", help="[a server of its own]")
+    asked = parser.parse_args()
+    with server() if asked.uri is None else contextlib.nullcontext(asked.uri) as uri, private_cache():
+        import torch  # noqa: F401  (its import is not counted)
+
+        manifest = made(uri, asked.megabytes)
+        total = sum(entry["bytes"] for entry in manifest.shards)
+        print(f"{len(manifest.shards)} shards, {total / 1e6:.0f} MB, {THREADS} threads, {asked.rounds} rounds")
+        ways: dict[str, tuple[float, Callable[[], object]]] = {
+            "download alone": (0, lambda: download(uri, manifest)),
+            "to tensors": (0, lambda: open_latents(uri)),
+            "to tensors, kept on the node": (1000, lambda: first_trial(uri)),
+            "second trial of the node": (1000, lambda: open_latents(uri)),
+        }
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(asked.rounds):
+            for name, (gigabytes, way) in ways.items():
+                os.environ[shard_cache.VARIABLE] = str(gigabytes)
+                began = time.perf_counter()
+                way()
+                times[name].append(time.perf_counter() - began)
+        report(times, total)
+
+
+def report(times: dict[str, list[float]], total: int) -> None:
+    base = statistics.median(times["download alone"])
+    print(f"load {os.getloadavg()[0]:.1f}\n\n| | s | MB/s | of the download |\n|---|---|---|---|")
+    for name, taken in times.items():
+        median = statistics.median(taken)
+        print(f"| {name} | {median:.3f} | {total / median / 1e6:.0f} | {base / median:.2f} |")
+
+
+def download(uri: str, manifest: Manifest) -> None:
+    """Every byte range of the shards, as `storage.read` asks for them."""
+    filesystem, root = storage._open(uri)
+
+    def one(entry: dict) -> int:
+        starts = list(range(0, entry["bytes"], storage.RANGE))
+        ends = [min(entry["bytes"], start + storage.RANGE) for start in starts]
+        path = storage.join(root, entry["name"])
+        return sum(map(len, filesystem.cat_ranges([path] * len(starts), starts, ends, on_error="raise")))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert sum(pool.map(one, manifest.shards)) == sum(entry["bytes"] for entry in manifest.shards)
+
+
+def first_trial(uri: str) -> None:
+    shutil.rmtree(shard_cache.folder(), ignore_errors=True)
+    open_latents(uri)
+
+
+def made(uri: str, megabytes: int) -> Manifest:
+    """The set, written where it is not there yet."""
+    if storage.read(storage.join(uri, "manifest.json")) is None:
+        rows = max(SHARD_ROWS, megabytes * 10**6 // (2 * LAYERS * WIDTH))
+        codes = np.random.default_rng(0).standard_normal((rows, LAYERS, WIDTH), np.float32)
+        write_latents(
+            uri, [VideoCodes("a", np.arange(rows), codes)], domain="d", fps=25, shard_rows=SHARD_ROWS, components=1
+        )
+    return read_manifest(uri)
+
+
+@contextlib.contextmanager
+def server() -> Iterator[str]:
+    from s3_server import BUCKET, running
+
+    with running(lambda: Path(tempfile.mkdtemp(prefix="svgan-bench-")), volumes=32) as environment:
+        os.environ.update(environment)
+        yield f"s3://{BUCKET}/bench"
+
+
+@contextlib.contextmanager
+def private_cache() -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="svgan-bench-") as folder:
+        os.environ["SVGAN_CACHE"] = folder
+        yield
+
+
+if __name__ == "__main__":
+    main()
