@@ -13,12 +13,13 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps import environment, halt, quiet, shelf, submit
+from sweeps.joining import cluster_joined, ray_started
 from sweeps.plan import (
     PLAN_FILE,
     Plan,
@@ -288,54 +289,6 @@ def resumed(study: Study, flags: argparse.ArgumentParser, asked: argparse.Namesp
     if plan.study != study.name:
         raise UserError(f"--resume {asked.resume}: that is a study of sweeps/{plan.study}.py; resume it with that file")
     return plan if asked.max_gpu_hours is None else dataclasses.replace(plan, max_gpu_hours=asked.max_gpu_hours)
-
-
-@contextlib.contextmanager
-def cluster_joined() -> Iterator[None]:
-    """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`); leave it again whatever happens."""
-    import ray
-
-    from sweeps import room
-
-    address = None if ray.is_initialized() else room.cluster_address()
-    if address is None:
-        yield
-        return
-    try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except ConnectionError as error:
-        raise UserError(f"RAY_ADDRESS {address}: no cluster answers ({error}); unset it for a local run") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def ray_started(plan: Plan) -> Iterator[bool]:
-    """A local Ray for this sweep alone (True), unless a cluster was joined; shut down whatever happens."""
-    import ray
-
-    from sweeps import room
-
-    if ray.is_initialized():
-        yield False
-        return
-    there = room.machine()
-    ray.init(
-        address="local",
-        num_cpus=int(there.total("CPU")),
-        num_gpus=int(there.total("GPU")),
-        resources={room.SLOT: plan.concurrency},
-        object_store_memory=256 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-    )
-    try:
-        yield True
-    finally:
-        ray.shutdown()
 
 
 def search(

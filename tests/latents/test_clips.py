@@ -12,14 +12,14 @@ from svgan.latents.stats import make_space
 
 @pytest.fixture(scope="module")
 def latents(tmp_path_factory: pytest.TempPathFactory) -> Latents:
-    """Codes that spell their own (video, frame): [video, frame, 1, noise]."""
+    """Codes that spell their own (video, frame): [video, frame, 1, noise]; in shards of 20, 20 and 13 rows."""
     rng = np.random.default_rng(0)
     videos = []
     for number, index in enumerate([[*range(20), *range(30, 45)], [*range(18)]]):
         codes = np.stack([np.array([number, i, 1.0, rng.normal()]) for i in index]).reshape(-1, 2, 2)
         videos.append(VideoCodes(f"v{number}", np.array(index), codes.astype(np.float32)))
     folder = Path(tmp_path_factory.mktemp("latents")) / "set"
-    write_latents(folder, videos, domain="d", fps=25)
+    write_latents(folder, videos, domain="d", fps=25, shard_rows=20)
     return open_latents(folder)
 
 

@@ -1,0 +1,57 @@
+"""The Ray that a study runs on: a cluster that is there, or one of its own on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from svgan.errors import UserError
+from sweeps import room
+
+if TYPE_CHECKING:
+    from sweeps.plan import Plan
+
+
+@contextlib.contextmanager
+def cluster_joined() -> Iterator[None]:
+    """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`); leave it again whatever happens."""
+    import ray
+
+    address = None if ray.is_initialized() else room.cluster_address()
+    if address is None:
+        yield
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except ConnectionError as error:
+        raise UserError(f"RAY_ADDRESS {address}: no cluster answers ({error}); unset it for a local run") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def ray_started(plan: Plan) -> Iterator[bool]:
+    """A local Ray for this sweep alone (True), unless a cluster was joined; shut down whatever happens."""
+    import ray
+
+    if ray.is_initialized():
+        yield False
+        return
+    there = room.machine()
+    ray.init(
+        address="local",
+        num_cpus=int(there.total("CPU")),
+        num_gpus=int(there.total("GPU")),
+        resources={room.SLOT: plan.concurrency},
+        object_store_memory=256 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    try:
+        yield True
+    finally:
+        ray.shutdown()
