@@ -23,7 +23,7 @@ import boto3
 import yaml
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from cluster import aws_policies, exit_code
+from cluster import aws_policies, exit_code, yaml_check
 from svgan.cli import Parser
 from svgan.errors import UserError
 
@@ -64,6 +64,7 @@ class Wanted:
             raise UserError(f"{name}: no YAML ({' '.join(str(error).split())[:200]})") from None
         except (KeyError, TypeError) as error:
             raise UserError(f"{name}: {error} is missing; start again from the repository's cluster/gpu.yaml") from None
+        yaml_check.check(config, name)
         if not BUCKET.match(found["bucket"]):
             raise UserError(f"{name}: bucket {found['bucket']}: put your own bucket's name there, in small letters")
         if len(workers) != 1 or head in workers:

@@ -209,6 +209,37 @@ def test_the_head_may_start_the_yamls_workers_and_hand_on_no_other_role(aws, mon
 
 
 @pytest.mark.slow
+def test_rays_own_provider_launches_what_the_filled_yaml_says(aws, monkeypatch, capsys):
+    from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+    from ray.autoscaler._private.util import prepare_config
+
+    run(aws, monkeypatch, capsys, "--apply")
+    known = AWSNodeProvider.fillout_available_node_types_resources(prepare_config(yaml.safe_load(aws.read_text())))
+    config = AWSNodeProvider.bootstrap_config(known)
+    provider = AWSNodeProvider(config["provider"], config["cluster_name"])
+    assert Path(config["auth"]["ssh_private_key"]).stat().st_mode & 0o077 == 0
+    ec2 = client("ec2")
+    for name, kind in config["available_node_types"].items():
+        tags = {"ray-node-type": "head" if name == "head" else "worker", "ray-node-name": name}
+        (made,) = provider.create_node(kind["node_config"], tags, 1)
+        (machine,) = ec2.describe_instances(InstanceIds=[made])["Reservations"][0]["Instances"]
+        assert machine["InstanceType"] == kind["node_config"]["InstanceType"]
+        assert machine["KeyName"] == "svgan"
+        assert machine["IamInstanceProfile"]["Arn"].endswith("/svgan-head" if name == "head" else "/svgan-worker")
+        groups = {group["GroupName"] for group in machine["SecurityGroups"]}
+        assert groups == ({"svgan-nodes", "svgan-ssh"} if name == "head" else {"svgan-nodes"})
+        assert machine["MetadataOptions"]["HttpTokens"] == "required"
+        assert (machine.get("InstanceLifecycle") == "spot") == name.endswith("_spot")
+        (disk,) = ec2.describe_volumes(VolumeIds=[d["Ebs"]["VolumeId"] for d in machine["BlockDeviceMappings"]])[
+            "Volumes"
+        ]
+        assert (disk["Encrypted"], disk["Size"]) == (True, 100)
+        assert {"Key": "ray-cluster-name", "Value": "svgan"} in machine["Tags"]
+        assert {"Key": "ray-cluster-name", "Value": "svgan"} in disk["Tags"]
+    assert len(provider.non_terminated_nodes({})) == len(config["available_node_types"])
+
+
+@pytest.mark.slow
 def test_delete_leaves_the_bucket_alone_and_waits_for_the_machines(aws, monkeypatch, capsys):
     run(aws, monkeypatch, capsys, "--apply")
     ec2 = client("ec2")

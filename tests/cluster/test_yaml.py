@@ -10,22 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster import environment
+from cluster import environment, yaml_check
 from svgan.errors import UserError
 
 FOLDER = Path(environment.__file__).parent
 FILES = {name: (FOLDER / f"{name}.yaml").read_text() for name in ("gpu", "onprem")}
 CONFIGS = {name: yaml.safe_load(text) for name, text in FILES.items()}
 FLAG = re.compile(r"--[a-z-]+")
-
-
-def accept(config):
-    """What `ray up` does before it reaches for a cloud."""
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    prepared = prepare_config(copy.deepcopy(config))
-    validate_config(prepared)
-    return prepared
 
 
 def changed(name, path, value):
@@ -39,7 +30,7 @@ def changed(name, path, value):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_ray_takes_it(name):
-    prepared = accept(CONFIGS[name])
+    prepared = yaml_check.check(CONFIGS[name], f"{name}.yaml")
     assert prepared["head_setup_commands"][0] == CONFIGS[name]["setup_commands"][0]
 
 
@@ -53,13 +44,25 @@ def test_ray_takes_it(name):
         ("gpu", ("available_node_types", "l4_spot", "resources", "GPU"), "1", "'1' is not of type 'integer'"),
         ("gpu", ("available_node_types", "l4_spot", "min_workers"), 9, "sum of `min_workers`"),
         ("gpu", ("head_node_type",), "haed", "must be one of"),
+        ("gpu", ("provider", "cache_stoped_nodes"), False, "provider.cache_stoped_nodes: Ray knows no such field"),
+        ("gpu", ("available_node_types", "l4", "node_config", "InstanceTyp"), "g6.xlarge", "l4.node_config: Unknown"),
+        (
+            "gpu",
+            ("available_node_types", "head", "node_config", "MetadataOptions", "HttpToken"),
+            "required",
+            "HttpToken",
+        ),
+        ("onprem", ("provider", "worker_ip"), ["10.0.0.1"], "provider.worker_ip: Ray knows no such field"),
+        ("onprem", ("provider",), {"type": "local", "head_ip": "10.0.0.1"}, "Ray refuses it"),
+        ("onprem", ("provider",), None, "provider is missing"),
         ("onprem", ("setup_command",), ["true"], "setup_command"),
         ("onprem", ("head_start_ray_commands",), "ray start", "is not of type 'array'"),
     ],
 )
 def test_a_typo_is_refused(name, path, value, words):
-    with pytest.raises(Exception, match=re.escape(words)):
-        accept(changed(name, path, value))
+    with pytest.raises(UserError, match=rf"^{name}.yaml: .*{re.escape(words)}") as refused:
+        yaml_check.check(changed(name, path, value), f"{name}.yaml")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -134,7 +137,7 @@ def test_the_head_makes_its_secrets_once_for_itself_alone(tmp_path):
 
 
 def test_aws_opens_nothing_and_spends_no_more_than_it_says():
-    config = accept(CONFIGS["gpu"])
+    config = yaml_check.check(CONFIGS["gpu"], "gpu.yaml")
     types, names = config["available_node_types"], CONFIGS["gpu"]["metadata"]
     head = types.pop("head")
     assert head["resources"] == {"CPU": 0, "trial_slot": 16}

@@ -1,0 +1,59 @@
+"""A cluster's yaml, checked before anything is started: by Ray's own schema, and beyond it where Ray looks away.
+
+Ray takes any field of `provider`, and hands a node's `node_config` to EC2 unread: a typo there costs money or a launch.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from svgan.errors import UserError
+
+NOT_EC2S = {"SubnetIds"}  # Ray's own, of which it chooses one
+NOT_IN_SCHEMA = {"key_pair", "aws_credentials", "use_external_head_ip", "external_head_ip", "coordinator_address"}
+
+
+def check(config: Any, name: str) -> dict[str, Any]:
+    """What `ray up` makes of the yaml, before it reaches for a cloud. Raises UserError naming the place in it."""
+    import click
+    import jsonschema
+    import ray.autoscaler
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    if not isinstance(config, dict) or not isinstance(config.get("provider"), dict):
+        raise UserError(f"{name}: provider is missing; start again from the repository's file of that name")
+    schema = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json").read_text())
+    known = set(schema["properties"]["provider"]["properties"]) | NOT_IN_SCHEMA
+    if unknown := sorted(set(config["provider"]) - known):
+        raise UserError(f"{name}: provider.{unknown[0]}: Ray knows no such field; a typo?")
+    try:
+        prepared = prepare_config(copy.deepcopy(config))
+        validate_config(prepared)
+    except jsonschema.ValidationError as error:
+        place = ".".join(map(str, error.absolute_path))
+        raise UserError(f"{name}: {place + ': ' if place else ''}{error.message[:300]}") from None
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise UserError(f"{name}: {' '.join(str(error).split())[:300]}") from None
+    except click.ClickException:
+        raise UserError(f"{name}: Ray refuses it; it says why above") from None
+    if config["provider"].get("type") == "aws":
+        _check_machines(prepared, name)
+    return prepared
+
+
+def _check_machines(config: dict[str, Any], name: str) -> None:
+    """Each node type's `node_config`, by the description of RunInstances that botocore carries."""
+    from botocore.session import Session
+    from botocore.validate import ParamValidator
+
+    service = Session().get_service_model("ec2")
+    shape = service.operation_model("RunInstances").input_shape
+    for kind, settings in config["available_node_types"].items():
+        asked = {key: value for key, value in settings["node_config"].items() if key not in NOT_EC2S}
+        found = ParamValidator().validate({**asked, "MinCount": 1, "MaxCount": 1}, shape)
+        if found.has_errors():
+            line = found.generate_report().splitlines()[0]
+            raise UserError(f"{name}: available_node_types.{kind}.node_config: {line[:300]}")
