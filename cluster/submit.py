@@ -19,7 +19,7 @@ from pathlib import Path
 
 from svgan.cli import Parser
 from svgan.errors import UserError
-from sweeps.environment import COMMIT, REPO
+from sweeps.environment import COMMIT, REPO, check_passwordless
 from sweeps.provenance import git_commit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asked = parser().parse_args(arguments)
         script, config = check(asked.script, asked.cluster)
+        for word in asked.arguments:
+            check_passwordless("ARGS", word.rpartition("=")[2] if word.startswith("--") else word)
         sync(config)
         code = run(config, remote_command(script, asked.arguments, git_commit(ROOT)))
     except UserError as error:

@@ -49,12 +49,16 @@ def test_make_hands_quoted_arguments_on_whole(tmp_path):
         (["sweeps/nothing.py"], "SCRIPT sweeps/nothing.py: no study"),
         (["README.md"], "SCRIPT README.md: no study"),
         (["--cluster", "nowhere.yaml", "sweeps/gap.py"], "--cluster nowhere.yaml: no such file"),
+        (["sweeps/gap.py", "--", "--tracking", "http://me:geheim@host"], "ARGS: no password in the URL"),
+        (["sweeps/gap.py", "--", "--optuna=postgresql://me:geheim@host/db"], "ARGS: no password in the URL"),
     ],
 )
 def test_what_is_not_there_is_named_before_anything_is_sent(arguments, says, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert from_here.main(arguments) == 2
-    assert says in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert says in told
+    assert "geheim" not in told
 
 
 def test_the_exit_code_is_that_of_the_command_on_the_head(tmp_path, monkeypatch):
