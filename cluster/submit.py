@@ -19,8 +19,8 @@ from pathlib import Path
 
 from svgan.cli import Parser
 from svgan.errors import UserError
-from sweeps.environment import COMMIT, REPO, check_passwordless
-from sweeps.provenance import git_commit
+from sweeps.environment import COMMIT, PACKAGE, REPO, check_passwordless
+from sweeps.provenance import git_commit, package_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 LOST = 255  # ssh's own exit code
@@ -64,7 +64,8 @@ def check(script: str, cluster: str) -> tuple[str, str]:
 
 def remote_command(script: str, arguments: Sequence[str], commit: str | None) -> str:
     """What the head's shell runs; each argument arrives as it was given."""
-    told = f"{COMMIT}={shlex.quote(commit)} " if commit else ""
+    told = f"{PACKAGE}={package_digest(ROOT / 'svgan', ROOT / 'sweeps')} "
+    told += f"{COMMIT}={shlex.quote(commit)} " if commit else ""
     return f'cd && {told}python "${{{REPO}:-$HOME/svgan-repo}}"/{shlex.join([script, *arguments])}'
 
 

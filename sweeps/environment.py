@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from svgan.errors import UserError
 
-CLUSTER, REPO, COMMIT = "SVGAN_CLUSTER", "SVGAN_REPO", "SVGAN_COMMIT"
+CLUSTER, REPO, COMMIT, PACKAGE = "SVGAN_CLUSTER", "SVGAN_REPO", "SVGAN_COMMIT", "SVGAN_PACKAGE"
 
 
 def count(text: str) -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from svgan.errors import UserError
 from sweeps import provenance
-from sweeps.environment import CLUSTER, COMMIT, REPO, VARIABLES, on_cluster, yaml
+from sweeps.environment import CLUSTER, COMMIT, PACKAGE, REPO, VARIABLES, on_cluster, yaml
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -50,7 +50,8 @@ class Package(NamedTuple):
 
 
 def package(script: Path, into: Path) -> Package:
-    """Copy the package that the script belongs to. Raises UserError where it is not there, or has another script."""
+    """Copy the package that the script belongs to. Raises UserError where it is not there, has another script, or is
+    not the one that SVGAN_PACKAGE, set by `make submit`, is the digest of."""
     repo = Path(os.environ.get(REPO) or "~/svgan-repo").expanduser()
     missing = [room for room in ROOMS if not (repo / room).is_dir()]
     if missing:
@@ -65,6 +66,12 @@ def package(script: Path, into: Path) -> Package:
     for room in ROOMS:
         shutil.copytree(repo / room, into / room, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     digest = provenance.package_digest(into / "svgan", into / "sweeps")
+    if (meant := os.environ.get(PACKAGE)) and meant != digest:
+        clean = on_head(shlex.join(["rm", "-r", *(str(repo / room) for room in ROOMS)]))
+        raise UserError(
+            f"{repo}: its package is {digest}, yours is {meant}; syncing deletes nothing, so a file that you removed "
+            f"is still there: {clean}, then submit again"
+        )
     return Package(into, f"sweeps/{script.name}", digest, provenance.git_commit(repo))
 
 

@@ -25,6 +25,7 @@ def repo(tmp_path, monkeypatch):
     (folder / ".git-like").mkdir()
     monkeypatch.setenv("SVGAN_REPO", str(folder))
     monkeypatch.delenv("SVGAN_COMMIT", raising=False)
+    monkeypatch.delenv("SVGAN_PACKAGE", raising=False)
     return folder
 
 
@@ -47,6 +48,14 @@ def test_the_package_is_the_synced_one_with_its_digest(repo, script, tmp_path, m
     again = submit.package(script, tmp_path / "again")
     assert again.digest != made.digest
     assert again.commit == "abc"
+
+
+def test_a_removed_file_that_is_still_on_the_head_is_refused(repo, script, tmp_path, monkeypatch):
+    monkeypatch.setenv("SVGAN_PACKAGE", provenance.package_digest(repo / "svgan", repo / "sweeps"))
+    submit.package(script, tmp_path / "copy")
+    (repo / "sweeps" / "removed.py").write_text("")
+    with pytest.raises(UserError, match=r"a file that you removed is still there: ray exec .*rm -r .*/svgan .*/sweeps"):
+        submit.package(script, tmp_path / "again")
 
 
 def test_the_digest_is_the_one_that_the_package_itself_would_log():
