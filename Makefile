@@ -8,7 +8,7 @@ PORT   ?= 5000
 SCRIPT ?= sweeps/gap.py
 CLUSTER ?= cluster/gpu.yaml
 
-.PHONY: help install sweep aws-setup submit test test-all bench lint format ui clean
+.PHONY: help install sweep aws-setup submit test test-all e2e-cluster bench lint format ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -35,6 +35,9 @@ test: $(READY)  ## the fast tests, with one small sweep in them
 
 test-all: $(READY)  ## the slow suites
 	$(BIN)/python -m pytest -m "slow and not gpu and not unproven"
+
+e2e-cluster: $(READY)  ## the launcher's clusters, of several hosts on this machine (root; Debian's packages as it says)
+	$(BIN)/python -m pytest -m slow -rs tests/e2e
 
 bench: $(READY)  ## what the platform costs, on an idle machine: tables of times and memory (15 min; bench/LOG.md)
 	$(BIN)/python bench/platform_overhead.py

@@ -88,10 +88,23 @@ def test_its_environment_names_what_sweeps_reads_and_nothing_else(name):
 
     sweeps = {variable.name for variable in read.VARIABLES.values()} | {read.CLUSTER, read.REPO}
     block = FILES[name].partition("  environment:\n")[2].partition("\ncluster_name")[0]
-    named = set(re.findall(r"^    (?:# )?([A-Z][A-Z_]+):", block, re.MULTILINE))  # also those in a comment
-    others = {"SVGAN_MLFLOW", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "RAY_AUTH_MODE"}
+    named = set(re.findall(r"^    (?:# )?([A-Z][A-Z_0-9]+):", block, re.MULTILINE))  # also those in a comment
+    endpoint = "AWS_ENDPOINT_URL_S3" if name == "gpu" else "AWS_ENDPOINT_URL"
+    others = {"SVGAN_MLFLOW", "AWS_DEFAULT_REGION", endpoint, "RAY_AUTH_MODE"}
     assert named == sweeps | others
     assert "PYTHONPATH" not in FILES[name]
+
+
+def test_another_s3_is_not_asked_for_nodes(monkeypatch):
+    """On AWS the yaml names AWS_ENDPOINT_URL_S3: the name without _S3 would send the autoscaler there too."""
+    import boto3
+
+    place = {"region_name": "us-west-2", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://other:8333")
+    assert boto3.client("s3", **place).meta.endpoint_url == "http://other:8333"
+    assert boto3.client("ec2", **place).meta.endpoint_url == "https://ec2.us-west-2.amazonaws.com"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://other:8333")
+    assert boto3.client("ec2", **place).meta.endpoint_url == "http://other:8333"
 
 
 def test_variables_are_filled_in(monkeypatch):

@@ -3,10 +3,9 @@ terminated has its power cut. Ray's AWS provider is none the wiser."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from hosts import NETWORK, Host, Network
 from services import Services
@@ -15,25 +14,32 @@ SUBNET = "10.77.0.0/24"  # moto hands out its addresses in turn, from .4
 
 
 class Cloud:
-    """home: files that every instance's image has below /root, by name; the key pair is added."""
+    """home: files of the image's user, by name; the key pair is added. equip: what else is done to a new host."""
 
-    def __init__(self, network: Network, services: Services, home: Mapping[str, str]) -> None:
-        self.network, self.home, self.ec2 = network, dict(home), services.client("ec2")
+    def __init__(
+        self,
+        network: Network,
+        services: Services,
+        home: Mapping[str, str],
+        equip: Callable[[Host], None] = lambda host: None,
+    ) -> None:
+        self.network, self.home, self.equip, self.ec2 = network, dict(home), equip, services.client("ec2")
         self.hosts: dict[str, Host] = {}
         self.trouble: Exception | None = None
-        self.subnet = self._only_subnet()
+        self._only_subnet()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloud", daemon=True)
 
-    def _only_subnet(self) -> str:
-        """One VPC of one subnet in the bridge's range; the default ones, whose addresses lead nowhere, are removed."""
+    def _only_subnet(self) -> None:
+        """The account's default network gets one subnet in the bridge's range, in place of those that lead nowhere."""
         for subnet in self.ec2.describe_subnets()["Subnets"]:
             self.ec2.delete_subnet(SubnetId=subnet["SubnetId"])
-        for vpc in self.ec2.describe_vpcs()["Vpcs"]:
-            with contextlib.suppress(self.ec2.exceptions.ClientError):
-                self.ec2.delete_vpc(VpcId=vpc["VpcId"])
-        vpc = self.ec2.create_vpc(CidrBlock=NETWORK)["Vpc"]["VpcId"]
-        return self.ec2.create_subnet(VpcId=vpc, CidrBlock=SUBNET)["Subnet"]["SubnetId"]
+        default = [{"Name": "is-default", "Values": ["true"]}]
+        (vpc,) = self.ec2.describe_vpcs(Filters=default)["Vpcs"]
+        ranges = {one["CidrBlock"] for one in vpc["CidrBlockAssociationSet"]}
+        if NETWORK not in ranges:
+            self.ec2.associate_vpc_cidr_block(VpcId=vpc["VpcId"], CidrBlock=NETWORK)
+        self.ec2.create_subnet(VpcId=vpc["VpcId"], CidrBlock=SUBNET)
 
     def __enter__(self) -> Cloud:
         self._thread.start()
@@ -68,7 +74,10 @@ class Cloud:
         for name, one in running.items():
             if name not in self.hosts:
                 key = self._public_key(one.get("KeyName"))
-                self.hosts[name] = self.network.host(name, one["PrivateIpAddress"], key, self.home)
+                made = self.network.host(name, one["PrivateIpAddress"], "", self.home)
+                self.equip(made)
+                made.write(".ssh/authorized_keys", key)
+                self.hosts[name] = made
 
     def _public_key(self, name: str | None) -> str:
         if name is None:

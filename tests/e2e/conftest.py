@@ -11,6 +11,7 @@ def network():
         pytest.skip(why)
     with hosts.network() as made:
         yield made
+    assert hosts.leftovers() == []
 
 
 @pytest.fixture(scope="session")

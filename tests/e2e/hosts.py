@@ -44,9 +44,10 @@ MaxStartups 100
 Subsystem sftp internal-sftp
 """
 
-# $1: the host's folder, $2: its name, $3: the environment, $4: the interpreter's home, others: what is to be hidden.
+# $1: the host's folder, $2: its name, $3: the environment, which its user may add to, $4: the interpreter's home, $5:
+# the user's number, others: what is to be hidden.
 BOOT = """set -eu
-folder=$1; name=$2; prefix=$3; base=$4; shift 4
+folder=$1; name=$2; prefix=$3; base=$4; id=$5; shift 5
 hostname "$name"
 mount -t tmpfs tmpfs /srv
 mkdir /srv/base /srv/environment /srv/host
@@ -62,6 +63,7 @@ mkdir -p "$prefix"
 mount --bind /srv/environment "$prefix"
 mount -o remount,bind,ro /
 mkdir /run/sshd
+chown $id "$prefix" "$prefix"/lib/python*/site-packages
 exec /usr/sbin/sshd -D -e -f /root/sshd_config
 """
 
@@ -128,7 +130,18 @@ class Host:
                         ("link", "set", "lo", "up"), ("route", "add", "default", "via", GATEWAY)):  # fmt: skip
             _ip("-n", self.namespace, *command)
         apart = ("--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--mount-proc")
-        boot = ("bash", "-c", BOOT, "boot", self.folder, self.name, sys.prefix, sys.base_prefix, *_checkouts())
+        boot = (
+            "bash",
+            "-c",
+            BOOT,
+            "boot",
+            str(self.folder),
+            self.name,
+            sys.prefix,
+            sys.base_prefix,
+            str(ID),
+            *_checkouts(),
+        )
         shutil.rmtree(self.folder / "work", ignore_errors=True)
         (self.folder / "work").mkdir()
         with (self.folder / "boot.log").open("a") as log:
@@ -201,7 +214,8 @@ class Network:
     """The bridge and the hosts on it; one at a time on a machine."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.hosts = folder, []
+        self.folder = folder
+        self.hosts: list[Host] = []
 
     def host(self, name: str, address: str, key: str = "", home: Mapping[str, str] | None = None) -> Host:
         made = Host(self.folder, name, address, key, home)

@@ -13,56 +13,66 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hosts import Host, Network, wait
+from postgres_server import binaries
 
 ADDRESS, REGION, BUCKET = "10.77.0.2", "us-west-2", "svgan-e2e"
 PORTS = {"ec2": 5001, "s3": 8333}
 ACCESS_KEY, SECRET = "SVGANE2EACCESSKEY", "planted-secret-of-s3-4711"
 
+# The one image that moto's EC2 has, of the name that make aws-setup looks for.
+IMAGE = {
+    "ami_id": "ami-00000000000000001",
+    "name": "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 20261101",
+    "creation_date": "2026-11-01T00:00:00.000Z",
+    "architecture": "x86_64",
+    "owner_id": "898082745236",
+    "public": True,
+    "virtualization_type": "hvm",
+    "description": "an image",
+}
+
 
 @dataclass(frozen=True)
 class Services:
-    """host: where they run. environment: what leads AWS's clients to them, without the credentials."""
+    """host: where they run. s3, ec2: their addresses; ec2 is also IAM, STS and SSM."""
 
     host: Host
-    environment: dict[str, str]
+    s3: str = f"http://{ADDRESS}:{PORTS['s3']}"
+    ec2: str = f"http://{ADDRESS}:{PORTS['ec2']}"
 
     def client(self, name: str):
         """A boto3 client of 's3', 'ec2' or 'iam'."""
         import boto3
 
-        url = self.environment["AWS_ENDPOINT_URL" if name == "s3" else f"AWS_ENDPOINT_URL_{name.upper()}"]
+        url = self.s3 if name == "s3" else self.ec2
         return boto3.client(name, REGION, endpoint_url=url, aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET)
 
 
 def missing() -> str:
-    """Which of the programs is not there; '' if all are."""
+    """Which of the programs is not there, MLflow's PostgreSQL among them; '' if all are."""
+    if binaries() is None:
+        return "hosts on one kernel need Debian's postgresql"
     absent = [name for name in ("weed", "moto_server") if not program(name)]
-    return f"needs {' and '.join(absent)}; pip install -e '.[dev]'" if absent else ""
+    return f"hosts on one kernel need {' and '.join(absent)}; pip install -e '.[dev]'" if absent else ""
 
 
 def program(name: str) -> str | None:
-    return shutil.which(name, path=f"{sys.prefix}/bin:/opt/e2e-moto/bin")
+    return shutil.which(name, path=f"{sys.prefix}/bin")
 
 
 def start(network: Network) -> Services:
     """Both, answering, with an empty bucket."""
     host = network.host("services", ADDRESS)
     logs = host.folder / "tmp"
-    ec2, s3 = (f"http://{ADDRESS}:{PORTS[name]}" for name in ("ec2", "s3"))
-    host.begin(program("moto_server"), "-H", ADDRESS, "-p", str(PORTS["ec2"]), log=logs / "moto.log")
+    host.write("images.json", json.dumps([IMAGE]))
+    moto = (program("moto_server"), "-H", ADDRESS, "-p", str(PORTS["ec2"]))
+    host.begin("env", "MOTO_AMIS_PATH=images.json", *moto, log=logs / "moto.log")
     _start_s3(host, logs)
     for port in PORTS.values():
         wait(lambda port=port: _open(port), 60, lambda: "\n".join(log.read_text() for log in logs.glob("*.log")))
-    environment = {"AWS_ENDPOINT_URL": s3, "AWS_ENDPOINT_URL_EC2": ec2, "AWS_ENDPOINT_URL_IAM": ec2}
-    environment |= {"AWS_ENDPOINT_URL_STS": ec2, "AWS_DEFAULT_REGION": REGION}
-    services = Services(host, environment)
+    services = Services(host)
     wait(lambda: _bucket_made(services), 60, lambda: (logs / "weed.log").read_text())
     return services
-
-
-def credentials() -> str:
-    """~/.aws/credentials; on the instances it stands for what their profile gives them."""
-    return f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET}\n"
 
 
 def _start_s3(host: Host, logs: Path) -> None:

@@ -41,7 +41,8 @@ def test_a_power_cut_takes_everything_at_once_and_the_disk_is_there_afterwards(p
 def test_an_instance_is_a_host_that_its_key_opens_until_it_is_terminated(network, running_services, tmp_path):
     with Cloud(network, running_services, {".image": "made for it"}) as cloud:
         key = cloud.ec2.create_key_pair(KeyName="test")["KeyMaterial"]
-        place = [{"DeviceIndex": 0, "SubnetId": cloud.subnet, "AssociatePublicIpAddress": False}]
+        (subnet,) = cloud.ec2.describe_subnets()["Subnets"]
+        place = [{"DeviceIndex": 0, "SubnetId": subnet["SubnetId"], "AssociatePublicIpAddress": False}]
         count = {"MinCount": 1, "MaxCount": 1}
         cloud.ec2.run_instances(ImageId="ami-12c6146b", KeyName="test", NetworkInterfaces=place, **count)
         hosts.wait(lambda: cloud.hosts, 10, lambda: cloud.trouble)
