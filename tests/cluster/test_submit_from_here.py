@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 def test_arguments_reach_the_study_as_they_were_given(tmp_path):
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "gap.py").write_text(
-        "import os, sys\nprint(os.environ['SVGAN_COMMIT'], len(os.environ['SVGAN_PACKAGE']), sys.argv[1:])\nsys.exit(7)\n"
+        "import os, sys\n"
+        "print(os.environ['SVGAN_COMMIT'], len(os.environ['SVGAN_PACKAGE']), sys.argv[1:])\n"
+        "sys.exit(7)\n"
     )
     given = ["--name", "a b", "--grid", "it's=$HOME", "", "*"]
     command = from_here.remote_command("sweeps/gap.py", given, "abc-dirty")
