@@ -40,6 +40,7 @@ from svgan.errors import UserError
 
 LOOPBACK, DATABASE, SERVICE = "127.0.0.1", "mlflow", "svgan-mlflow"
 START_SECONDS, BACKUP_SECONDS = 180, 3600
+LEAST_PASSWORD = 12
 REPO = Path(__file__).resolve().parent.parent
 
 
@@ -81,6 +82,8 @@ class Settings:
             raise UserError(
                 f"{credentials}: no user and password in it; python -m cluster.environment makes it"
             ) from None
+        if len(password) < LEAST_PASSWORD:
+            raise UserError(f"{credentials}: MLflow takes no password of fewer than {LEAST_PASSWORD} characters")
         database = os.environ.get("SVGAN_MLFLOW_DATABASE") or (
             f"postgresql:///{DATABASE}?host={quote(str(home / 'socket'), safe='')}&user=svgan"
         )

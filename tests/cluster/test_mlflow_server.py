@@ -63,6 +63,11 @@ def test_what_is_missing_is_named(home, monkeypatch):
             with pytest.raises(UserError, match=words) as refused:
                 mlflow_server.Settings.read()
             assert "secret" not in str(refused.value)
+    write_private(
+        home / ".mlflow/credentials", "[mlflow]\nmlflow_tracking_username = a\nmlflow_tracking_password = b\n"
+    )
+    with pytest.raises(UserError, match="no password of fewer than 12 characters"):
+        mlflow_server.Settings.read()
 
 
 def test_secrets_go_to_mlflow_by_file_and_environment(home):
