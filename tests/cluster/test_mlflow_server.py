@@ -63,11 +63,12 @@ def test_what_is_missing_is_named(home, monkeypatch):
             with pytest.raises(UserError, match=words) as refused:
                 mlflow_server.Settings.read()
             assert "secret" not in str(refused.value)
-    write_private(
-        home / ".mlflow/credentials", "[mlflow]\nmlflow_tracking_username = a\nmlflow_tracking_password = b\n"
-    )
-    with pytest.raises(UserError, match="no password of fewer than 12 characters"):
-        mlflow_server.Settings.read()
+    text = "[mlflow]\nmlflow_tracking_username = a\nmlflow_tracking_password = b\n"
+    write_private(home / "other/.mlflow/credentials", text)
+    with monkeypatch.context() as changed:
+        changed.setenv("HOME", str(home / "other"))
+        with pytest.raises(UserError, match="no password of fewer than 12 characters"):
+            mlflow_server.Settings.read()
 
 
 def test_secrets_go_to_mlflow_by_file_and_environment(home):
