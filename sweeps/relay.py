@@ -1,6 +1,6 @@
 """The way from a worker's node to an MLflow that only the head can reach: one behind the head's loopback, or a file.
 
-The study's driver starts an actor on the head that applies what workers send it. So MLflow listens to nobody but its
+The study's driver starts an actor beside itself that applies what workers send it. So MLflow listens to nobody but its
 own machine, and workers need no password of it; Ray's token guards the way.
 """
 
@@ -32,12 +32,13 @@ def of_one_machine(tracking: str) -> bool:
 
 
 def needed(plan: Plan) -> bool:
-    """Whether this process is on another node than the head, whose MLflow the plan means."""
+    """Whether the study's relay runs on another node than this process, and so its MLflow."""
     import ray
 
-    from sweeps import room
-
-    return of_one_machine(plan.tracking) and ray.is_initialized() and not room.on_head()
+    if not of_one_machine(plan.tracking) or not ray.is_initialized():
+        return False
+    name = _running(plan)
+    return name is not None and not name.endswith(ray.get_runtime_context().get_node_id())
 
 
 def start(plan: Plan) -> ActorHandle:
@@ -45,21 +46,28 @@ def start(plan: Plan) -> ActorHandle:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    node = ray.get_runtime_context().get_node_id()
     remote: Any = ray.remote(Relay)
     actor = remote.options(
-        name=_name(plan),
+        name=f"{_name(plan)}@{node}",
         num_cpus=0,
         max_concurrency=THREADS,
         max_restarts=-1,
         max_task_retries=1,  # an entry that is sent twice does no harm
-        scheduling_strategy=here,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
     )
     return actor.remote(plan.to_json())
 
 
 def _name(plan: Plan) -> str:
     return f"mlflow-{plan.scratch.name}"
+
+
+def _running(plan: Plan) -> str | None:
+    """The full name of the study's relay, which ends with its node."""
+    import ray
+
+    return next((name for name in ray.util.list_named_actors() if name.startswith(f"{_name(plan)}@")), None)
 
 
 class Relay:
@@ -109,7 +117,7 @@ class RelayedSender:
 
         self.number = number
         try:
-            self.relay = ray.get_actor(_name(plan))
+            self.relay = ray.get_actor(_running(plan) or "")
         except ValueError:
             raise UserError(f"the study's relay to MLflow at {plan.tracking} is gone") from None
 

@@ -103,14 +103,6 @@ def cluster() -> Room:
     return Room(CLUSTER, resources, coming, sum(node.get(SLOT, 0) for node in resources), gb, growth)
 
 
-def on_head() -> bool:
-    """Whether this process is on the cluster's head."""
-    import ray
-
-    here = ray.get_runtime_context().get_node_id()
-    return any(node["NodeID"] == here and HEAD in node["Resources"] for node in ray.nodes())
-
-
 def cluster_address() -> str | None:
     """The cluster to join: RAY_ADDRESS, else what `ray start` left running on this host; None for a local Ray."""
     import socket
