@@ -42,6 +42,7 @@ e2e-cluster: $(READY)  ## the launcher's clusters, of several hosts on this mach
 bench: $(READY)  ## what the platform costs, on an idle machine: tables of times and memory (15 min; bench/LOG.md)
 	$(BIN)/python bench/platform_overhead.py
 	$(BIN)/python bench/simulated_study.py
+	$(BIN)/python bench/s3_read.py
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
