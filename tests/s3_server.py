@@ -18,7 +18,10 @@ WEED = Path(sys.executable).parent / "weed"
 BUCKET = "svgan-test"
 USER = {
     "name": "svgan",
-    "credentials": [{"accessKey": "test", "secretKey": "test"}],
+    "credentials": [
+        {"accessKey": "test", "secretKey": "test"},
+        {"accessKey": "planted", "secretKey": "Geheim-of-S3-7d1f0c"},  # for the test of where secrets get to
+    ],
     "actions": ["Admin", "Read", "List", "Tagging", "Write"],
 }
 PORTS = ("master.port", "volume.port", "filer.port", "s3.port")

@@ -2,19 +2,24 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import psutil
 import pytest
+from s3_server import BUCKET
 
 import svgan
-from sweeps import provenance
+from sweeps import provenance, shelf
 from sweeps.plan import Plan
 from sweeps.tracking import Tracking
 
@@ -22,13 +27,14 @@ pytestmark = pytest.mark.slow
 
 BIN, ROOT = Path(sys.executable).parent, Path(svgan.__file__).parents[1]
 # Never into the test's own temporary folder: Ray's sockets take paths of up to 107 bytes.
+TOKEN = "0123456789abcdef" * 4
 SMALL = ("--steps", "64", "--clips", "0", "--grid", "gap_weight=0,100", "width=8")
 
 
 class Head:
     """A home folder with the synced package in it and a Ray head with dashboard and token, as `ray up` leaves it."""
 
-    def __init__(self, home: Path, domain: str) -> None:
+    def __init__(self, home: Path, domain: str, **environment: str) -> None:
         self.home, self.repo = home, home / "svgan-repo"
         for room in ("svgan", "sweeps"):
             shutil.copytree(ROOT / room, self.repo / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -48,8 +54,9 @@ class Head:
             "RAY_AUTH_TOKEN_PATH": str(home / "token"),
             "RAY_ADDRESS": f"127.0.0.1:{ports[0]}",
             "TOY_DOMAIN": domain,
+            **environment,
         }
-        (home / "token").write_text("0123456789abcdef" * 4)
+        (home / "token").write_text(TOKEN)
         where = ["--head", "--port", str(ports[0]), "--dashboard-port", str(ports[1]), "--num-cpus", "2"]
         self.process = subprocess.Popen(
             [BIN / "ray", "start", "--block", "--disable-usage-stats", "--resources", '{"trial_slot": 2}', *where]
@@ -161,3 +168,78 @@ def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):
     assert code == 0, shown
     statuses = [run.info.status for run in Tracking(Plan.load(head.home / "runs" / "long")).runs()]
     assert statuses == ["FINISHED", "FINISHED"]
+
+
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "Geheim-of-S3-7d1f0c",
+    "MLFLOW_TRACKING_PASSWORD": "Geheim-of-MLflow-e02b",
+    "PGPASSWORD": "Geheim-of-PostgreSQL-91aa",
+}
+
+
+class Listener(threading.Thread):
+    """Reads the command lines of all processes, again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seen: set[str] = set()
+        self.over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.over.wait(0.1):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    self.seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+
+    def end(self) -> str:
+        self.over.set()
+        self.join()
+        return "\n".join(self.seen)
+
+
+def files_below(*folders: Path) -> Iterator[tuple[str, bytes]]:
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                yield str(path), path.read_bytes()
+
+
+def session_folder(head: Head) -> Path:
+    below = psutil.Process(head.process.pid).children(recursive=True)
+    lines = " ".join(part for process in below for part in process.cmdline())
+    return Path(re.findall(r"/tmp/ray/session_[0-9_-]+", lines)[0])
+
+
+def test_secrets_get_into_nothing_that_a_study_writes(footage, tmp_path_factory, s3_server, monkeypatch):
+    """Passwords and keys come by environment, or in a URL, which is refused; then everything is looked through."""
+    where = f"s3://{BUCKET}/secrets"
+    given = s3_server | SECRETS | {"AWS_ACCESS_KEY_ID": "planted", "MLFLOW_TRACKING_USERNAME": "me"}
+    head = Head(tmp_path_factory.mktemp("home"), footage[0], SVGAN_STORAGE=where, **given)
+    try:
+        _, one = head.run("toy.py", "--tracking", f"http://me:{SECRETS['MLFLOW_TRACKING_PASSWORD']}@host")
+        _, two = head.run("toy.py", "--optuna", f"postgresql://me:{SECRETS['PGPASSWORD']}@host/db")
+        listener = Listener()  # what a user types stands in the list of processes; nothing else may
+        code, shown = head.run("toy.py", "--name", "quiet", *SMALL)
+        assert code == 0, shown
+        ask = "from ray.job_submission import JobSubmissionClient as C; print(C().list_jobs())"
+        code, jobs = head.run("-c", ask)
+        assert code == 0, jobs
+        processes, session = listener.end(), session_folder(head)
+    finally:
+        head.end()
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").clear_instance_cache()
+    kept = tmp_path_factory.mktemp("kept")
+    shelf.download(f"{where}/quiet", kept)
+    (head.home / "token").unlink()
+    told = {"terminal": shown, "refusals": one + two, "jobs": jobs, "processes": processes}
+    found = {name: text.encode() for name, text in told.items()} | dict(files_below(head.home, session, kept))
+    assert found["refusals"].count(b"no password in the URL") == 2
+    assert b"quiet-" in found["jobs"]
+    assert b"toy.py --name quiet" in found["processes"]
+    for name in ("quiet/study.json", "quiet/sweep.log", "mlflow.db", "usage/000000/", "/logs/gcs_server.out"):
+        assert any(name in path for path in found), name
+    for secret in (*SECRETS.values(), TOKEN):
+        assert [path for path, content in found.items() if secret.encode() in content] == []
