@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from sweeps.plan import Plan
 
 
+AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+
+
+def keep_secrets() -> None:
+    """Tune copies the driver's AWS keys into its actors' runtime environment, which Ray puts into command lines and
+    logs. Nodes have their own, by environment or role."""
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
+
+
 @contextlib.contextmanager
 def cluster_joined() -> Iterator[None]:
     """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`); leave it again whatever happens."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps import environment, halt, quiet, shelf, submit
-from sweeps.joining import cluster_joined, ray_started
+from sweeps.joining import cluster_joined, keep_secrets, ray_started
 from sweeps.plan import (
     PLAN_FILE,
     Plan,
@@ -310,6 +310,7 @@ def search(
     from sweeps.trial_log import TrialLog
     from sweeps.watch import Board, Ledger
 
+    keep_secrets()
     record = open_study(plan, controls=study.controls)
 
     def make(number: int, params: dict[str, Any]) -> dict[str, Any]:

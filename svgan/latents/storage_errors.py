@@ -54,7 +54,7 @@ def explained(uri: str, error: BaseException) -> tuple[str, str]:
     if kinds & set(NO_CREDENTIALS):
         return "there are no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the node a role"
     if kinds & set(UNREACHED):
-        endpoint = os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
         return f"no S3 server answers at {endpoint}", "check AWS_ENDPOINT_URL and the network"
     remedy = "check the URL, the credentials and AWS_ENDPOINT_URL" if "://" in uri else "check the path"
     return f"{type(error).__name__}: {one_line(error)}", remedy

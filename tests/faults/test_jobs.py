@@ -242,4 +242,5 @@ def test_secrets_get_into_nothing_that_a_study_writes(footage, tmp_path_factory,
     for name in ("quiet/study.json", "quiet/sweep.log", "mlflow.db", "usage/000000/", "/logs/gcs_server.out"):
         assert any(name in path for path in found), name
     for secret in (*SECRETS.values(), TOKEN):
-        assert [path for path, content in found.items() if secret.encode() in content] == []
+        leaks = [path for path, content in found.items() if secret.encode() in content]
+        assert leaks == [], secret

@@ -153,3 +153,14 @@ def test_a_name_that_mlflow_knows_from_elsewhere_is_refused(capsys, toy, tmp_pat
     capsys.readouterr()
     assert "has a study of that name, begun elsewhere" in refused(capsys, toy, "--name", "taken")
     assert not (tmp_path / "runs" / "taken").exists()
+
+
+def test_tune_copies_no_aws_key():
+    """Of the driver's environment, into command lines and logs (docs/traps.md)."""
+    from ray.tune.execution import class_cache
+
+    from sweeps.joining import AWS_SECRETS, keep_secrets
+
+    assert {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS")} <= set(AWS_SECRETS)
+    keep_secrets()
+    assert not [name for name in class_cache.ENV_VARS_TO_PROPAGATE if "AWS" in name or "TOKEN" in name]
