@@ -17,10 +17,14 @@ from sweeps.tracking import PARETO
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from optuna.trial import FrozenTrial
     from rich.console import Console, ConsoleOptions, RenderableType
+
+    from sweeps.plan import Plan
 
 STEPS_DONE, SPEED = "steps_done", "iterations_per_second"
 STATUS_OF_RUN = {"finished": "finished", "pruned": "stopped", "failed": "failed", "halted": "halted"}
+STATUS_OF_RECORD = {"COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed", "WAITING": "halted"}
 ENDED = ("finished", "stopped", "failed")
 SHORT = {"gap_weight": "GAP", "gp_weight": "GP", "critic_widths": "E", "trunk": "T", "components": "PCA"}
 SAID = ("gap_weight", "width", "critic")
@@ -214,3 +218,26 @@ def _status(run: Run, alive: bool) -> str:
         whole = run.data.metrics.get(STEPS_DONE, 0) >= int(run.data.params.get("steps", 0)) > 0
         return ("scoring" if whole else "running") if alive else "cut"
     return STATUS_OF_RUN.get(run.data.tags.get("svgan.outcome", ""), "cut")
+
+
+def rows_of_record(trials: Iterable[FrozenTrial], plan: Plan, alive: bool = True) -> list[Row]:
+    """The rows as Optuna's record has them, for when MLflow cannot be asked: of FVD it knows the objectives alone."""
+    from sweeps import search
+
+    rows = []
+    for trial in filter(search.was_out, trials):
+        told = search.reports(trial)
+        figures = {"latent_fd": min(told.values(), default=None)}
+        if trial.values:
+            figures |= dict(zip((name.removesuffix("_best") for name in plan.told), trial.values, strict=True))
+        rows.append(
+            Row.of(
+                trial.number,
+                {**trial.user_attrs.get(search.CONFIG, {}), "steps": plan.steps},
+                step=max(told, default=0),
+                status=STATUS_OF_RECORD.get(trial.state.name, "running" if alive else "cut"),
+                note=trial.user_attrs.get(search.ERROR, ""),
+                **figures,
+            )
+        )
+    return rows

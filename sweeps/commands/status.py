@@ -27,6 +27,7 @@ ABOUT = """What a study is doing or has done, on one screen.
 Below the table: whether its driver is alive, what is left to do and for how long, and why trials failed. Of more than
 20 trials it shows the best 20 and those that are not over; `export` has all. States: running, scoring, finished,
 stopped (at a rung), failed, halted (by stop or Ctrl-C), cut (its driver died); the last two go on with --resume.
+While MLflow is away the table is Optuna's record, which has no FVD but an objective's.
 """
 REASONS, EVENTS = 6, 3
 
@@ -39,7 +40,7 @@ def run(asked: argparse.Namespace) -> None:
     from rich.console import Console
 
     from sweeps.commands import where
-    from sweeps.table import render, rows_of
+    from sweeps.table import render
 
     console = Console(highlight=False)
     if not asked.name:
@@ -48,10 +49,27 @@ def run(asked: argparse.Namespace) -> None:
         return
     plan = where.find_plan(asked, asked.name)
     alive = where.alive(plan)
-    rows = rows_of(where.open_tracking(plan).runs(), alive is not False)
+    rows, away = trials(plan, alive)
     console.print(render(rows, plan.name, plan.rungs))
-    for text in (*driver_lines(plan, rows, alive), *failure_lines(plan, rows), *told_lines(plan)):
+    for text in (*away, *driver_lines(plan, rows, alive), *failure_lines(plan, rows), *told_lines(plan)):
         console.print(text, markup=False, soft_wrap=True)
+
+
+def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
+    """The trials as MLflow has them. Where it cannot be asked, as Optuna's record has them, and a line that says so."""
+    from svgan.errors import UserError
+    from sweeps.commands import where
+    from sweeps.search import open_study
+    from sweeps.table import rows_of, rows_of_record
+
+    try:
+        return rows_of(where.open_tracking(plan).runs(), alive is not False), []
+    except UserError as error:
+        try:
+            kept = open_study(plan).get_trials(deepcopy=False)
+        except UserError:
+            raise error from None
+        return rows_of_record(kept, plan, alive is not False), [f"this is Optuna's record, for {error}"]
 
 
 def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterator[str]:

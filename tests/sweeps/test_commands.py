@@ -153,6 +153,21 @@ def test_status_of_a_living_study_tells_its_driver_and_the_time_left(capsys, stu
     assert "left" in shown.splitlines()[-1]
 
 
+def test_status_without_mlflow_is_what_optunas_record_has(capsys, study, here):
+    record = study("study", "finished", "pruned", "failed").record
+    for weight in (2.5, 7.5):
+        running = record.ask({})
+        running.set_user_attr("config", {"gap_weight": weight})
+        running.report(1.25, 20)
+    (here / "mlflow.db").rename(here / "away.db")
+    said = told(capsys, "status", "study")
+    cells = {line.split()[0]: line.split() for line in said.splitlines() if "/40" in line}
+    assert [cells[number][-1] for number in "01234"] == ["finished", "stopped", "failed", "cut", "cut"]
+    assert {"7.5", "20/40", "1.25"} <= set(cells["4"])
+    assert "this is Optuna's record, for --tracking" in said
+    assert not (here / "mlflow.db").exists()
+
+
 def test_status_without_a_name_lists_the_studies(capsys, study):
     study("first", "finished", "failed")
     study("second", None)
