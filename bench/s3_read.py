@@ -1,6 +1,7 @@
 """How fast W+ shards come from S3 into tensors, against the mere download of the same bytes, and from a node's cache.
 
     python bench/s3_read.py --megabytes 400           a SeaweedFS of this machine, stopped at the end
+    python bench/s3_read.py --gigabits 2              the same behind a link of 2 Gbit/s, as a network would be
     python bench/s3_read.py --uri s3://bucket/bench   the S3 of the environment; the set is left there
 
 Download: every byte range of the same files by as many threads, nothing done with them. Tensors: `open_latents`, with
@@ -13,9 +14,11 @@ import argparse
 import contextlib
 import os
 import shutil
+import socket
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,12 +38,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=5, help="of which the median counts")
+    parser.add_argument("--gigabits", type=float, help="a second, from the server to here [as fast as it goes]")
     parser.add_argument("--uri", help="[a server of its own]")
     asked = parser.parse_args()
     with server() if asked.uri is None else contextlib.nullcontext(asked.uri) as uri, private_cache():
         import torch  # noqa: F401  (its import is not counted)
 
         manifest = made(uri, asked.megabytes)
+        if asked.gigabits:
+            os.environ["AWS_ENDPOINT_URL"] = Link(os.environ["AWS_ENDPOINT_URL"], asked.gigabits * 1e9 / 8).address
         total = sum(entry["bytes"] for entry in manifest.shards)
         print(f"{len(manifest.shards)} shards, {total / 1e6:.0f} MB, {THREADS} threads, {asked.rounds} rounds")
         ways: dict[str, tuple[float, Callable[[], object]]] = {
@@ -95,6 +101,37 @@ def made(uri: str, megabytes: int) -> Manifest:
             uri, [VideoCodes("a", np.arange(rows), codes)], domain="d", fps=25, shard_rows=SHARD_ROWS, components=1
         )
     return read_manifest(uri)
+
+
+class Link:
+    """A TCP proxy that lets so many bytes a second through, of all connections together, from the server to here."""
+
+    def __init__(self, target: str, rate: float) -> None:
+        host, _, port = target.removeprefix("http://").rpartition(":")
+        self.target, self.rate = (host, int(port)), rate
+        self.lock, self.free_at = threading.Lock(), 0.0
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.address = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self.listener.accept()
+            server = socket.create_connection(self.target)
+            for source, sink, limited in ((client, server, False), (server, client, True)):
+                threading.Thread(target=self._pump, args=(source, sink, limited), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, limited: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 18):
+                if limited:
+                    with self.lock:
+                        self.free_at = max(self.free_at, time.monotonic()) + len(data) / self.rate
+                        wait = self.free_at - time.monotonic()
+                    time.sleep(max(0.0, wait))
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
 
 
 @contextlib.contextmanager
