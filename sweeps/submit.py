@@ -32,9 +32,11 @@ PATIENCE = 300.0  # seconds that the head's dashboard may be away before its job
 
 def needed() -> bool:
     """Whether this is a cluster's head, outside any Ray Job."""
+    if not on_cluster():
+        return False
     from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
-    return on_cluster() and RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ
+    return RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ
 
 
 class Package(NamedTuple):
