@@ -46,6 +46,8 @@ class Board(Callback):
             self.live.stop()
 
     def show(self, row: Row) -> None:
+        if self.rows.get(row.number) == row:
+            return
         self.rows[row.number] = row
         if self.live:
             self.live.update(render(list(self.rows.values()), self.title, self.plan.rungs), refresh=True)

@@ -225,7 +225,7 @@ def test_two_workers_train_as_one(swept, footage):
         assert shared.info.status == "FINISHED"
 
 
-def test_trials_that_end_right_after_a_report_do_not_hang(ray_here, place, footage):
+def test_trials_that_end_right_after_a_report_do_not_hang(ray_here, place, footage, capsys):
     """Three reports without a pause and the end at once, some trials long (docs/traps.md)."""
 
     def hasty_loop(config):
@@ -236,6 +236,9 @@ def test_trials_that_end_right_after_a_report_do_not_hang(ray_here, place, foota
         return {"step": 3, "latent_fd": 1 / 3, "latent_fd_best": 1 / 3, "finished": True}
 
     study.run(toy(footage[0], trials=4, clips=0, rungs=()), ["--name", "hasty"], loop=hasty_loop)
+    told = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines() if line[9:15] == "trial "]
+    assert sum("finished" in line for line in told) == 4
+    assert len(told) == len(set(told))
     trials = optuna_trials(Plan.load(place / "runs" / "hasty"))
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
     assert all(trial.intermediate_values == {1: 1.0, 2: 0.5, 3: 1 / 3} for trial in trials)
