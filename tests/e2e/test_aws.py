@@ -16,7 +16,7 @@ from sweeps.provenance import package_digest
 pytestmark = pytest.mark.slow
 
 # One trial, whole, whose figures depend on nothing but its configuration.
-STUDY = ("--grid", "gap_weight=1", "--steps", "80", "--clips", "2")
+STUDY = ("--grid", "gap_weight=1", "--steps", "40", "--clips", "2")
 ASK = """
 import sys, urllib.error, urllib.request
 try:
@@ -71,12 +71,12 @@ def undisturbed(site) -> dict[str, Any]:
     """The first study, from a cluster without workers; with what it printed, and what listened while it ran."""
     began = time.monotonic()
     submitted = site.user.submit("first", *STUDY)
-    submitted.until("step 10/80")
+    submitted.until("step 5/40")
     until_training = time.monotonic() - began
     workers = site.workers
     listening = {host.name: ports(host) for host in site.cloud.hosts.values()}
     printed = submitted.end()
-    print(f"from ray submit to the 10th step: {until_training:.0f} s; whole: {time.monotonic() - began:.0f} s")
+    print(f"from ray submit to the 5th step: {until_training:.0f} s; whole: {time.monotonic() - began:.0f} s")
     return {**study(site.head, "first"), "printed": printed, "workers": workers, "listening": listening}
 
 
@@ -128,7 +128,7 @@ def test_who_has_no_token_or_password_is_refused(site):
 def test_a_laptop_and_a_workers_machine_are_lost_and_the_study_ends_as_if_nothing_had_happened(site, undisturbed):
     user = site.user
     submitted = user.submit("hurt", *STUDY)
-    submitted.until("step 20/80")
+    submitted.until("step 10/40")
     user.laptop.cut()
     assert submitted.process.wait(10) != 0
     lost = next(iter(site.workers))
@@ -137,7 +137,7 @@ def test_a_laptop_and_a_workers_machine_are_lost_and_the_study_ends_as_if_nothin
     user.laptop.start()
     told = user.ray("exec", f"ray job logs -f {job}", timeout=280)
     assert "workers started again" in told
-    assert "step 80/80" in told
+    assert "step 40/40" in told
     hosts.wait(lambda: "SUCCEEDED" in user.ray("exec", f"ray job status {job}"), 30)
     (trial,), (whole,) = study(site.head, "hurt")["trials"], undisturbed["trials"]
     assert trial["points"] == whole["points"]

@@ -18,13 +18,19 @@ print("shape", clip.shape)
 
 
 class User:
-    """laptop: has a clone of this repository in ~/svgan. file: the cluster's, in it. logs: a folder of this machine."""
+    """laptop: has a clone of this repository in ~/svgan. file: the cluster's, in it. logs: a folder of this machine for
+    what was typed and printed."""
 
     def __init__(self, laptop: Host, file: str, logs: Path) -> None:
         self.laptop, self.file, self.logs = laptop, file, logs
 
     def in_clone(self, *command: str, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.laptop.run("bash", "-c", 'cd svgan; exec "$@"', "bash", *command, timeout=timeout, check=check)
+        line = ("bash", "-c", 'cd svgan; exec "$@"', "bash", *command)
+        done = self.laptop.run(*line, timeout=timeout, check=False)
+        with (self.logs / "typed.log").open("a") as log:
+            log.write(f"$ {' '.join(command)}\n{done.stdout}(exit code {done.returncode})\n\n")
+        assert not (check and done.returncode), f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
+        return done
 
     def ray(self, command: str, *arguments: str, timeout: float = 300) -> str:
         """`ray COMMAND FILE ...` in the clone; returns what it printed."""
