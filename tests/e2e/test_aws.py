@@ -137,23 +137,18 @@ def test_a_laptop_and_a_workers_machine_are_lost_and_the_study_ends_as_if_nothin
     user.laptop.start()
     told = user.ray("exec", f"ray job logs -f {job}", timeout=280)
     assert "workers started again" in told
-    assert "step 40/40" in told
-    hosts.wait(lambda: "SUCCEEDED" in user.ray("exec", f"ray job status {job}"), 30)
+    assert f"Job '{job}' succeeded" in told
     (trial,), (whole,) = study(site.head, "hurt")["trials"], undisturbed["trials"]
     assert trial["points"] == whole["points"]
     assert trial["status"] == "FINISHED"
     assert lost not in site.cloud.hosts
 
 
-@pytest.mark.unproven
 def test_a_studys_own_exit_code_reaches_the_shell(site, undisturbed):
-    bad = ("--name", "failing one", "--latents", "s3://svgan-e2e/nothing")
-    sent = site.user.in_clone("python", "cluster/submit.py", "sweeps/gap.py", "--", *bad, check=False)
-    assert sent.returncode == 2
-    assert "--name 'failing one'" in sent.stdout
-    failing = ("--name", "failing", "--latents", "s3://svgan-e2e/nothing")
+    failing = ("--name", "failing one", "--latents", "s3://svgan-e2e/nothing")
     sent = site.user.in_clone("python", "cluster/submit.py", "sweeps/gap.py", "--", *failing, check=False)
     assert sent.returncode == 2
+    assert "--name 'failing one'" in sent.stdout
     assert "s3://svgan-e2e/nothing" in sent.stdout
     site.user.submit("failing-too", *failing[2:]).end(1)
 
@@ -173,11 +168,10 @@ def test_idle_workers_go_and_a_fresh_one_gets_the_code_that_was_submitted(site, 
     assert undisturbed["tags"]["package"] != digest
     assert len(site.workers) == 2
     for host in site.workers.values():
-        (code,) = (host.folder / "tmp").glob("ray/session_2*/runtime_resources/working_dir_files/_ray_pkg_*/svgan")
-        assert package_digest(code, code.with_name("sweeps")) == digest
+        kept = (host.folder / "tmp").glob("ray/session_2*/runtime_resources/working_dir_files/_ray_pkg_*/svgan")
+        assert {package_digest(code, code.with_name("sweeps")) for code in kept} == {digest}
 
 
-@pytest.mark.unproven
 def test_ray_down_leaves_nothing(site):
     site.user.ray("down", "-y")
     hosts.wait(lambda: not site.cloud.instances() and not site.cloud.hosts, 60, lambda: str(site.cloud.instances()))
