@@ -46,17 +46,17 @@ class Meter:
     """Rank 0's clock of a trial: seconds that its workers ran, earlier starts included."""
 
     def __init__(self, plan: Plan, number: int) -> None:
-        self.folder, self.began, self.before = _folder(plan, number), time.monotonic(), 0.0
-        self.own = f"{time.time_ns():020d}"
-        with contextlib.suppress(*shelf.ERRORS):
-            self.before = sum(_read(self.folder).values())
+        self.folder, self.began = _folder(plan, number), time.monotonic()
+        self.own, self.before = f"{time.time_ns():020d}", -1.0  # not looked up yet
 
     def told(self) -> dict[str, float]:
         """The trial's seconds so far, for Tune; kept beside the study where that can be written."""
         here = time.monotonic() - self.began
         with contextlib.suppress(*shelf.ERRORS):
+            if self.before < 0:
+                self.before = sum(_read(self.folder).values())
             shelf.write(f"{self.folder}/{self.own}", f"{here:.3f}".encode())
-        return {SECONDS: self.before + here}
+        return {SECONDS: max(0.0, self.before) + here}
 
 
 def recall(plan: Plan) -> dict[int, float]:
