@@ -8,7 +8,7 @@ A set of latents is a folder (local or behind an fsspec URL):
 
 A code is the C-ordered bytes of a float16 [L, D]; type and shape stand in the schema metadata (performance.md: ten
 to forty times the reading speed of float lists). They are not compressed: zstd takes off 8 % of the bytes and slows
-reading twelvefold (bench/LOG.md). Shards are read side by side; remote ones are kept on the node (`shard_cache`).
+reading twelvefold (docs/traps.md). Shards are read side by side; remote ones are kept on the node (`shard_cache`).
 
 Axes: N frame, L W+ layer, D width of W, C component.
 """
