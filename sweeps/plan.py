@@ -74,8 +74,6 @@ class Plan:
     max_gpu_hours: float | None = None
 
     def __post_init__(self) -> None:
-        if not _NAME.match(self.name):
-            raise UserError(f"--name {self.name!r}: use up to 80 letters, digits, '.', '_' or '-'")
         check_asked(vars(self))
         if not self.patience > 0:
             raise UserError(f"--patience {self.patience:g}: minutes without a step, so more than 0")
@@ -176,8 +174,10 @@ class Plan:
 
 
 def check_asked(values: Mapping[str, Any]) -> None:
-    """Raises UserError for a count, of a plan or of the flags asked for, that is too low, and for a URL that holds a
-    password; None is not asked for."""
+    """Raises UserError for a name that cannot be a folder's, for a count, of a plan or of the flags asked for, that is
+    too low, and for a URL that holds a password; None is not asked for."""
+    if values["name"] is not None and not _NAME.match(values["name"]):
+        raise UserError(f"--name {values['name']!r}: use up to 80 letters, digits, '.', '_' or '-'")
     for name, least in LEAST.items():
         if values[name] is not None and values[name] < least:
             raise UserError(f"--{name} {values[name]}: must be at least {least}")

@@ -143,7 +143,7 @@ def test_bad_input_that_only_the_job_can_find_ends_the_command_with_2(head):
 
 
 def test_bad_input_that_can_be_seen_at_once_makes_no_job(head):
-    for flags in (("--steps", "0"), ("--tracking", "http://me:geheim@host"), ("--what",)):
+    for flags in (("--steps", "0"), ("--tracking", "http://me:geheim@host"), ("--what",), ("--name", "a b")):
         code, shown = head.run("toy.py", *flags)
         assert code == 2, shown
         assert "submitted" not in shown
