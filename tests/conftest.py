@@ -1,5 +1,9 @@
-"""Shared fixtures: a small random domain, so that no test waits for trained weights."""
+"""Shared fixtures: a small random domain, so that no test waits for trained weights.
 
+Ray reads RAY_AUTH_MODE when it is first imported, by whichever room's tests that may be (docs/traps.md).
+"""
+
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +11,7 @@ import torch
 from made_footage import footage  # noqa: F401  (a fixture)
 from s3_server import s3, s3_server  # noqa: F401  (fixtures)
 
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 torch.set_num_threads(1)
 
 

@@ -1,11 +1,7 @@
 """The undisturbed sweep that all others are held against; it runs once for this room."""
 
-import os
-
 import pytest
 from harness import EVERY, FLAGS, STEPS, Sweep, figures
-
-os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @pytest.fixture(scope="session")

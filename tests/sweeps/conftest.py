@@ -1,12 +1,9 @@
-"""What this room's tests share. The environment is set before Ray is imported (docs/traps.md)."""
+"""What this room's tests share."""
 
-import os
 import sqlite3
 from pathlib import Path
 
 import pytest
-
-os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @pytest.fixture(scope="session")
