@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps import room
@@ -52,17 +52,34 @@ def ray_started(plan: Plan) -> Iterator[bool]:
         yield False
         return
     there = room.machine()
-    ray.init(
-        address="local",
+    start(
         num_cpus=int(there.total("CPU")),
         num_gpus=int(there.total("GPU")),
         resources={room.SLOT: plan.concurrency},
         object_store_memory=256 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
     )
     try:
         yield True
     finally:
         ray.shutdown()
+
+
+def start(attempts: int = 3, **sizes: Any) -> None:
+    """Start a Ray on this machine. Ray gives its own processes 30 s, which a busy machine may need twice.
+
+    Raises UserError where it does not come up.
+    """
+    import ray
+    from ray._common.utils import get_default_ray_temp_dir
+
+    for left in reversed(range(attempts)):
+        try:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, configure_logging=False, **sizes)
+            return
+        except Exception as error:  # Ray raises no narrower one
+            ray.shutdown()
+            if not left:
+                raise UserError(
+                    f"Ray does not start on this machine ({' '.join(str(error).split())[:200]}); see "
+                    f"{get_default_ray_temp_dir()}/session_latest/logs, and whether other work leaves it any time"
+                ) from error

@@ -1,9 +1,11 @@
 """Shared fixtures: a small random domain, so that no test waits for trained weights.
 
-Ray reads RAY_AUTH_MODE when it is first imported, by whichever room's tests that may be (docs/traps.md).
+Ray reads RAY_AUTH_MODE when it is first imported, by whichever room's tests that may be (docs/traps.md). A shell that
+starts the tests in the background hands on that SIGINT is ignored, and no Ctrl-C of theirs would be heard.
 """
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from s3_server import s3, s3_server  # noqa: F401  (fixtures)
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

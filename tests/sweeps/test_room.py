@@ -7,7 +7,7 @@ import yaml
 from test_plan import PLAN
 
 from svgan.errors import UserError
-from sweeps import room
+from sweeps import joining, room
 from sweeps.plan import Plan
 from sweeps.room import CLUSTER, HEAD, HERE, SLOT, Room
 
@@ -161,3 +161,8 @@ def test_node_groups_that_the_cluster_reports_come_first(monkeypatch):
     reported = ClusterConfig(node_group_configs=[NodeGroupConfig(name="g", resources={"CPU": 8}, max_count=3)])
     monkeypatch.setattr("ray._private.state.GlobalState.get_cluster_config", lambda self: reported)
     assert room.could_come([])[0] == ({"CPU": 8.0},) * 3
+
+
+def test_a_ray_that_does_not_start_is_one_line():
+    with pytest.raises(UserError, match="Ray does not start on this machine"):
+        joining.start(attempts=2, num_cpus=1, object_store_memory=1)
