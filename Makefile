@@ -7,7 +7,6 @@ ARGS   ?=
 PORT   ?= 5000
 SCRIPT ?= sweeps/gap.py
 CLUSTER ?= cluster/gpu.yaml
-SLOW   := slow and not gpu and not unproven
 
 .PHONY: help install sweep aws-setup submit test test-all e2e-cluster bench lint format ui clean
 
@@ -34,9 +33,8 @@ submit: $(READY)  ## a study on the cluster, with this code (SCRIPT=sweeps/gap.p
 test: $(READY)  ## the fast tests, with one small sweep in them
 	$(BIN)/python -m pytest
 
-test-all: $(READY)  ## the slow suites: files two at a time, for they wait more than they work; then the hosts of tests/e2e
-	$(BIN)/python -m pytest -m "$(SLOW)" -n 2 --dist loadfile --durations=25 --ignore=tests/e2e
-	$(BIN)/python -m pytest -m "$(SLOW)" --durations=0 -rs tests/e2e
+test-all: $(READY)  ## the slow suites, one test after another: they keep two cores busy
+	$(BIN)/python -m pytest -m "slow and not gpu and not unproven" --durations=25 -rs
 
 e2e-cluster: $(READY)  ## the launcher's clusters, of several hosts on this machine (root; Debian's packages as it says)
 	$(BIN)/python -m pytest -m slow -rs tests/e2e
