@@ -176,8 +176,8 @@ class Plan:
 def check_asked(values: Mapping[str, Any]) -> None:
     """Raises UserError for a name that cannot be a folder's, for a count, of a plan or of the flags asked for, that is
     too low, and for a URL that holds a password; None is not asked for."""
-    if values["name"] is not None and not _NAME.match(values["name"]):
-        raise UserError(f"--name {values['name']!r}: use up to 80 letters, digits, '.', '_' or '-'")
+    if (name := values.get("name")) is not None and not _NAME.match(name):
+        raise UserError(f"--name {name!r}: use up to 80 letters, digits, '.', '_' or '-'")
     for name, least in LEAST.items():
         if values[name] is not None and values[name] < least:
             raise UserError(f"--{name} {values[name]}: must be at least {least}")
