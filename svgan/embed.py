@@ -24,7 +24,7 @@ LEAST_CROP = 128  # pixels: landmarks and original-reference figures want more t
 
 
 class Watcher:
-    """Hears how an embedding goes; does nothing. `svgan.cli` draws bars from it."""
+    """Hears how an embedding goes; does nothing. `svgan.bars` draws bars from it."""
 
     def stage(self, video: str, stage: str, done: int, total: int) -> None:
         """`done` of about `total` frames ('landmarks', 'crops', 'codes'); total 0 where it is not known."""

@@ -1,0 +1,32 @@
+"""The commands of `svgan`, one file each.
+
+A command is a module with `HELP` (a line for the list), `ABOUT` (a text with an example and its cost), `flags(parser)`
+and `run(options) -> exit code or None`; it stands in COMMANDS and in tests/test_cli.py. What is heavy is imported
+inside `run`, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Protocol
+
+from svgan.commands import assets, domain, embed, evaluate, sample, train
+
+
+class Command(Protocol):
+    HELP: str
+    ABOUT: str
+
+    def flags(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, options: argparse.Namespace) -> int | None: ...
+
+
+COMMANDS: dict[str, Command] = {
+    "assets": assets,
+    "embed": embed,
+    "train": train,
+    "sample": sample,
+    "evaluate": evaluate,
+    "domain": domain,
+}

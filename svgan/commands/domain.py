@@ -1,0 +1,67 @@
+"""`svgan domain`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from svgan.errors import UserError
+
+HELP = "a StyleGAN2 with its encoder, from footage"
+ABOUT = """\
+Train a small StyleGAN2 (64 px) with its encoder on footage, then make its folder whole: the footage's codes, the real
+side of FVD, figures on the held-out last tenth, a model card. Killed and started again, it goes on where it was.
+Where a domain stands already, figures and card are made anew; a larger --steps goes on with its training first.
+
+  svgan domain my_domain --footage me.mp4
+  svgan domain my_domain --footage me.mp4 --steps 8000
+  svgan domain my_domain --footage me.mp4 --others you.mp4 --pictures look/
+
+Cost: training 1 s a step on one core, so 80 min; 5000 steps give a face that moves its lips and blinks, 20 a blur.
+Before it 30 to 80 ms a frame for the landmarks, once per video. After it the real side of FVD: up to 512 clips, 0.3 s
+each on a core that multiplies bfloat16 (AMX) and 1.4 s on others, so 2 to 12 min, or 20 s for a clip of 60 frames,
+which has fewer windows; then a minute for the figures. The real side is made in the one precision that is usual on
+this machine; where another is, sweeps make and cache theirs.
+"""
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the domain's folder; go on with what is there")
+    parser.add_argument("--footage", required=True, type=Path, metavar="VIDEO", help="the subject; its end is held out")
+    parser.add_argument(
+        "--others", nargs="+", type=Path, default=[], metavar="VIDEO", help="further people, one a video"
+    )
+    parser.add_argument("--name", help="for the card (the folder's name)")
+    parser.add_argument("--steps", type=int, metavar="N", help="in all, of 16 pictures (as asked before, else 5000)")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="where frames beside reconstructions go (not kept)"
+    )
+    parser.add_argument("--sources", type=Path, metavar="FILE", help="text on sources and terms, for the card")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
+
+
+def run(options: argparse.Namespace) -> None:
+    from svgan.bars import Stages, bars, plain_console
+    from svgan.make_domain import make_domain
+    from svgan.runs import pick_device
+
+    console = plain_console()
+    try:
+        sources = options.sources.read_text() if options.sources else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"--sources {options.sources}: cannot be read ({reason})") from error
+    with bars(console) as progress:
+        made = make_domain(
+            options.folder,
+            options.footage,
+            options.others,
+            name=options.name or options.folder.resolve().name,
+            steps=options.steps,
+            sources=sources,
+            pictures=options.pictures,
+            device=pick_device(options.device),
+            say=console.print,
+            progress=Stages(progress),
+        )
+    console.print(f"{options.folder}: domain {made.digest}; see {options.folder / 'README.md'}")
