@@ -91,9 +91,14 @@ def on_cluster() -> bool:
 
 
 def yaml() -> str:
-    """The yaml that launched this cluster, as its user knows it; SVGAN_CLUSTER may name it."""
+    """The yaml that launched this cluster, as its user knows it: what SVGAN_CLUSTER says."""
     told = os.environ.get(CLUSTER, "")
     return told if told.endswith((".yaml", ".yml")) else "cluster/gpu.yaml"
+
+
+def kubernetes() -> bool:
+    """Whether this cluster was made from a RayJob, which `ray submit` and `ray exec` know nothing of."""
+    return yaml().endswith("kuberay.yaml")
 
 
 def settle() -> None:

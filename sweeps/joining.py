@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from sweeps import room
+from sweeps import arrivals, room
 
 if TYPE_CHECKING:
     from sweeps.plan import Plan
@@ -26,7 +26,8 @@ def keep_secrets() -> None:
 
 @contextlib.contextmanager
 def cluster_joined() -> Iterator[None]:
-    """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`); leave it again whatever happens."""
+    """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`), and wait for the hosts of its list; leave it
+    again whatever happens."""
     import ray
 
     address = None if ray.is_initialized() else room.cluster_address()
@@ -38,6 +39,7 @@ def cluster_joined() -> Iterator[None]:
     except ConnectionError as error:
         raise UserError(f"RAY_ADDRESS {address}: no cluster answers ({error}); unset it for a local run") from None
     try:
+        arrivals.wait_for_hosts(arrivals.listed())
         yield
     finally:
         ray.shutdown()

@@ -205,6 +205,9 @@ def study_folder(storage: str, name: str) -> Path:
 
 def resume_command(plan: Plan) -> str:
     """The command that finishes a study which was stopped or cut, by the file that is running, if a study's is."""
+    if on_cluster() and environment.kubernetes():
+        again = f"kubectl delete rayjob svgan-{plan.study}; kubectl apply -f {environment.yaml()}"
+        return f"{again}  # its entrypoint with --resume {plan.name}"
     if on_cluster():
         return f"ray submit {environment.yaml()} sweeps/{plan.study}.py -- --resume {plan.name}"
     script = Path(sys.argv[0])

@@ -130,13 +130,10 @@ def could_come(there: list[dict[str, float]]) -> tuple[tuple[Node, ...], str]:
     if config is not None and config.node_group_configs:
         groups = [(group.name, dict(group.resources), group.max_count) for group in config.node_group_configs]
         return _missing(groups, there, math.inf), "node groups that the cluster's autoscaler reports"
-    path = BOOTSTRAP.expanduser()
-    if not path.is_file():
-        return (), f"no node types to be read here ({BOOTSTRAP} is missing), so only nodes that are there count"
-    import yaml
-
     try:
-        launched = yaml.safe_load(path.read_text())
+        launched = bootstrap()
+        if launched is None:
+            return (), f"no node types to be read here ({BOOTSTRAP} is missing), so only nodes that are there count"
         types = launched["available_node_types"]
         head = launched.get("head_node_type")
         groups = [
@@ -145,8 +142,19 @@ def could_come(there: list[dict[str, float]]) -> tuple[tuple[Node, ...], str]:
             if name != head
         ]
         return _missing(groups, there, int(launched.get("max_workers", 0))), f"node types of {BOOTSTRAP}"
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         return (), f"{BOOTSTRAP} cannot be read ({type(error).__name__}), so only nodes that are there count"
+
+
+def bootstrap() -> dict[str, Any] | None:
+    """The yaml as `ray up` left it on the head, None where there is none. Raises ValueError where it is no yaml."""
+    import yaml
+
+    path = BOOTSTRAP.expanduser()
+    try:
+        return yaml.safe_load(path.read_text()) if path.is_file() else None
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _missing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,9 +25,10 @@ ABOUT = """What a study is doing or has done, on one screen.
   python -m sweeps status gap-1        its trials: the parameters that differ, how far, figures, time left
   watch -n 10 python -m sweeps status gap-1
 
-Below the table: whether its driver is alive, what is left to do and for how long, and why trials failed. Of more than
-20 trials it shows the best 20 and those that are not over; `export` has all. States: running, scoring, finished,
-stopped (at a rung), failed, halted (by stop or Ctrl-C), cut (its driver died); the last two go on with --resume.
+Below the table: whether its driver is alive, what is left to do and for how long, GPU-hours used by now (core-hours
+where trials have no GPU), and why trials failed. Of more than 20 trials it shows the best 20 and those that are not
+over; `export` has all. States: running, scoring, finished, stopped (at a rung), failed, halted (by stop or Ctrl-C), cut
+(its driver died); the last two go on with --resume.
 While MLflow is away the table is Optuna's record, which has no FVD but an objective's.
 """
 REASONS, EVENTS = 6, 3
@@ -51,7 +53,8 @@ def run(asked: argparse.Namespace) -> None:
     alive = where.alive(plan)
     rows, away = trials(plan, alive)
     console.print(render(rows, plan.name, plan.rungs))
-    for text in (*away, *driver_lines(plan, rows, alive), *failure_lines(plan, rows), *told_lines(plan)):
+    below = (driver_lines(plan, rows, alive), used_lines(plan), failure_lines(plan, rows), told_lines(plan))
+    for text in (*away, *itertools.chain(*below)):
         console.print(text, markup=False, soft_wrap=True)
 
 
@@ -97,6 +100,16 @@ def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterato
         yield "it is over"
 
 
+def used_lines(plan: Plan) -> Iterator[str]:
+    """What its trials have used by their last reports, beside the budget."""
+    from sweeps import shelf, usage
+
+    with contextlib.suppress(*shelf.ERRORS):
+        if seconds := sum(usage.recall(plan).values()):
+            budget = "" if plan.max_gpu_hours is None else f" of {plan.max_gpu_hours:g} (--max-gpu-hours)"
+            yield f"used: {usage.told(plan, usage.counted(plan, seconds))}{budget}"
+
+
 def failure_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
     """Each reason once, with the trials it struck, and where the whole of it is."""
     struck: dict[str, list[int]] = {}
@@ -129,10 +142,11 @@ def studies(client: MlflowClient, experiment: str) -> Table:
 
     from sweeps.table import figure
     from sweeps.tracking import OUTCOME, ROLE, SWEEP
+    from sweeps.usage import GPU_HOURS
 
     shown = Table(title="studies", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
-    headings = ("study", "status", "trials", "finished", "stopped", "failed", "latent FD", "FVD short", "FVD long")
-    for column in headings:
+    figures = ("GPU hours", "latent FD", "FVD short", "FVD long")
+    for column in ("study", "status", "trials", "finished", "stopped", "failed", *figures):
         left = column in ("study", "status")
         shown.add_column(column.replace(" ", "\n"), justify="left" if left else "right", overflow="fold")
     runs = client.search_runs([experiment], filter_string=f"tags.`{ROLE}` != ''", max_results=50_000)
@@ -144,8 +158,9 @@ def studies(client: MlflowClient, experiment: str) -> Table:
         own = trials.get(study.data.tags[SWEEP], [])
         ended = [run.data.tags.get(OUTCOME) for run in own]
         best = [figure(_least(own, key)) for key in ("latent_fd_best", "fvd_short", "fvd_long")]
+        hours = figure(sum(run.data.metrics[GPU_HOURS] for run in own if GPU_HOURS in run.data.metrics) or None)
         counts = [len(own), *(ended.count(outcome) for outcome in ("finished", "pruned", "failed"))]
-        shown.add_row(study.data.tags[SWEEP], study.info.status.lower(), *map(str, counts), *best)
+        shown.add_row(study.data.tags[SWEEP], study.info.status.lower(), *map(str, counts), hours, *best)
     return shown
 
 

@@ -103,6 +103,7 @@ def test_its_environment_is_that_of_the_other_files():
     named = set(re.findall(r"^  (?:# )?([A-Z][A-Z_]+):", block, re.MULTILINE))
     assert named == sweeps | {"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"}
     assert all(isinstance(value, str) for value in told.values())
+    assert told[read.CLUSTER] == "cluster/kuberay.yaml"
     for group in PODS:
         sources = group["template"]["spec"]["containers"][0]["envFrom"]
         assert sources == [{"configMapRef": {"name": "svgan"}}, {"secretRef": {"name": "svgan"}}]

@@ -93,6 +93,7 @@ def test_its_environment_names_what_sweeps_reads_and_nothing_else(name):
     others = {"SVGAN_MLFLOW", "AWS_DEFAULT_REGION", endpoint, "RAY_AUTH_MODE"}
     assert named == sweeps | others
     assert "PYTHONPATH" not in FILES[name]
+    assert CONFIGS[name]["metadata"]["environment"][read.CLUSTER] == f"cluster/{name}.yaml"
 
 
 def test_another_s3_is_not_asked_for_nodes(monkeypatch):

@@ -35,10 +35,9 @@ def test_a_list_of_hosts_trains_together_from_s3_and_is_left_without_ray(machine
     clusters.onprem(laptop, running_services, HEAD, WORKERS)
     user = User(laptop, "cluster/onprem.yaml", tmp_path)
     user.ray("up", "-y")
-    # Its workers join half a minute after `ray up`; a study that comes before is told that there is no CPU.
-    hosts.wait(lambda: "0.0/2.0 CPU" in user.ray("exec", "ray status"), 120)
     submitted = user.submit("listed", "--grid", "gap_weight=1", "--steps", "40", "--clips", "2")
     printed = submitted.end(seconds=280)
+    assert f"waiting for hosts of the yaml that have not joined yet: {', '.join(WORKERS)}" in printed
     assert "each on 2 x 1 CPU" in printed
     assert "ray exec cluster/onprem.yaml 'ray job logs -f" in printed
     told = study(head, "listed")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sweeps import __main__ as commands
-from sweeps import halt, outbox, table
+from sweeps import halt, outbox, shelf, table, usage
 from sweeps.commands import COMMANDS, gc
 
 OPTIONS = {
@@ -141,6 +141,19 @@ def test_status_is_whole_in_80_columns_and_says_all_there_is_to_say(capsys, stud
     assert "no driver runs it; go on with: python sweeps/toy.py --resume a-study --storage" in shown
     assert "trial 2 failed: OSError: disk full" in shown
     assert f"cat {trace}" in shown
+
+
+def test_status_tells_the_hours_that_count_towards_the_budget(capsys, study):
+    first = study("first", "finished", "finished", gpus_per_worker=1, max_gpu_hours=10.0)
+    for number, run in enumerate(first.tracking.runs()):
+        usage.Meter(first.plan, number).told()
+        shelf.write(shelf.place(first.plan, usage.FOLDER, f"{number:06d}", "1"), b"900")
+        first.tracking.client.log_metric(run.info.run_id, usage.GPU_HOURS, 0.25)
+    assert "used: 0.5 GPU-hours of 10 (--max-gpu-hours)" in told(capsys, "status", "first")
+    row = next(line.split() for line in told(capsys, "status").splitlines() if line.startswith("first"))
+    assert row[6] == "0.5"
+    study("second", "finished")
+    assert "used" not in told(capsys, "status", "second")
 
 
 def test_status_of_a_living_study_tells_its_driver_and_the_time_left(capsys, study):

@@ -105,3 +105,5 @@ def test_on_a_cluster_a_study_is_resumed_by_ray_submit(monkeypatch):
 
     monkeypatch.setenv("SVGAN_CLUSTER", "cluster/onprem.yaml")
     assert resume_command(Plan(**PLAN)) == "ray submit cluster/onprem.yaml sweeps/toy.py -- --resume toy-1"
+    monkeypatch.setenv("SVGAN_CLUSTER", "cluster/kuberay.yaml")
+    assert resume_command(Plan(**PLAN)).startswith("kubectl delete rayjob svgan-toy; kubectl apply -f cluster/kuberay")
