@@ -18,6 +18,7 @@ from PIL import Image
 
 from svgan.embed import Watcher, crop_size, embed
 from svgan.errors import UserError
+from svgan.files import whole
 from svgan.images.aligned import align_cached
 from svgan.images.build import shrink, split
 from svgan.images.domain import Domain
@@ -132,11 +133,11 @@ def describe(
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pairs_sheet(originals, rebuilt)).save(pictures / "reconstructions_beside_footage.png")
-    whole = json.loads((folder / "domain.json").read_text()) | {"figures": facts, "sources": sources}
-    (folder / "domain.tmp").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n")
-    os.replace(folder / "domain.tmp", folder / "domain.json")
+    record = json.loads((folder / "domain.json").read_text()) | {"figures": facts, "sources": sources}
+    with whole(folder / "domain.json") as written:
+        written.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     codes = open_latents(domain.latents_uri, domain=domain.digest).digest
-    (folder / "README.md").write_text(card(whole, domain, codes))
+    (folder / "README.md").write_text(card(record, domain, codes))
     return Domain.load(folder)
 
 

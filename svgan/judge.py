@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.files import whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,10 +32,8 @@ def figures_table(figures: dict[str, Any], clips: int, real_clips: int) -> Table
 
 def write_figures(figures: dict[str, Any], path: Path) -> None:
     """The figures as JSON, whole or not at all."""
-    aside = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(figures, indent=1) + "\n")
-        os.replace(aside, path)
+        with whole(path) as aside:
+            aside.write_text(json.dumps(figures, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"--json {path}: cannot write ({error.strerror}); give another place") from error

@@ -9,7 +9,6 @@ clip.mp4            made by the best checkpoint at the end, with contact_sheet.p
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from svgan import recipes
 from svgan.config import RunConfig
 from svgan.errors import UserError
+from svgan.files import whole
 from svgan.images.domain import Domain
 from svgan.keeper import FolderKeeper
 from svgan.latents import storage
@@ -218,9 +218,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(aside, path)
+    with whole(path) as aside:
+        aside.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def show(out: Path, device: torch.device) -> Path:

@@ -7,12 +7,12 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.files import whole
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -123,10 +123,8 @@ def render(rows: Sequence[Mapping[str, str]], title: str) -> Table:
 
 def write(rows: Sequence[Mapping[str, str]], path: Path) -> Path:
     """The rows as CSV, whole or not at all."""
-    aside = path.with_suffix(".part")
-    with aside.open("w", newline="") as file:
+    with whole(path) as aside, aside.open("w", newline="") as file:
         out = csv.DictWriter(file, list(rows[0]) if rows else ["trial"])
         out.writeheader()
         out.writerows(rows)
-    os.replace(aside, path)
     return path

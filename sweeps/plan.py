@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from svgan.cli import Parser
 from svgan.errors import UserError
+from svgan.files import whole
 from sweeps import environment
 from sweeps.environment import check_passwordless, on_cluster, shown
 
@@ -151,11 +152,8 @@ class Plan:
 
     def save(self) -> None:
         """Write `study.json` into the study's folder, whole or not at all."""
-        path = Path(self.folder, PLAN_FILE)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".part")
-        aside.write_text(json.dumps(self.to_json(), indent=1))
-        os.replace(aside, path)
+        with whole(Path(self.folder, PLAN_FILE)) as aside:
+            aside.write_text(json.dumps(self.to_json(), indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> Plan:

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from svgan.files import whole
 from svgan.latents.storage import is_local, local_path
 from svgan.latents.storage_errors import explained
 
@@ -36,14 +37,8 @@ def write(where: str, content: bytes) -> None:
         files, path = _remote(where)
         files.pipe_file(path, content)
         return
-    target = local_path(where)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:6]}")
-    try:
+    with whole(local_path(where)) as aside:
         aside.write_bytes(content)
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read(where: str) -> bytes | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from svgan.errors import UserError
+from svgan.files import whole
 from svgan.images.encoder import Encoder
 from svgan.images.stylegan2 import Generator, NoiseMode, StyleGAN2Config
 
@@ -116,16 +116,16 @@ def save_domain(folder: Path, generator: Generator, encoder: Encoder, facts: dic
     folder.mkdir(parents=True, exist_ok=True)
     for module, name in ((generator, "generator"), (encoder, "encoder")):
         tensors = {k: v.detach().half().cpu().contiguous() for k, v in module.state_dict().items()}
-        save_file(tensors, folder / f"{name}.tmp")
-        os.replace(folder / f"{name}.tmp", folder / f"{name}.safetensors")
-    whole = {
+        with whole(folder / f"{name}.safetensors") as aside:
+            save_file(tensors, aside)
+    record = {
         "format": FORMAT,
         "generator": generator.config.to_json(),
         "encoder": {"widths": list(encoder.widths), "reduced": encoder.reduced},
         **facts,
     }
-    (folder / "domain.tmp").write_text(json.dumps(whole, indent=1) + "\n")
-    os.replace(folder / "domain.tmp", folder / "domain.json")
+    with whole(folder / "domain.json") as aside:
+        aside.write_text(json.dumps(record, indent=1) + "\n")
     return Domain.load(folder)
 
 

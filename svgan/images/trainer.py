@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from svgan.errors import NonFiniteLoss, UserError
+from svgan.files import whole
 from svgan.images import losses
 from svgan.images.encoder import Encoder
 from svgan.images.stylegan2 import Discriminator, Generator, StyleGAN2Config
@@ -140,8 +140,8 @@ class DomainState:
             for row, values in optimiser.state_dict()["state"].items():
                 tensors |= {f"adam.{name}.{row}.{k}": v.contiguous() for k, v in values.items()}
         meta = {"step": str(self.step), "config": json.dumps(asdict(self.config))}
-        save_file({k: v.clone() for k, v in tensors.items()}, folder / "state.tmp", metadata=meta)
-        os.replace(folder / "state.tmp", folder / "state.safetensors")
+        with whole(folder / "state.safetensors") as aside:
+            save_file({k: v.clone() for k, v in tensors.items()}, aside, metadata=meta)
 
     def load(self, folder: Path) -> None:
         """Continue from `save`'s folder; the configuration of this object stands."""

@@ -11,11 +11,11 @@ import fcntl
 import hashlib
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from svgan.errors import UserError
+from svgan.files import whole
 
 GIGABYTES, VARIABLE = 20.0, "SVGAN_CACHE_GB"
 LEFT_BEHIND = 3600.0  # seconds after which a file being written is one that its writer has left
@@ -87,12 +87,8 @@ def _keep(path: Path, data: bytes) -> None:
     if len(data) > limit:
         return
     make_room(limit - len(data))
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
+    with whole(path) as aside:
         aside.write_bytes(data)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def make_room(limit: int) -> None:
@@ -101,7 +97,7 @@ def make_room(limit: int) -> None:
     for path in folder().iterdir():
         with contextlib.suppress(OSError):
             found = path.stat()
-            if path.suffix == ".part" and time.time() - found.st_mtime > LEFT_BEHIND:
+            if path.suffix == ".partial" and time.time() - found.st_mtime > LEFT_BEHIND:
                 path.unlink()
             elif not path.suffix:
                 kept.append((found.st_mtime, found.st_size, path))

@@ -6,7 +6,6 @@ Axes: n sample, F feature.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from svgan.errors import UserError
+from svgan.files import whole
 
 
 class Moments:
@@ -65,12 +65,10 @@ class Moments:
         """One safetensors file: count, mean, the covariance's lower triangle; in one rename."""
         from safetensors.numpy import save_file
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         triangle = self.cov[np.tril_indices(len(self.mean))]
         tensors = {"count": np.array([self.count]), "mean": self.mean.astype(dtype), "cov": triangle.astype(dtype)}
-        aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        save_file(tensors, aside, metadata={"facts": json.dumps(self.facts, sort_keys=True)})
-        os.replace(aside, path)
+        with whole(path) as aside:
+            save_file(tensors, aside, metadata={"facts": json.dumps(self.facts, sort_keys=True)})
 
     @classmethod
     def load(cls, path: Path) -> Moments:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.files import whole
 
 if TYPE_CHECKING:
     import pandas
@@ -121,13 +120,8 @@ def curves(client: MlflowClient, runs: list[Run], progress: Callable[[str, int, 
 
 def write(frame: pandas.DataFrame, path: Path) -> None:
     """The frame as a file, whole or not at all."""
-    aside = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        WRITERS[path.suffix](frame, aside)
-        os.replace(aside, path)
+        with whole(path) as aside:
+            WRITERS[path.suffix](frame, aside)
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written ({error.strerror or error}); give another place") from None
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()

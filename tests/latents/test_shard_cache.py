@@ -89,12 +89,12 @@ def test_the_least_recently_used_go_first(cache, monkeypatch):
 
 def test_what_a_killed_writer_left_is_removed_later(cache):
     cache.mkdir(parents=True)
-    for name, age in (("old.part", 7200), ("new.part", 10)):
+    for name, age in ((".old.partial", 7200), (".new.partial", 10)):
         (cache / name).write_bytes(b"half")
         os.utime(cache / name, (time.time() - age, time.time() - age))
     shard_cache.fetch(DIGEST, lambda: DATA)
-    assert not (cache / "old.part").exists()
-    assert (cache / "new.part").exists()
+    assert not (cache / ".old.partial").exists()
+    assert (cache / ".new.partial").exists()
 
 
 def test_without_a_place_or_with_none_wanted_it_is_only_fetched(cache, monkeypatch):

@@ -166,5 +166,5 @@ def test_a_failed_upload_is_taken_back(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", full)
     with pytest.raises(UserError, match="no space left"):
-        write_latents("memory://bucket/set", [video("a", [0, 1])], domain="d", fps=25)
-    assert not MemoryFileSystem().find("/bucket")
+        write_latents("memory://failed/set", [video("a", [0, 1])], domain="d", fps=25)
+    assert not MemoryFileSystem().find("/failed")
