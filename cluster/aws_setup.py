@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from cluster import aws_policies, exit_code, yaml_check
 from svgan.cli import Parser
-from svgan.errors import UserError
+from svgan.errors import UserError, one_line
 
 YAML = Path(__file__).with_name("gpu.yaml")
 UNSET = "run-make-aws-setup"
@@ -61,7 +61,7 @@ class Wanted:
             found = {key: str(told[key]) for key in ("region", "bucket", "key", "image")}
             cluster = str(config["cluster_name"])
         except yaml.YAMLError as error:
-            raise UserError(f"{name}: no YAML ({' '.join(str(error).split())[:200]})") from None
+            raise UserError(f"{name}: no YAML ({one_line(error)})") from None
         except (KeyError, TypeError) as error:
             raise UserError(f"{name}: {error} is missing; start again from the repository's cluster/gpu.yaml") from None
         yaml_check.check(config, name)

@@ -36,7 +36,7 @@ from urllib.parse import quote, urlsplit
 
 from cluster import exit_code
 from cluster.environment import keep_secret, write_private
-from svgan.errors import UserError
+from svgan.errors import UserError, one_line
 
 LOOPBACK, DATABASE, SERVICE = "127.0.0.1", "mlflow", "svgan-mlflow"
 START_SECONDS, BACKUP_SECONDS = 180, 3600
@@ -167,8 +167,7 @@ def prepare_database(settings: Settings, server: subprocess.Popen[bytes] | None)
             break
         except psycopg.OperationalError as error:
             if time.monotonic() > deadline or (server and server.poll() is not None):
-                reason = " ".join(str(error).split())[:200]
-                raise UserError(f"PostgreSQL cannot be reached ({reason}); see its lines in the log") from None
+                raise UserError(f"PostgreSQL cannot be reached ({one_line(error)}); see its lines in the log") from None
             time.sleep(0.2)
     if mlflow_backup.is_empty(settings.database) and (newest := mlflow_backup.newest(settings.root)):
         mlflow_backup.restore(settings, newest)
@@ -282,15 +281,11 @@ def start(settings: Settings) -> None:
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     log, begun = settings.home / "server.log", None
     if running(settings) is None:
-        if Path("/run/systemd/system").is_dir():
-            sudo = [] if os.geteuid() == 0 else ["sudo"]
-            place = f"/etc/systemd/system/{SERVICE}.service"
-            subprocess.run(
-                [*sudo, "tee", place], input=unit(settings), text=True, stdout=subprocess.DEVNULL, check=True
-            )
-            subprocess.run([*sudo, "systemctl", "daemon-reload"], check=True)
-            subprocess.run([*sudo, "systemctl", "enable", "--quiet", SERVICE], check=True)
-            subprocess.run([*sudo, "systemctl", "restart", SERVICE], check=True)
+        if systemd():
+            as_root("tee", f"/etc/systemd/system/{SERVICE}.service", text=unit(settings))
+            as_root("systemctl", "daemon-reload")
+            as_root("systemctl", "enable", "--quiet", SERVICE)
+            as_root("systemctl", "restart", SERVICE)
         else:
             with log.open("a") as file:
                 begun = subprocess.Popen(
@@ -317,8 +312,8 @@ def stop(settings: Settings) -> None:
     if (process := running(settings)) is None:
         print("MLflow's server is not running")
         return
-    if Path("/run/systemd/system").is_dir():
-        subprocess.run([*([] if os.geteuid() == 0 else ["sudo"]), "systemctl", "stop", SERVICE], check=True)
+    if systemd():
+        as_root("systemctl", "stop", SERVICE)
     else:
         os.kill(process, signal.SIGTERM)
     deadline = time.monotonic() + START_SECONDS
@@ -326,6 +321,15 @@ def stop(settings: Settings) -> None:
         if time.monotonic() > deadline:
             raise UserError(f"process {process}: MLflow's server does not end; see {settings.home / 'server.log'}")
         time.sleep(0.2)
+
+
+def systemd() -> bool:
+    return Path("/run/systemd/system").is_dir()
+
+
+def as_root(*command: str, text: str = "") -> None:
+    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    subprocess.run([*sudo, *command], input=text, text=True, stdout=subprocess.DEVNULL, check=True)
 
 
 def unit(settings: Settings) -> str:

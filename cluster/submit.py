@@ -1,6 +1,6 @@
 """Sync this repository to a cluster's head and run a study there: what `make submit` does.
 
-    make submit SCRIPT=sweeps/gap.py ARGS="--trials 40 --name 'my study'"
+    make submit SCRIPT=sweeps/gap.py ARGS="--trials 40 --experiment 'my study'"
     python cluster/submit.py --cluster cluster/onprem.yaml sweeps/gap.py -- --trials 40
 
 Unlike `ray submit` it sends the package as it is now, keeps arguments with spaces whole, and ends with the study's own

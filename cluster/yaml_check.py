@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from svgan.errors import UserError
+from svgan.errors import UserError, one_line
 
 NOT_EC2S = {"SubnetIds"}  # Ray's own, of which it chooses one
 NOT_IN_SCHEMA = {"key_pair", "aws_credentials", "use_external_head_ip", "external_head_ip", "coordinator_address"}
@@ -36,7 +36,7 @@ def check(config: Any, name: str) -> dict[str, Any]:
         place = ".".join(map(str, error.absolute_path))
         raise UserError(f"{name}: {place + ': ' if place else ''}{error.message[:300]}") from None
     except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise UserError(f"{name}: {' '.join(str(error).split())[:300]}") from None
+        raise UserError(f"{name}: {one_line(error, 300)}") from None
     except click.ClickException:
         raise UserError(f"{name}: Ray refuses it; it says why above") from None
     if config["provider"].get("type") == "aws":

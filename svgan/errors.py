@@ -8,5 +8,10 @@ class UserError(Exception):
     """
 
 
+def one_line(text: object, most: int = 200) -> str:
+    """Somebody else's message, or an error's, on one line of at most so many characters."""
+    return " ".join(str(text).split())[:most]
+
+
 class NonFiniteLoss(RuntimeError):
     """A loss became NaN or infinite; raised on all ranks before the optimiser step."""

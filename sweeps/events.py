@@ -12,6 +12,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
+from svgan.errors import one_line
 from sweeps import shelf
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Event(NamedTuple):
 def tell(plan: Plan, trial: int | None, text: str) -> None:
     """Put a line where the driver and `python -m sweeps status` read it. Never raises: things are failing already."""
     now = time.time()
-    text = " ".join(text.split())[:500]
+    text = one_line(text, 500)
     log.warning("trial %s: %s", trial, text)
     try:
         shelf.write(

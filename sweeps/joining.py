@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from svgan.errors import UserError
+from svgan.errors import UserError, one_line
 from sweeps import arrivals, room
 
 if TYPE_CHECKING:
@@ -82,6 +82,6 @@ def start(attempts: int = 3, **sizes: Any) -> None:
             ray.shutdown()
             if not left:
                 raise UserError(
-                    f"Ray does not start on this machine ({' '.join(str(error).split())[:200]}); see "
+                    f"Ray does not start on this machine ({one_line(error)}); see "
                     f"{get_default_ray_temp_dir()}/session_latest/logs, and whether other work leaves it any time"
                 ) from error

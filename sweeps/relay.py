@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from svgan.errors import UserError
+from svgan.errors import UserError, one_line
 from sweeps.outbox import Entry
 from sweeps.plan import Plan
 
@@ -105,7 +105,7 @@ class Relay:
                 what(self.senders[number])
             except failures() as error:
                 self.senders.pop(number, None)
-                return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                return f"{type(error).__name__}: {one_line(error)}"
         return None
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from svgan.errors import UserError
+from svgan.errors import UserError, one_line
 from sweeps import provenance
 from sweeps.environment import CLUSTER, COMMIT, PACKAGE, REPO, VARIABLES, on_cluster, yaml
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 ROOMS = ("svgan", "sweeps")
 INTERRUPTED, STOPPED = 130, 143
 PATIENCE = 300.0  # seconds that the head's dashboard may be away before its job is no longer followed
+AGENT_PATIENCE = 120.0  # seconds that a head just started may be without the agent that runs its jobs
+AGENT_PAUSE = 0.2  # Ray itself waits 10 s before it answers
+NO_AGENT = "No available agent"
 
 
 def needed() -> bool:
@@ -116,21 +119,28 @@ def _submitted(made: Package, arguments: Sequence[str], name: str) -> tuple[JobS
     from ray.job_submission import JobSubmissionClient
 
     told = {"study": name, "package": made.digest} | ({"commit": made.commit} if made.commit else {})
-    try:
-        client = JobSubmissionClient()
-        job = client.submit_job(
-            entrypoint=entrypoint(made.script, arguments),
-            submission_id=f"{name}-{uuid.uuid4().hex[:6]}",
-            runtime_env={"working_dir": str(made.folder), "env_vars": passed_on(made.commit)},
-            metadata=told,
-        )
-    except (RuntimeError, ConnectionError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"the job cannot be submitted ({reason}); is Ray running here with its dashboard, and RAY_AUTH_MODE as "
-            "the cluster's?"
-        ) from None
-    return client, job
+    submission_id = f"{name}-{uuid.uuid4().hex[:6]}"
+    begun, waiting = time.monotonic(), False
+    while True:
+        try:
+            client = JobSubmissionClient()
+            job = client.submit_job(
+                entrypoint=entrypoint(made.script, arguments),
+                submission_id=submission_id,
+                runtime_env={"working_dir": str(made.folder), "env_vars": passed_on(made.commit)},
+                metadata=told,
+            )
+            return client, job
+        except (RuntimeError, ConnectionError, OSError, ValueError) as error:
+            if NO_AGENT not in str(error) or time.monotonic() - begun > AGENT_PATIENCE:
+                raise UserError(
+                    f"the job cannot be submitted ({one_line(error, 300)}); is Ray running here with its dashboard, "
+                    "and RAY_AUTH_MODE as the cluster's?"
+                ) from None
+        if not waiting:
+            print("waiting for the head's job agent, which starts after Ray does", flush=True)
+        waiting = True
+        time.sleep(AGENT_PAUSE)
 
 
 async def follow(client: JobSubmissionClient, job: str) -> int:
@@ -156,8 +166,8 @@ async def follow(client: JobSubmissionClient, job: str) -> int:
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since > PATIENCE:
                 raise UserError(
-                    f"job {job}: the dashboard has been away for {PATIENCE:.0f} s ({' '.join(str(error).split())[:150]}"
-                    f"); the job may go on, see: {on_head(f'ray job status {job}')}"
+                    f"job {job}: the dashboard has been away for {PATIENCE:.0f} s ({one_line(error, 150)}); "
+                    f"the job may go on, see: {on_head(f'ray job status {job}')}"
                 ) from None
         await asyncio.sleep(1)
 
@@ -172,6 +182,6 @@ def _code(ended: JobDetails) -> int:
         print("the job was stopped", file=sys.stderr)
         return STOPPED
     if ended.driver_exit_code is None:
-        print(f"the job failed: {' '.join(str(ended.message).split())[:500]}", file=sys.stderr)
+        print(f"the job failed: {one_line(ended.message, 500)}", file=sys.stderr)
     code = ended.driver_exit_code or 1
     return code if code > 0 else 128 - code

@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
-from svgan.errors import UserError
+from svgan.errors import UserError, one_line
 
 REFUSED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AccessDenied", "403")
 ELSEWHERE = (
@@ -61,21 +62,20 @@ def explained(uri: str, error: BaseException) -> tuple[str, str]:
 
 
 def code(error: BaseException) -> str:
-    """The error code that an S3 server gave, '' where none did; s3fs keeps it in the cause."""
-    for inner in _chain(error):
-        response = getattr(inner, "response", None)
-        if isinstance(response, dict):
-            return str(response.get("Error", {}).get("Code", ""))
-    return ""
+    """The error code that an S3 server gave, '' where none did."""
+    return str(_response(error).get("Error", {}).get("Code", ""))
 
 
 def _region(error: BaseException) -> str:
-    for inner in _chain(error):
-        response = getattr(inner, "response", None)
-        if isinstance(response, dict):
-            headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-            return str(headers.get("x-amz-bucket-region") or response.get("Error", {}).get("Region", ""))
-    return ""
+    response = _response(error)
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return str(headers.get("x-amz-bucket-region") or response.get("Error", {}).get("Region", ""))
+
+
+def _response(error: BaseException) -> dict[str, Any]:
+    """The server's answer; s3fs keeps it in the cause."""
+    answers = (getattr(inner, "response", None) for inner in _chain(error))
+    return next((answer for answer in answers if isinstance(answer, dict)), {})
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -87,7 +87,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _botocore_errors() -> tuple[type[Exception], ...]:
     module = sys.modules.get("botocore.exceptions")
     return (module.BotoCoreError, module.ClientError) if module else ()
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from svgan.errors import one_line
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -115,7 +117,7 @@ def failure_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
     struck: dict[str, list[int]] = {}
     for row in rows:
         if row.status == "failed":
-            struck.setdefault(" ".join(row.note.split())[:300] or "no reason was kept", []).append(row.number)
+            struck.setdefault(one_line(row.note, 300) or "no reason was kept", []).append(row.number)
     for reason, numbers in list(struck.items())[:REASONS]:
         who = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(map(str, numbers))}"
         yield f"{who} failed: {reason}"

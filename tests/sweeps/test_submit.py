@@ -1,12 +1,16 @@
 """A study submitting itself as a Ray Job: what needs no Ray (the rest is in tests/faults/test_jobs.py)."""
 
 import asyncio
+import http.server
+import json
 import shlex
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
 from ray.job_submission import JobStatus
 
 import sweeps
@@ -102,6 +106,60 @@ def test_a_study_is_submitted_once(monkeypatch):
     assert submit.needed()
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert not submit.needed()
+
+
+class LateAgent(http.server.BaseHTTPRequestHandler):
+    """The routes of Ray's dashboard that take a job, on a head whose job agent comes after `late` requests."""
+
+    late: int
+
+    def do_GET(self):
+        self.answer(200, json.dumps({"version": "4", "ray_version": "2", "ray_commit": "0"}))
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        type(self).late -= 1
+        if self.late >= 0:
+            self.answer(500, "No available agent to submit job, please try again later.")
+        else:
+            self.answer(200, json.dumps({"submission_id": asked["submission_id"], "job_id": "1"}))
+
+    def answer(self, code, text):
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def late_head(monkeypatch):
+    """Makes the address of a head whose agent comes after so many requests Ray's own."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LateAgent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://127.0.0.1:{server.server_port}")
+        yield lambda late: setattr(LateAgent, "late", late)
+        server.shutdown()
+
+
+def test_a_head_just_started_is_waited_for(late_head, repo, script, tmp_path, capsys):
+    late_head(2)
+    made = submit.package(script, tmp_path / "copy")
+    assert submit._submitted(made, [], "gap")[1].startswith("gap-")
+    assert capsys.readouterr().out.count("waiting for the head's job agent") == 1
+
+
+def test_a_head_without_an_agent_is_one_line(late_head, repo, script, tmp_path, monkeypatch):
+    late_head(1000)
+    monkeypatch.setattr(submit, "AGENT_PATIENCE", 0.2)
+    made = submit.package(script, tmp_path / "copy")
+    with pytest.raises(UserError, match=r"cannot be submitted .*No available agent"):
+        submit._submitted(made, [], "gap")
+
+
+def test_ray_still_says_that_there_is_no_agent_in_these_words():
+    assert submit.NO_AGENT in Path(ray.__file__).with_name("dashboard").joinpath("modules/job/job_head.py").read_text()
 
 
 class Dashboard:
