@@ -301,10 +301,9 @@ def databases(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
     import postgres_server
     import psycopg
 
-    found = postgres_server.binaries()
-    if found is None:
-        raise SystemExit("no PostgreSQL on this machine; leave it out with --stores SQLite journal")
-    with postgres_server.running(found, fsync="on") as url:
+    from cluster.mlflow_server import binaries
+
+    with postgres_server.running(binaries(), fsync="on") as url:
         for name in ("mlflow", "optuna"):
             with psycopg.connect(f"{url}postgres", autocommit=True) as connection:
                 connection.execute(f"create database {name}".encode())

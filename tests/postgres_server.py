@@ -15,23 +15,19 @@ from typing import Any
 
 import pytest
 
+from cluster.mlflow_server import binaries
+from svgan.errors import UserError
+
 NOBODY = 65534
-
-
-def binaries() -> Path | None:
-    """The folder of initdb and postgres; Debian keeps them off the PATH."""
-    on_path = shutil.which("postgres")
-    folders = [Path(on_path).resolve().parent] if on_path else []
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """`postgresql://...:PORT/` of a running server, trusting everyone on this machine."""
-    found = binaries()
-    if found is None:
-        pytest.skip("no PostgreSQL on this machine; install Debian's postgresql")
+    try:
+        found = binaries()
+    except UserError as error:
+        pytest.skip(str(error))
     with running(found) as url:
         yield url
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hosts import Host, Network, wait
-from postgres_server import binaries
+
+from cluster.mlflow_server import binaries
+from svgan.errors import UserError
 
 ADDRESS, REGION, BUCKET = "10.77.0.2", "us-west-2", "svgan-e2e"
 PORTS = {"ec2": 5001, "s3": 8333}
@@ -50,8 +52,10 @@ class Services:
 
 def missing() -> str:
     """Which of the programs is not there, MLflow's PostgreSQL among them; '' if all are."""
-    if binaries() is None:
-        return "hosts on one kernel need Debian's postgresql"
+    try:
+        binaries()
+    except UserError as error:
+        return str(error)
     absent = [name for name in ("weed", "moto_server") if not program(name)]
     return f"hosts on one kernel need {' and '.join(absent)}; pip install -e '.[dev]'" if absent else ""
 

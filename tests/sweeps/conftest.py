@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import made_studies as made
 import pytest
 
 
@@ -15,3 +16,17 @@ def database(tmp_path_factory) -> Path:
     open_experiment(f"sqlite:///{folder}/mlflow.db", "other")
     sqlite3.connect(folder / "mlflow.db").close()
     return folder / "mlflow.db"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+@pytest.fixture
+def study(here, database):
+    """Makes a study with trials of the given outcomes in the working folder, which is its storage too."""
+    return lambda name, *outcomes, **change: made.study(here, database, name, outcomes, **change)

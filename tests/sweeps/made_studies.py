@@ -5,9 +5,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from mlflow.entities import Metric
 from test_plan import PLAN
 
+from sweeps import __main__ as commands
 from sweeps.plan import Plan
 from sweeps.search import open_study
 from sweeps.tracking import Tracking, sweep_models
@@ -137,3 +139,19 @@ def run_mlflow_gc(uri):
     done = CliRunner().invoke(gc, ["--backend-store-uri", uri, "--tracking-uri", uri])
     assert done.exit_code == 0, done.output
     return done.output
+
+
+def told(capsys, *arguments):
+    """What a command prints; it may exit with no other code than 0."""
+    commands.main([*arguments, "--storage", "."])
+    return capsys.readouterr().out
+
+
+def refused(capsys, *arguments):
+    """The one line with which a command refuses."""
+    with pytest.raises(SystemExit) as stopped:
+        commands.main([*arguments, "--storage", "."])
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    return said.err
