@@ -48,7 +48,7 @@ def _convert_i3d(source: Path, target: Path) -> None:
 def _convert_inception(source: Path, target: Path) -> None:
     from safetensors.numpy import save_file
 
-    from svgan.unpickle import load_torchscript
+    from svgan.torch_file import load_torchscript
 
     save_file(load_torchscript(source), target)
 
