@@ -1,35 +1,57 @@
-"""From videos to a set of latents: decode, align, encode, write (`svgan embed`).
+"""From videos to a set of latents: decode, follow the face, align, encode, write (`svgan embed`).
 
-What takes long is kept per video as it is finished (alignment, then codes, under SVGAN_CACHE), so that a killed
-command, given again, goes on where it was. The set itself appears whole at the end.
+A video is worked on in stretches of 128 to 256 frames (`footage.Survey.chunks`), each in two steps: `scan` finds faces,
+and when all are scanned and the subject's track is known, `cut` and `encode` make the codes. A stretch's result depends
+on nothing else, is kept as it is finished, and is never made again, so that a killed command goes on where it was, and
+several machines can share the work (`python -m sweeps embed`) with equal results. Memory is bounded by a stretch's
+crops and the codes. The set itself appears whole at the end.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from svgan import assets
 from svgan.errors import UserError
-from svgan.images.align import frame_rate
-from svgan.images.aligned import ALIGN_VERSION, align_cached, cached_arrays, video_digest
+from svgan.images.align import warp
+from svgan.images.aligned import (
+    TRACK_VERSION,
+    align_cached,
+    cached_arrays,
+    frames_at,
+    track_cached,
+    tracked,
+    video_digest,
+)
 from svgan.images.build import shrink
 from svgan.images.domain import Domain
-from svgan.latents.shards import Latents, Manifest, VideoCodes, write_latents
+from svgan.images.footage import frame_rate, survey
+from svgan.images.track import Track
+from svgan.latents.origins import Origins, transforms
+from svgan.latents.shards import Latents, Manifest, VideoCodes, open_origins, write_latents
+from svgan.metrics.identity import SAME_PERSON, FaceDescriber, typical_descriptor
 
 LEAST_CROP = 128  # pixels: landmarks and original-reference figures want more than a 64 px domain has
+PROBES = 3  # frames a clip, by which its person is known
+WINDOW = 25  # frames that training and FVD take at a time
 
 
 class Watcher:
     """Hears how an embedding goes; does nothing. `svgan.bars` draws bars from it."""
 
     def stage(self, video: str, stage: str, done: int, total: int) -> None:
-        """`done` of about `total` frames ('landmarks', 'crops', 'codes'); total 0 where it is not known."""
+        """`done` of about `total` frames ('landmarks', 'codes')."""
 
-    def finished(self, video: str, frames: int) -> None: ...
+    def finished(self, video: str, frames: int, summary: str) -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -54,60 +76,189 @@ def embed(
     All videos of a set share the first one's frame rate. Raises UserError when `out_uri` is taken or unwritable,
     two videos have one name, or every video failed; nothing is left at `out_uri` then.
     """
-    if components < 1:
-        raise UserError(f"--components {components}: must be 1 or more")
     watcher = watcher or Watcher()
-    paths = [Path(video) for video in videos]
-    names = [path.name for path in paths]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"{doubled[0]}: two videos of this name; rename one, or give it once")
+    paths = named_once(videos)
+    check_components(components)
     failures: dict[str, str] = {}
-
-    rates: dict[Path, float] = {}
-    for path in paths:
-        try:
-            rates[path] = frame_rate(path)
-        except UserError as error:
-            failures[path.name] = str(error)
-    fps = next(iter(rates.values()), 25.0)
+    rates = rates_of(paths, failures)
 
     def finished() -> Iterator[VideoCodes]:
-        for path, rate in rates.items():
+        for path in rates:
             try:
-                if abs(rate - fps) > 0.01 * fps:
-                    raise UserError(f"{path}: {rate:g} frames a second, the set has {fps:g}; embed it on its own")
                 codes = embed_video(path, domain, watcher)
             except UserError as error:
                 failures[path.name] = str(error)
             else:
-                watcher.finished(path.name, len(codes.index))
                 yield codes
         if len(failures) == len(paths):
             raise UserError(f"no latents written: {'; '.join(failures.values())}")
 
+    fps = next(iter(rates.values()), 25.0)
     manifest = write_latents(
         out_uri, finished(), domain=domain.digest, fps=fps, components=components, shard_rows=shard_rows
     )
     return Embedded(manifest=manifest, failures=failures)
 
 
+def check_components(components: int) -> None:
+    if components < 1:
+        raise UserError(f"--components {components}: must be 1 or more")
+
+
+def named_once(videos: Sequence[str | Path]) -> list[Path]:
+    """The videos' paths. Raises UserError when two have one name."""
+    paths = [Path(video) for video in videos]
+    names = [path.name for path in paths]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{doubled[0]}: two videos of this name; rename one, or give it once")
+    return paths
+
+
+def rates_of(paths: Sequence[Path], failures: dict[str, str]) -> dict[Path, float]:
+    """Frame rates of the videos that have the first readable one's; into `failures` goes why others cannot be used."""
+    rates: dict[Path, float] = {}
+    for path in paths:
+        try:
+            rate = frame_rate(path)
+            fps = next(iter(rates.values()), rate)
+            if abs(rate - fps) > 0.01 * fps:
+                raise UserError(f"{path}: {rate:g} frames a second, the set has {fps:g}; embed it on its own")
+            rates[path] = rate
+        except UserError as error:
+            failures[path.name] = str(error)
+    return rates
+
+
 def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None) -> VideoCodes:
-    """Codes of every frame of a video with one clear face, from the cache when they were made before."""
+    """Codes of every frame of a video that shows its subject; what was made before comes from the cache."""
     path, watcher = Path(path), watcher or Watcher()
+    found = survey(path)
+    track = track_cached(path, lambda stage, done: watcher.stage(path.name, stage, done, len(found.pts)))
+    folder = assets.cache_folder() / "tracks" / f"{video_digest(path)}-v{TRACK_VERSION}"
     size = crop_size(domain)
-    key = f"{video_digest(path)}-{size}-v{ALIGN_VERSION}-{domain.digest[:16]}"
-    total = frame_count(path)
+    parts = []
+    for number, chunk in enumerate(found.chunks()):
+        rows = track.rows(*chunk)
 
-    def encode() -> dict[str, np.ndarray]:
-        aligned = align_cached(path, size, lambda stage, done: watcher.stage(path.name, stage, done, total))
-        parts = []
-        for start in range(0, len(aligned.index), 256):
-            parts.append(domain.encode(aligned.crops[start : start + 256]))
-            watcher.stage(path.name, "codes", start + len(parts[-1]), len(aligned.index))
-        return {"index": aligned.index, "codes": np.concatenate(parts)}
+        def make(rows: slice = rows) -> dict[str, np.ndarray]:
+            crops, people = cut(path, track, rows, size)
+            return {"codes": encode(domain, crops), "people": people}
 
-    kept = cached_arrays(assets.cache_folder() / "codes" / f"{key}.npz", encode)
-    return VideoCodes(path.name, kept["index"], kept["codes"])
+        parts.append(cached_arrays(folder / codes_name(domain, number), make))
+        watcher.stage(path.name, "codes", rows.stop, len(track.index))
+    codes, summary = gathered(track, video_digest(path), parts)
+    watcher.finished(path.name, len(codes.index), summary)
+    return codes
+
+
+def codes_name(domain: Domain, number: int) -> str:
+    """The file of a stretch's codes, among what is kept of its video."""
+    return f"codes-{domain.digest[:16]}-{crop_size(domain)}-{number:05d}.npz"
+
+
+def cut(path: Path, track: Track, rows: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Crops uint8 [n, S, S, 3] of a stretch's rows, and descriptors [p, 128] of the probes among them."""
+    crops = np.empty((rows.stop - rows.start, size, size, 3), np.uint8)
+    wanted = set(probes(track).tolist())
+    people = []
+    for row, picture in tracked(path, track, rows):
+        crops[row - rows.start] = warp(picture, track.quads[row], size)
+        if row in wanted:
+            people.append(_describer()(picture, track.landmarks[row]))
+    return crops, np.array(people, np.float32).reshape(-1, 128)
+
+
+def encode(domain: Domain, crops: np.ndarray) -> np.ndarray:
+    """Codes float16 [n, L, D] of a stretch's crops. On a CPU with one thread: two move some codes' last bit."""
+    with _one_thread():
+        codes = domain.encode(crops)
+    with np.errstate(over="ignore"):
+        return codes.astype(np.float16)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def _describer() -> FaceDescriber:
+    return FaceDescriber()
+
+
+def probes(track: Track) -> np.ndarray:
+    """Rows by which a clip's person is known: the first, middle and last of each clip; none where there is one clip."""
+    clips = track.clips
+    if len(clips) < 2:
+        return np.zeros(0, int)
+    return np.concatenate([_probed(clip) for clip in clips])
+
+
+def _probed(clip: slice) -> np.ndarray:
+    return np.unique(np.linspace(clip.start, clip.stop - 1, PROBES).round().astype(int))
+
+
+def gathered(track: Track, source: str, parts: Sequence[dict[str, np.ndarray]]) -> tuple[VideoCodes, str]:
+    """A video's codes from its stretches' (codes and people), without the clips of other people, and a line on what was
+    left out. source: the video's digest."""
+    keep = subject_rows(track, np.concatenate([part["people"] for part in parts]))
+    lost = Counter(track.lost)
+    lost["another person"] = int((~keep).sum())
+    origins = Origins(
+        source=source,
+        pts=track.pts[keep],
+        time=track.time[keep],
+        landmarks=track.landmarks[keep],
+        transform=transforms(track.quads[keep]),
+    )
+    codes = np.concatenate([part["codes"] for part in parts])[keep]
+    index = track.index[keep]
+    return VideoCodes(track.name, index, codes, origins), summary(track, index, lost)
+
+
+def subject_rows(track: Track, people: np.ndarray) -> np.ndarray:
+    """[N] bool: the clips of the person who is seen longest. people [P, 128]: descriptors of the probes, in order.
+
+    A clip is of the first person whose typical descriptor is within dlib's 0.6; the longest clips are asked first.
+    """
+    clips, keep = track.clips, np.ones(len(track.index), bool)
+    if len(clips) < 2:
+        return keep
+    edges = np.cumsum([0, *(len(_probed(clip)) for clip in clips)])
+    faces = [typical_descriptor(people[a:b]) for a, b in itertools.pairwise(edges)]
+    lengths = [clip.stop - clip.start for clip in clips]
+    known: list[np.ndarray] = []
+    of = [0] * len(clips)
+    for number in sorted(range(len(clips)), key=lambda k: -lengths[k]):
+        near = [k for k, face in enumerate(known) if np.linalg.norm(face - faces[number]) < SAME_PERSON]
+        if not near:
+            known.append(faces[number])
+        of[number] = near[0] if near else len(known) - 1
+    shown = [sum(length for length, whose in zip(lengths, of, strict=True) if whose == k) for k in range(len(known))]
+    for clip, whose in zip(clips, of, strict=True):
+        keep[clip] = whose == int(np.argmax(shown))
+    return keep
+
+
+def summary(track: Track, index: np.ndarray, lost: Counter[str]) -> str:
+    """One line: frames and clips, what was left out and why, and whether there is enough to train on."""
+    edges = np.flatnonzero(np.diff(index) != 1)
+    lengths = np.diff([-1, *edges, len(index) - 1])
+    text = f"{len(index)} of {track.seen} frames in {len(lengths)} clip{'s' * (len(lengths) > 1)}"
+    if len(lengths) > 1:
+        text += f", the longest {lengths.max()}"
+    if reasons := ", ".join(f"{reason} {count}" for reason, count in lost.items() if count):
+        text += f"; left out: {reasons}"
+    if track.missing:
+        text += f"; the file ends {track.missing:.1f} s too early"
+    if lengths.max() < WINDOW:
+        text += f"; no clip has the {WINDOW} frames that training takes at a time"
+    return text
 
 
 def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Domain) -> np.ndarray:
@@ -116,29 +267,34 @@ def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Doma
     videos: the files that were embedded, found by name. Raises UserError when one is missing or gives other frames.
     """
     paths = {Path(video).name: Path(video) for video in videos}
+    known = open_origins(latents)
+    size = max(LEAST_CROP, domain.config.resolution)
     parts = []
     for row, video in enumerate(latents.manifest.videos):
         if video["name"] not in paths:
             raise UserError(f"--footage: {video['name']} is missing, but {latents.uri} holds its codes; give it too")
-        aligned = align_cached(paths[video["name"]], crop_size(domain))
-        wanted = latents.index[latents.video == row]
+        path, wanted = paths[video["name"]], latents.index[latents.video == row]
+        if video["name"] in known:
+            parts.append(_cut_again(path, known[video["name"]], size, domain.config.resolution))
+            continue
+        aligned = align_cached(path, size)
         rows = np.searchsorted(aligned.index, wanted).clip(max=len(aligned.index) - 1)
         if (aligned.index[rows] != wanted).any():
-            raise UserError(f"--footage {paths[video['name']]}: not the video that {latents.uri} was made from")
+            raise UserError(f"--footage {path}: not the video that {latents.uri} was made from")
         parts.append(shrink(aligned.crops[rows], domain.config.resolution))
     return np.concatenate(parts)
+
+
+def _cut_again(path: Path, origins: Origins, size: int, resolution: int) -> np.ndarray:
+    """The frames uint8 [N, R, R, 3] that codes were made from, by their kept transforms."""
+    if video_digest(path) != origins.source:
+        raise UserError(f"--footage {path}: not the video that was embedded under this name; give that one")
+    frames = np.empty((len(origins.pts), resolution, resolution, 3), np.uint8)
+    for row, picture in frames_at(path, origins.pts):
+        frames[row] = shrink(warp(picture, origins.quads[row], size)[None], resolution)[0]
+    return frames
 
 
 def crop_size(domain: Domain) -> int:
     """Side of the aligned crops in pixels: the domain's resolution, at least 128."""
     return max(LEAST_CROP, domain.config.resolution)
-
-
-def frame_count(path: Path) -> int:
-    """Frames that the container promises, 0 where it does not say."""
-    import av
-
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        seconds = (container.duration or 0) / av.time_base
-        return stream.frames or round(seconds * float(stream.average_rate or 25))

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from svgan.card import Say, publish
-from svgan.embed import frame_count
 from svgan.errors import UserError
-from svgan.images.align import AlignedVideo, runs
-from svgan.images.aligned import align_cached, check_whole
+from svgan.images.align import runs
+from svgan.images.aligned import AlignedVideo, align_cached, check_whole
 from svgan.images.build import build_domain
 from svgan.images.domain import Domain
+from svgan.images.footage import survey
 from svgan.images.stylegan2 import StyleGAN2Config
 from svgan.images.trainer import DomainConfig, kept_steps
 from svgan.metrics.domain_report import Progress
@@ -73,7 +73,7 @@ def make_domain(
 
 
 def aligned(path: Path, progress: Progress) -> AlignedVideo:
-    total = frame_count(path)
+    total = len(survey(path).pts)
     return align_cached(path, 2 * SIZE, lambda stage, done: progress(f"{path.name}: {stage}", done, total))
 
 

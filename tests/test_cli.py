@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from svgan import cli, runs
-from svgan.images.align import frame_rate, read_frames
 from svgan.images.domain import Domain
+from svgan.images.footage import frame_rate, read_frames
 from svgan.latents.shards import VideoCodes, write_latents
 from svgan.recipes import RECIPES, make
 

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from video_files import write_video
 
 from svgan import assets, embed
 from svgan.errors import UserError
 from svgan.images import aligned
-from svgan.images.align import read_frames
+from svgan.images.align import to_crop
+from svgan.images.build import shrink
 from svgan.images.domain import Domain
-from svgan.latents.shards import open_latents
+from svgan.images.footage import read_frames
+from svgan.latents.shards import open_latents, open_origins
 
 FRAMES = 14
 
@@ -32,7 +35,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "other": write_video(folder / "other.mkv", frames[FRAMES:]),
         "two": write_video(folder / "two.mkv", [np.concatenate([f, f], 1) for f in face[:3]]),
         "none": write_video(folder / "none.mkv", list(noise)),
-        "cut": write_video(folder / "cut.mkv", frames * 2),
+        "cut": write_video(folder / "cut.mkv", frames),
         "fast": write_video(folder / "fast.mkv", face[:3], fps=50),
     }
     data = videos["cut"].read_bytes()
@@ -40,13 +43,39 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return videos
 
 
+@pytest.fixture(scope="module")
+def disturbed(footage: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five frames a second: a face, beside it a smaller one; two seconds without; the face, alone, with a hand over it,
+    then half covered; a cut to another person; a cut back."""
+    face = list(islice(read_frames(assets.path("talking-face")), 13))
+    stranger = [_sized(f) for f in islice(read_frames(assets.paths("second-subject")[0]), 60, 64)]
+    wide = [np.pad(frame, ((0, 0), (0, 240), (0, 0))) for frame in face]
+    small = np.asarray(Image.fromarray(face[0]).resize((240, 192)))
+    beside = [frame.copy() for frame in wide[:7]]
+    for frame in beside:
+        frame[40:232, 360:] = small
+    hidden, half = ([frame.copy() for frame in wide[k : k + 2]] for k in (7, 9))
+    for frame in hidden:
+        frame[60:260, 100:280] = (190, 150, 130)
+    for frame in half:
+        frame[190:260, 130:250] = (190, 150, 130)
+    others = [np.pad(frame, ((0, 0), (0, 240), (0, 0))) for frame in stranger]
+    frames = [*beside, *([np.full_like(wide[0], 90)] * 10), *wide[7:9], *hidden, *half, *others, *wide[9:13]]
+    return write_video(tmp_path_factory.mktemp("disturbed") / "me.mkv", frames, fps=5)
+
+
+def _sized(frame: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(frame).resize((360, 288)))
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache but for the landmark predictor."""
-    predictor = assets.path("landmarks68").parent
+    models = [assets.path(name).parent for name in ("landmarks68", "identity")]
     folder = tmp_path / "cache"
     folder.mkdir()
-    (folder / predictor.name).symlink_to(predictor)
+    for model in models:
+        (folder / model.name).symlink_to(model)
     monkeypatch.setenv("SVGAN_CACHE", str(folder))
     return folder
 
@@ -54,6 +83,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Notes(embed.Watcher):
     def __init__(self, interrupt_in: str = ""):
         self.stages: set[tuple[str, str]] = set()
+        self.told: dict[str, str] = {}
         self.interrupt_in = interrupt_in
 
     def stage(self, video: str, stage: str, done: int, total: int) -> None:
@@ -62,15 +92,18 @@ class Notes(embed.Watcher):
         if video == self.interrupt_in:
             raise KeyboardInterrupt
 
+    def finished(self, video: str, frames: int, summary: str) -> None:
+        self.told[video] = summary
+
 
 def test_failing_videos_are_told_and_the_rest_goes_on(
     footage: dict[str, Path], random_domain: Path, cache: Path, tmp_path: Path
 ):
     domain, notes = Domain.load(random_domain), Notes()
-    videos = [footage[name] for name in ("cut", "good", "two", "none", "fast")] + [tmp_path / "absent.mkv"]
+    videos = [footage[name] for name in ("good", "two", "none", "fast", "cut")] + [tmp_path / "absent.mkv"]
     result = embed.embed(videos, domain, tmp_path / "out", watcher=notes)
+    assert set(result.failures) == {"two.mkv", "none.mkv", "fast.mkv", "absent.mkv"}
     for name, words in {
-        "cut.mkv": "truncated",
         "two.mkv": "two or more faces in 3 of 3 frames",
         "none.mkv": "a face in only 0 of 6 frames",
         "fast.mkv": "50 frames a second, the set has 25",
@@ -78,33 +111,71 @@ def test_failing_videos_are_told_and_the_rest_goes_on(
     }.items():
         assert words in result.failures[name]
         assert "\n" not in result.failures[name]
+    assert "the file ends 0.6 s too early" in notes.told["cut.mkv"]
+    assert "no clip has the 25 frames" in notes.told["cut.mkv"]
 
     latents = open_latents(tmp_path / "out", domain=domain.digest)
-    assert [v["name"] for v in latents.manifest.videos] == ["good.mkv"]
-    assert latents.codes.shape == (FRAMES, 6, 8)
+    assert [v["name"] for v in latents.manifest.videos] == ["good.mkv", "cut.mkv"]
+    good = latents.video == 0
+    assert latents.codes[good].shape == (FRAMES, 6, 8)
     crops = aligned.align_cached(footage["good"], embed.crop_size(domain))
     assert crops.crops.shape == (FRAMES, 128, 128, 3)
     assert crops.fps == 25
-    np.testing.assert_allclose(latents.codes, domain.encode(crops.crops), rtol=2e-3, atol=1e-4)
+    np.testing.assert_allclose(latents.codes[good], domain.encode(crops.crops), rtol=2e-3, atol=1e-4)
+
+    origins = open_origins(latents)["good.mkv"]
+    assert np.allclose(origins.quads, crops.quads, atol=1e-3)
+    assert np.allclose(to_crop(origins.landmarks, origins.quads, 128), crops.landmarks, atol=0.01)
+    assert np.allclose(origins.time, np.arange(FRAMES) / 25)
+    frames = embed.original_frames(latents, [footage["good"], footage["cut"]], domain)
+    assert np.array_equal(frames[:FRAMES], shrink(crops.crops, 16))
+    shutil.copy(footage["other"], tmp_path / "good.mkv")
+    with pytest.raises(UserError, match="not the video that was embedded under this name"):
+        embed.original_frames(latents, [tmp_path / "good.mkv"], domain)
 
 
-def test_a_killed_run_goes_on_where_it_was(footage: dict[str, Path], random_domain: Path, cache: Path, tmp_path: Path):
+def test_a_disturbed_video_falls_into_clips_of_one_subject(
+    disturbed: Path, random_domain: Path, cache: Path, tmp_path: Path
+):
+    domain, notes = Domain.load(random_domain), Notes()
+    embed.embed([disturbed], domain, tmp_path / "out", watcher=notes)
+    latents = open_latents(tmp_path / "out")
+    runs = np.split(latents.index, np.flatnonzero(np.diff(latents.index) != 1) + 1)
+    # 0-6 beside another; 7-16 nobody; 17-18; 19-20 hidden; 21-22 half hidden; 23-26 the stranger; 27-30
+    assert [(int(run[0]), int(run[-1])) for run in runs] == [(0, 6), (17, 18), (21, 22), (28, 30)]
+    assert "left out: no face 12, cut 2, another person 3" in notes.told["me.mkv"]
+    assert latents.manifest.fps == 5
+
+
+def _noted(worked: list[str], what: str, work):
+    def noted(path: Path, *rest):
+        worked.append(f"{what} {Path(path).name}")
+        return work(path, *rest)
+
+    return noted
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    footage: dict[str, Path], random_domain: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     domain, videos = Domain.load(random_domain), [footage["good"], footage["other"]]
     with pytest.raises(KeyboardInterrupt):
         embed.embed(videos, domain, tmp_path / "out", watcher=Notes(interrupt_in="other.mkv"))
     assert not (tmp_path / "out").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["cache"]
 
-    notes = Notes()
-    embed.embed(videos, domain, tmp_path / "out", watcher=notes)
-    assert {video for video, _ in notes.stages} == {"other.mkv"}
+    worked: list[str] = []
+    monkeypatch.setattr(embed, "cut", _noted(worked, "crops", embed.cut))
+    monkeypatch.setattr(aligned, "scan", _noted(worked, "faces", aligned.scan))
+    embed.embed(videos, domain, tmp_path / "out")
+    assert worked == ["faces other.mkv", "crops other.mkv"]  # its first stretch had been seen, and was not kept
     assert open_latents(tmp_path / "out").manifest.rows == 2 * FRAMES + 1
 
-    broken = next((cache / "codes").glob("*.npz"))
+    broken = next((cache / "tracks").glob("*/codes-*.npz"))
     broken.write_bytes(b"PK")
-    notes = Notes()
-    embed.embed(videos, domain, tmp_path / "again", watcher=notes)
-    assert {stage for _, stage in notes.stages} == {"codes"}  # aligned crops were still there
+    worked.clear()
+    embed.embed(videos, domain, tmp_path / "again")
+    assert [what.split()[0] for what in worked] == ["crops"]  # the faces were still there
     assert open_latents(tmp_path / "again").digest == open_latents(tmp_path / "out").digest
 
 

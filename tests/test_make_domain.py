@@ -13,8 +13,9 @@ from video_files import write_video
 
 from svgan import assets, card, cli, make_domain
 from svgan.errors import UserError
-from svgan.images.align import AlignedVideo, read_frames
+from svgan.images.aligned import AlignedVideo
 from svgan.images.domain import Domain
+from svgan.images.footage import read_frames
 from svgan.images.stylegan2 import StyleGAN2Config
 from svgan.images.trainer import DomainConfig, DomainState
 from svgan.latents.shards import VideoCodes, open_latents, write_latents
@@ -77,7 +78,7 @@ BAD = {
     "a file above the folder": (["{dir}/text/d", "--footage", "{dir}/text"], "text is a file, not a folder"),
     "a folder of other things": (["{dir}", "--footage", "{dir}/text"], "other files than a domain's"),
     "a file for the pictures": (["{dir}/d", "--footage", "{dir}/text", "--pictures", "{dir}/text"], "--pictures"),
-    "no footage": (["{dir}/d", "--footage", "{dir}/absent"], "absent: cannot be opened (No such file"),
+    "no footage": (["{dir}/d", "--footage", "{dir}/absent"], "absent: no such file"),
     "footage that is none": (["{dir}/d", "--footage", "{dir}/text"], "is it a video, and whole?"),
     "sources that are no text": (["{dir}/d", "--footage", "{dir}/text", "--sources", "{dir}/bytes"], "not UTF-8"),
 }

@@ -7,7 +7,7 @@ from PIL import Image
 
 from svgan import video
 from svgan.errors import UserError
-from svgan.images.align import frame_rate, read_frames
+from svgan.images.footage import frame_rate, read_frames
 
 
 def moving_square(length: int, height: int = 64, width: int = 64) -> np.ndarray:

@@ -7,13 +7,15 @@ import argparse
 HELP = "videos to W+ codes"
 ABOUT = """\
 Make a set of latents from videos: find the face, align it (landmarks smoothed over time), encode every frame to W+.
-A video without a face, with two, or cut short is named and left out. Killed and started again, it goes on with the
-video it was at; alignment is kept in SVGAN_CACHE.
+What interrupts the subject (no face, a cut, other people, missing frames) splits the video into clips, and the line
+printed for a video counts it (docs/footage.md); a video without one clear face is named and left out. Killed and
+started again, it goes on where it was, from SVGAN_CACHE. Where each code came from is kept beside the codes, so that
+a frame can be pasted back.
 
   svgan embed me.mp4 --out codes/me
   svgan embed day1.mp4 day2.mp4 --domain hands --out s3://bucket/codes/hands
 
-Cost: 30 to 80 ms a frame on one core for the landmarks, once per video.
+Cost: 30 to 100 ms a frame on one core for the landmarks, once per video; then 10 to 30 ms for a code of 64 px.
 """
 
 

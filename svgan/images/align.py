@@ -1,101 +1,67 @@
-"""FFHQ alignment of a video, with landmarks smoothed over time (systems.md 1.2).
+"""FFHQ alignment of faces, smoothed over time (systems.md 1.2).
 
 The crop rule is FFHQ's, as used by pSp (`scripts/align_all_parallel.py`, facts only): with eye_to_eye and
 eye_to_mouth vectors, x = eye_to_eye - rot90(eye_to_mouth), normalised, times max(2.0 |eye_to_eye|,
 1.8 |eye_to_mouth|); y = rot90(x); centre = eyes + 0.1 eye_to_mouth; the quad is centre -/+ x -/+ y.
 Smoothing is a Gaussian over the frame index, sigma 1 for the centre and 3 for the axes (STIT's values).
 
-Shapes: N frame, H x W picture, 68 landmarks, S crop side in pixels. Points are (x, y) in pixels.
+Shapes: N frame, H x W picture, 68 landmarks, S crop side in pixels. Points are (x, y) in pixels, a
+pixel's centre being a whole number.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from svgan.errors import UserError
-
 CENTRE_SIGMA, AXIS_SIGMA = 1.0, 3.0
-SUPERSAMPLE = 4  # crops are warped at 4x and then box-reduced, against aliasing
+SUPERSAMPLE = 4  # crops are warped at up to 4x and then box-reduced, against aliasing
+SMALL = 128  # pixels: larger crops are warped at no more than the source's own resolution
+DETECT_WITHIN = 640  # pixels: larger pictures are shrunk for the detector, which finds faces from 80 pixels
 
 LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)  # of the 68; left in the picture
 MOUTH_CORNERS = (48, 54)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AlignedVideo:
-    """The usable frames of one video.
-
-    index: [N] int64, frame numbers in the source, increasing; a gap means a frame without one clear face.
-    crops: [N, S, S, 3] uint8. landmarks: [N, 68, 2] float32 in crop pixels (unsmoothed).
-    quads: [N, 4, 2] float32 in source pixels (top left, bottom left, bottom right, top right).
-    """
-
-    name: str
-    fps: float
-    index: np.ndarray
-    crops: np.ndarray
-    landmarks: np.ndarray
-    quads: np.ndarray
-
-
 class FaceFinder:
     """dlib's HOG detector and 68-point predictor.
 
-    `predictor` is the path of `shape_predictor_68_face_landmarks.dat` (`svgan assets landmarks68`).
+    `predictor` is the path of `shape_predictor_68_face_landmarks.dat` (`svgan assets landmarks68`). A face must be 80
+    pixels wide, in a picture of more than 640 pixels an eighth of its longer side.
     """
 
     def __init__(self, predictor: str | Path):
         import dlib  # heavy, and only this room needs it
 
+        self._box = dlib.rectangle
         self._detect = dlib.get_frontal_face_detector()
         self._predict = dlib.shape_predictor(str(predictor))
 
     def __call__(self, picture: np.ndarray) -> list[np.ndarray]:
         """Landmarks [68, 2] float32 of every face in a uint8 [H, W, 3] picture, largest face first."""
         picture = np.ascontiguousarray(picture)  # of rows with padding dlib reads memory that is already freed
-        boxes = sorted(self._detect(picture, 0), key=lambda box: -box.area())
-        shapes = [self._predict(picture, box) for box in boxes]
+        scale = max(1.0, max(picture.shape[:2]) / DETECT_WITHIN)
+        boxes = sorted(self._detect(_shrunk(picture, scale), 0), key=lambda box: -box.area())
+        shapes = [self._predict(picture, self._scaled(box, scale)) for box in boxes]
         return [np.array([(p.x, p.y) for p in shape.parts()], np.float32) for shape in shapes]
 
-
-def read_frames(path: str | Path) -> Iterator[np.ndarray]:
-    """Decoded frames of a video, each uint8 [H, W, 3].
-
-    Raises UserError when the file is missing, is no video, or breaks off.
-    """
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path}: no video stream in this file; give a video")
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except av.FFmpegError as error:
-        raise UserError(f"{path}: cannot be decoded ({error.strerror}); is it a video, and whole?") from error
+    def _scaled(self, box: Any, scale: float) -> Any:
+        if scale == 1:
+            return box
+        return self._box(*(round(side * scale) for side in (box.left(), box.top(), box.right(), box.bottom())))
 
 
-def frame_rate(path: str | Path) -> float:
-    """Frames per second as the container states them."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path}: no video stream in this file; give a video")
-            return float(container.streams.video[0].average_rate or 25)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except av.FFmpegError as error:
-        raise UserError(f"{path}: cannot be decoded ({error.strerror}); is it a video, and whole?") from error
+def _shrunk(picture: np.ndarray, scale: float) -> np.ndarray:
+    if scale == 1:
+        return picture
+    height, width = picture.shape[:2]
+    size = (round(width / scale), round(height / scale))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
 
 
 def ffhq_frame(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,9 +132,12 @@ def warp(picture: np.ndarray, quad: np.ndarray, size: int) -> np.ndarray:
         near = rows < height and columns < width
         picture = np.pad(picture, beyond, mode="reflect" if near else "edge")
     corners = (quad + np.array([columns, rows]) + 0.5).flatten().tolist()
-    big = size * SUPERSAMPLE
+    finer = SUPERSAMPLE
+    if size > SMALL:
+        finer = min(SUPERSAMPLE, max(1, math.ceil(np.linalg.norm(quad[3] - quad[0]) / size)))
+    big = size * finer
     turned = Image.fromarray(picture).transform((big, big), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
-    return np.asarray(turned.reduce(SUPERSAMPLE))
+    return np.asarray(turned.reduce(finer))
 
 
 def to_crop(points: np.ndarray, quads: np.ndarray, size: int) -> np.ndarray:
@@ -177,51 +146,3 @@ def to_crop(points: np.ndarray, quads: np.ndarray, size: int) -> np.ndarray:
     across, down = quads[:, 3] - quads[:, 0], quads[:, 1] - quads[:, 0]
     basis = np.stack([across, down], axis=1)  # rows: crop x, crop y in source pixels
     return (points - origin) @ np.linalg.inv(basis) * size
-
-
-def align_video(
-    path: str | Path,
-    finder: FaceFinder,
-    size: int,
-    progress: Callable[[str, int], None] = lambda stage, done: None,
-) -> AlignedVideo:
-    """Align every frame with exactly one clear face; two passes over the file, frames are not kept.
-
-    Raises UserError when more than half of the frames show no face, or more than a tenth show two.
-    """
-    path = Path(path)
-    found: list[np.ndarray] = []
-    index: list[int] = []
-    total = crowded = 0
-    for number, picture in enumerate(read_frames(path)):
-        total += 1
-        faces = finder(picture)
-        crowded += len(faces) > 1
-        if len(faces) == 1:
-            index.append(number)
-            found.append(faces[0])
-        progress("landmarks", total)
-    if not total:
-        raise UserError(f"{path}: no frame could be decoded; is the file truncated?")
-    if crowded > total / 10:
-        raise UserError(f"{path}: two or more faces in {crowded} of {total} frames; crop the video to one subject")
-    if len(index) < total / 2:
-        raise UserError(f"{path}: a face in only {len(index)} of {total} frames; a frontal face is needed")
-
-    numbers, landmarks = np.array(index), np.stack(found)
-    quads = smooth_quads(landmarks, numbers)
-    crops = np.empty((len(numbers), size, size, 3), np.uint8)
-    row = 0
-    for number, picture in enumerate(read_frames(path)):
-        if row < len(numbers) and number == numbers[row]:
-            crops[row] = warp(picture, quads[row], size)
-            row += 1
-            progress("crops", row)
-    return AlignedVideo(
-        name=path.name,
-        fps=frame_rate(path),
-        index=numbers,
-        crops=crops,
-        landmarks=to_crop(landmarks, quads, size).astype(np.float32),
-        quads=quads,
-    )

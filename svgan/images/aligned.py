@@ -1,41 +1,77 @@
-"""Alignment kept in the cache: landmarks cost 30 to 80 ms a frame, so a video is aligned once.
+"""What is kept of a video in the cache, so that landmarks (30 to 80 ms a frame) are found once.
 
-Files: SVGAN_CACHE/aligned/<sha256 of the video>-<size>-v<ALIGN_VERSION>.npz, about 49 kB a frame at 128 px. They hold
-frames of real people: a local cache, never a thing to commit.
+SVGAN_CACHE/tracks/<sha256 of the video>-v<TRACK_VERSION>/   stretches as they are scanned, and encoded
+SVGAN_CACHE/aligned/<sha256>-<size>-v<ALIGN_VERSION>.npz     crops, where a command needs all of them
+
+Crops are frames of real people: a local cache, never a thing to commit.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from svgan import assets
+from svgan import assets, files
 from svgan.errors import UserError
-from svgan.images.align import AlignedVideo, FaceFinder, align_video
+from svgan.images.align import FaceFinder, to_crop, warp
+from svgan.images.footage import pictures, survey
+from svgan.images.track import Scan, Track, follow, scan
 
-ALIGN_VERSION = 1  # raise it when crops or landmarks of the same video change
-SLACK = 0.5  # seconds that the last frame may end before the stated duration
+TRACK_VERSION = 2  # raise it when other faces are found in the same video, or other frames are left out
+ALIGN_VERSION = 2  # raise it when crops or landmarks of the same video change
 
 Progress = Callable[[str, int], None]
 
 
-def align_cached(path: str | Path, size: int, progress: Progress = lambda stage, done: None) -> AlignedVideo:
-    """`align_video`, once per video content and crop size (pixels).
+@dataclass(frozen=True, kw_only=True)
+class AlignedVideo:
+    """The usable frames of one video, cut out.
 
-    Raises UserError for a missing, truncated or undecodable video, one without a face, or with two.
+    index: [N] int64, ticks in the source, increasing; a gap means a frame without one clear face, or a cut.
+    crops: [N, S, S, 3] uint8. landmarks: [N, 68, 2] float32 in crop pixels (unsmoothed).
+    quads: [N, 4, 2] float32 in source pixels (top left, bottom left, bottom right, top right).
     """
+
+    name: str
+    fps: float
+    index: np.ndarray
+    crops: np.ndarray
+    landmarks: np.ndarray
+    quads: np.ndarray
+
+
+def track_cached(path: str | Path, progress: Progress = lambda stage, done: None) -> Track:
+    """The subject's track through a video; stretches that were scanned before are not scanned again.
+
+    Raises UserError for a missing or undecodable video, or one that nowhere shows one clear face.
+    """
+    path = Path(path)
+    folder = assets.cache_folder() / "tracks" / f"{video_digest(path)}-v{TRACK_VERSION}"
+    found = survey(path)
+    scans: list[Scan] = []
+    done = 0
+    for number, chunk in enumerate(found.chunks()):
+
+        def look(chunk: tuple[int, int] = chunk, done: int = done) -> Scan:
+            return scan(path, chunk, face_finder(), lambda more: progress("landmarks", done + more))
+
+        scans.append(cached_arrays(folder / f"faces-{number:05d}.npz", look))
+        done += len(scans[-1]["pts"])
+    return follow(path, found, scans)
+
+
+def align_cached(path: str | Path, size: int, progress: Progress = lambda stage, done: None) -> AlignedVideo:
+    """All crops of a video, once per video content and crop size (pixels). Raises UserError as `track_cached` does."""
     path = Path(path)
     file = assets.cache_folder() / "aligned" / f"{video_digest(path)}-{size}-v{ALIGN_VERSION}.npz"
 
     def align() -> dict[str, np.ndarray]:
-        check_whole(path)
-        made = align_video(path, _finder(assets.path("landmarks68").resolve()), size, progress)
+        made = align_video(path, track_cached(path, progress), size, progress)
         arrays = {name: getattr(made, name) for name in ("index", "crops", "landmarks", "quads")}
         return {**arrays, "fps": np.array(made.fps)}
 
@@ -43,10 +79,50 @@ def align_cached(path: str | Path, size: int, progress: Progress = lambda stage,
     return AlignedVideo(name=path.name, fps=float(kept.pop("fps")), **kept)
 
 
+def align_video(
+    path: str | Path, track: Track, size: int, progress: Progress = lambda stage, done: None
+) -> AlignedVideo:
+    """The crops of a track, all in memory."""
+    crops = np.empty((len(track.index), size, size, 3), np.uint8)
+    for row, picture in tracked(path, track, slice(0, len(track.index))):
+        crops[row] = warp(picture, track.quads[row], size)
+        progress("crops", row + 1)
+    return AlignedVideo(
+        name=track.name,
+        fps=track.fps,
+        index=track.index,
+        crops=crops,
+        landmarks=to_crop(track.landmarks, track.quads, size).astype(np.float32),
+        quads=track.quads,
+    )
+
+
+def tracked(path: str | Path, track: Track, rows: slice) -> Iterator[tuple[int, np.ndarray]]:
+    """Row numbers and pictures uint8 [H, W, 3] of the given rows of a track. Raises UserError as `frames_at` does."""
+    for row, picture in frames_at(path, track.pts[rows]):
+        yield rows.start + row, picture
+
+
+def frames_at(path: str | Path, pts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows and pictures uint8 [H, W, 3] of the frames at these increasing times.
+
+    Raises UserError when the file does not give one of them.
+    """
+    row = 0
+    if not len(pts):
+        return
+    for at, picture in pictures(path, int(pts[0]), int(pts[-1]) + 1):
+        if row < len(pts) and at == pts[row]:
+            yield row, picture
+            row += 1
+    if row < len(pts):
+        raise UserError(f"{path}: {len(pts) - row} frames that it had can no longer be decoded; was the file changed?")
+
+
 @cache
-def _finder(predictor: Path) -> FaceFinder:
+def face_finder() -> FaceFinder:
     """Loading the predictor takes a second or two: once per process."""
-    return FaceFinder(predictor)
+    return FaceFinder(assets.path("landmarks68").resolve())
 
 
 def video_digest(path: Path) -> str:
@@ -61,21 +137,10 @@ def video_digest(path: Path) -> str:
 
 def check_whole(path: Path) -> None:
     """Raises UserError when a video ends before the duration its container states, has none, or cannot be opened."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path}: no video stream in this file; give a video")
-            stated = (container.duration or 0) / av.time_base
-            last = 0.0
-            for packet in container.demux():
-                if packet.pts is not None and packet.time_base is not None:
-                    last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    except av.FFmpegError as error:
-        raise UserError(f"{path}: cannot be opened ({error.strerror}); is it a video, and whole?") from error
-    if last + SLACK < stated:
-        raise UserError(f"{path}: truncated, ends after {last:.1f} of {stated:.1f} s; fetch it again")
+    found = survey(path)
+    if found.missing:
+        stated = float(found.pts[-1] * found.unit) + found.missing
+        raise UserError(f"{path}: truncated, ends {found.missing:.1f} s before {stated:.1f} s; fetch it again")
 
 
 def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -89,14 +154,8 @@ def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
     except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
         arrays = make()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.stem}.", delete=False) as scratch:
-            try:
-                np.savez(scratch, **arrays)  # type: ignore[arg-type]
-                os.replace(scratch.name, file)
-            except BaseException:
-                Path(scratch.name).unlink(missing_ok=True)
-                raise
+        with files.whole(file) as aside, aside.open("wb") as out:
+            np.savez(out, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise UserError(f"{file}: cannot write ({error.strerror}); set SVGAN_CACHE to another folder") from error
     return arrays

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from svgan.errors import UserError
-from svgan.images.align import AlignedVideo
+from svgan.images.aligned import AlignedVideo
 from svgan.images.domain import Domain, save_domain
 from svgan.images.encoder import Encoder
 from svgan.images.masks import reconstruction_weight

@@ -5,6 +5,7 @@ A set of latents is a folder (local or behind an fsspec URL):
   shard-00000.parquet   video string, index int64 (frame number in the source), code fixed-size bytes;
                         behind a URL its digest is in its name, so that nobody overwrites another's
   stats.safetensors     mean, std [L D], basis [C, L D], scale [C], all float32
+  frames.parquet        where each code came from (`origins`); sets made before 2026-11-22 have none
 
 A code is the C-ordered bytes of a float16 [L, D]; type and shape stand in the schema metadata (performance.md: ten
 to forty times the reading speed of float lists). They are not compressed: zstd takes off 8 % of the bytes and slows
@@ -28,7 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svgan.errors import UserError
-from svgan.latents import shard_cache, storage
+from svgan.latents import origins, shard_cache, storage
+from svgan.latents.origins import Origins
 from svgan.latents.stats import principal_axes
 
 VERSION = 1
@@ -39,16 +41,18 @@ REMEDY = "make the set again with svgan embed, or restore the file"
 
 @dataclass(frozen=True)
 class VideoCodes:
-    """Codes of one video: index [N] int64, increasing; codes [N, L, D] float32."""
+    """Codes of one video: index [N] int64, increasing; codes [N, L, D] float32 or float16; origins of the N frames."""
 
     name: str
     index: np.ndarray
     codes: np.ndarray
+    origins: Origins | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a set of latents holds. `digest` names its content: shards and statistics enter by their sha256."""
+    """What a set of latents holds. `digest` names its codes: shards and statistics enter by their sha256, the frames'
+    origins do not."""
 
     domain: str
     layers: int
@@ -59,10 +63,15 @@ class Manifest:
     videos: list[dict] = field(default_factory=list)  # name, rows, first, last
     stats: dict = field(default_factory=dict)  # name, components, sha256
     version: int = VERSION
+    frames: dict = field(default_factory=dict)  # name, bytes, sha256; empty where the origins are not known
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        named = {name: value for name, value in asdict(self).items() if name != "frames"}
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict:
+        return {name: value for name, value in asdict(self).items() if name != "frames" or value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +129,7 @@ def write_latents(
     """
     uri = str(uri)
     with storage.published(uri, last=MANIFEST) as folder:
-        names, rows, codes, index = _collect(videos)
+        names, rows, codes, index, known = _collect(videos)
         shape = codes.shape[1:]
         shards = []
         table = _table(names, index, codes)
@@ -139,13 +148,18 @@ def write_latents(
             shards=shards,
             videos=rows,
             stats=_write_stats(folder, uri, codes, components),
+            frames=_write_origins(folder, uri, known) if len(known) == len(rows) else {},
         )
-        (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+        (folder / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=1) + "\n")
     return manifest
 
 
-def _collect(videos: Iterable[VideoCodes]) -> tuple[list[str], list[dict], np.ndarray, np.ndarray]:
-    """Frame-wise video names, manifest rows of the videos, codes float16 [N, L, D], index [N]."""
+Known = list[tuple[str, np.ndarray, Origins]]
+
+
+def _collect(videos: Iterable[VideoCodes]) -> tuple[list[str], list[dict], np.ndarray, np.ndarray, Known]:
+    """Frame-wise video names, manifest rows of the videos, codes float16 [N, L, D], index [N], origins where known."""
+    known: Known = []
     names: list[str] = []
     rows: list[dict] = []
     parts: list[np.ndarray] = []
@@ -165,9 +179,11 @@ def _collect(videos: Iterable[VideoCodes]) -> tuple[list[str], list[dict], np.nd
         rows.append({"name": item.name, "rows": len(index), "first": int(index[0]), "last": int(index[-1])})
         parts.append(half)
         indices.append(index)
+        if item.origins is not None:
+            known.append((item.name, index, item.origins))
     if not parts:
         raise UserError("no video to write: every video failed, or none was given")
-    return names, rows, np.concatenate(parts), np.concatenate(indices)
+    return names, rows, np.concatenate(parts), np.concatenate(indices), known
 
 
 def _table(names: list[str], index: np.ndarray, codes: np.ndarray) -> pa.Table:
@@ -188,6 +204,13 @@ def _name(name: str, data: bytes, uri: str) -> str:
     """A file's name in the set."""
     stem, dot, suffix = name.partition(".")
     return name if storage.is_local(uri) else f"{stem}-{_sha256(data)[:12]}{dot}{suffix}"
+
+
+def _write_origins(folder: Path, uri: str, known: Known) -> dict:
+    data = origins.packed(known)
+    name = _name(origins.NAME, data, uri)
+    (folder / name).write_bytes(data)
+    return {"name": name, "bytes": len(data), "sha256": _sha256(data)}
 
 
 def _write_stats(folder: Path, uri: str, codes: np.ndarray, components: int) -> dict:
@@ -262,6 +285,25 @@ def open_latents(uri: str | Path, *, domain: str | None = None, verify: bool = T
     return Latents(
         uri=uri, manifest=manifest, codes=codes, video=_video_rows(uri, names, manifest), index=index, **loaded
     )
+
+
+def open_origins(latents: Latents) -> dict[str, Origins]:
+    """Where the codes came from, by video, in the order of its codes; empty for a set made before origins were kept.
+
+    Raises UserError when the sidecar is missing, damaged, of another format, or does not fit the codes.
+    """
+    entry = latents.manifest.frames
+    if not entry:
+        return {}
+    try:
+        found = origins.unpacked(_fetch(latents.uri, entry, verify=True))
+    except ValueError as error:
+        raise UserError(f"{storage.join(latents.uri, entry['name'])}: {error}; {REMEDY}") from error
+    for row, video in enumerate(latents.manifest.videos):
+        index = latents.index[latents.video == row]
+        if video["name"] not in found or not np.array_equal(found[video["name"]][0], index):
+            raise UserError(f"{latents.uri}: {entry['name']} is of other frames than the codes; {REMEDY}")
+    return {name: known for name, (_, known) in found.items()}
 
 
 def _fetch(uri: str, entry: dict, verify: bool) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from svgan.images.align import AlignedVideo
+from svgan.images.aligned import AlignedVideo
 from svgan.images.build import shrink
 from svgan.images.domain import Domain
 from svgan.images.masks import face_hull

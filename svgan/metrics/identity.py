@@ -66,6 +66,27 @@ class FaceReader:
         return Faces(landmarks, described)
 
 
+class FaceDescriber:
+    """dlib's identity descriptor of a face whose 68 landmarks are known."""
+
+    def __init__(self) -> None:
+        import dlib
+
+        from svgan import assets
+
+        self._dlib = dlib
+        self._describe = dlib.face_recognition_model_v1(str(assets.path("identity")))
+
+    def __call__(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """[128] float32 of the face at landmarks [68, 2] in a uint8 [H, W, 3] picture."""
+        points = [self._dlib.point(*point) for point in landmarks.round().astype(int).tolist()]
+        (left, top), (right, bottom) = landmarks.min(0).tolist(), landmarks.max(0).tolist()
+        box = self._dlib.rectangle(int(left), int(top), int(right), int(bottom))
+        face = self._dlib.full_object_detection(box, points)
+        chip = self._dlib.get_face_chip(np.ascontiguousarray(picture), face, size=CHIP)
+        return np.array(self._describe.compute_face_descriptor(chip), np.float32)
+
+
 def enlarged(frame: np.ndarray) -> tuple[np.ndarray, float]:
     """A uint8 [H, W, 3] frame at least DETECT_AT wide, and how much larger it is now."""
     from PIL import Image

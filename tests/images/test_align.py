@@ -1,11 +1,9 @@
 """FFHQ alignment: the crop follows a face's turn and size, and smoothing takes out jitter."""
 
 import numpy as np
-import pytest
 from test_trainer import made_landmarks
 
-from svgan.errors import UserError
-from svgan.images.align import ffhq_frame, quads_from, read_frames, runs, smooth, smooth_quads, to_crop, warp
+from svgan.images.align import ffhq_frame, quads_from, runs, smooth, smooth_quads, to_crop, warp
 
 
 def turned(points: np.ndarray, degrees: float, scale: float, shift: np.ndarray) -> np.ndarray:
@@ -62,12 +60,3 @@ def test_points_follow_the_crop():
     quad = np.array([[[10, 20], [10, 40], [30, 40], [30, 20]]], np.float32)
     corners = to_crop(quad, quad, 64)[0]
     assert np.allclose(corners, [[0, 0], [0, 64], [64, 64], [64, 0]])
-
-
-def test_missing_and_broken_videos_have_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        list(read_frames(tmp_path / "none.mp4"))
-    junk = tmp_path / "junk.mp4"
-    junk.write_bytes(b"not a video at all" * 100)
-    with pytest.raises(UserError, match="cannot be decoded"):
-        list(read_frames(junk))

@@ -8,7 +8,7 @@ import torch
 
 from svgan.errors import UserError
 from svgan.images import losses
-from svgan.images.align import AlignedVideo
+from svgan.images.aligned import AlignedVideo
 from svgan.images.build import build_domain, shrink, split
 from svgan.images.domain import Domain, to_network
 from svgan.images.masks import face_hull, reconstruction_weight

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from svgan import assets
-from svgan.images.align import read_frames
+from svgan.images.footage import read_frames
 from svgan.metrics import identity
 from svgan.metrics.identity import eye_opening, head_yaw, identity_distance, mouth_opening
 

@@ -7,8 +7,8 @@ import pytest
 from test_embed import write_video
 
 from svgan import assets
-from svgan.images.align import read_frames
 from svgan.images.domain import Domain
+from svgan.images.footage import read_frames
 from sweeps.domains import log_domain
 from sweeps.tracking import open_experiment
 
