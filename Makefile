@@ -34,10 +34,10 @@ test: $(READY)  ## the fast tests, with one small sweep in them
 	$(BIN)/python -m pytest
 
 test-all: $(READY)  ## the slow suites, one test after another: they keep two cores busy
-	$(BIN)/python -m pytest -m "slow and not gpu and not unproven" --durations=25 -rs
+	$(BIN)/python -m pytest -m "slow and not gpu" --durations=25 -rs
 
 e2e-cluster: $(READY)  ## the launcher's clusters, of several hosts on this machine (root; Debian's packages as it says)
-	$(BIN)/python -m pytest -m slow -rs tests/e2e
+	$(BIN)/python -m pytest -m slow -rs --durations=12 tests/e2e
 
 bench: $(READY)  ## what the platform costs, on an idle machine: tables of times and memory (15 min; bench/LOG.md)
 	$(BIN)/python bench/platform_overhead.py

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,7 @@ def main() -> None:
 
         manifest = made(uri, asked.megabytes)
         if asked.gigabits:
-            os.environ["AWS_ENDPOINT_URL"] = Link(os.environ["AWS_ENDPOINT_URL"], asked.gigabits * 1e9 / 8).address
+            os.environ["AWS_ENDPOINT_URL"] = link(os.environ["AWS_ENDPOINT_URL"], asked.gigabits * 1e9 / 8)
         total = sum(entry["bytes"] for entry in manifest.shards)
         print(f"{len(manifest.shards)} shards, {total / 1e6:.0f} MB, {THREADS} threads, {asked.rounds} rounds")
         ways: dict[str, tuple[float, Callable[[], object]]] = {
@@ -55,22 +57,22 @@ def main() -> None:
             "to tensors, kept on the node": (1000, lambda: first_trial(uri)),
             "second trial of the node": (1000, lambda: open_latents(uri)),
         }
-        times: dict[str, list[float]] = {name: [] for name in ways}
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(asked.rounds):
             for name, (gigabytes, way) in ways.items():
                 os.environ[shard_cache.VARIABLE] = str(gigabytes)
-                began = time.perf_counter()
+                began, used = time.perf_counter(), time.process_time()
                 way()
-                times[name].append(time.perf_counter() - began)
+                times[name].append((time.perf_counter() - began, time.process_time() - used))
         report(times, total)
 
 
-def report(times: dict[str, list[float]], total: int) -> None:
-    base = statistics.median(times["download alone"])
-    print(f"load {os.getloadavg()[0]:.1f}\n\n| | s | MB/s | of the download |\n|---|---|---|---|")
-    for name, taken in times.items():
-        median = statistics.median(taken)
-        print(f"| {name} | {median:.3f} | {total / median / 1e6:.0f} | {base / median:.2f} |")
+def report(times: dict[str, list[tuple[float, float]]], total: int) -> None:
+    middle = {name: [statistics.median(one) for one in zip(*taken, strict=True)] for name, taken in times.items()}
+    base = middle["download alone"][0]
+    print(f"load {os.getloadavg()[0]:.1f}\n\n| | s | MB/s | of the download | CPU s here |\n|---|---|---|---|---|")
+    for name, (seconds, used) in middle.items():
+        print(f"| {name} | {seconds:.3f} | {total / seconds / 1e6:.0f} | {base / seconds:.2f} | {used:.2f} |")
 
 
 def download(uri: str, manifest: Manifest) -> None:
@@ -103,6 +105,20 @@ def made(uri: str, megabytes: int) -> Manifest:
     return read_manifest(uri)
 
 
+def link(target: str, rate: float) -> str:
+    """The address of a Link to the target, in a process of its own that ends with this one."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    spawn.Process(target=serve, args=(target, rate, there), daemon=True).start()
+    return here.recv()
+
+
+def serve(target: str, rate: float, told: Connection) -> None:
+    made = Link(target, rate)
+    told.send(made.address)
+    made.run()
+
+
 class Link:
     """A TCP proxy that lets so many bytes a second through, of all connections together, from the server to here."""
 
@@ -112,9 +128,8 @@ class Link:
         self.lock, self.free_at = threading.Lock(), 0.0
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.address = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
 
-    def _accept(self) -> None:
+    def run(self) -> None:
         while True:
             client, _ = self.listener.accept()
             server = socket.create_connection(self.target)

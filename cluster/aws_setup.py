@@ -24,11 +24,11 @@ import yaml
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from cluster import aws_policies, exit_code, yaml_check
+from cluster.yaml_check import UNSET
 from svgan.cli import Parser
 from svgan.errors import UserError, one_line
 
 YAML = Path(__file__).with_name("gpu.yaml")
-UNSET = "run-make-aws-setup"
 WHERE_AM_I = "https://checkip.amazonaws.com"
 IMAGES = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *"
 BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")

@@ -17,8 +17,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster import yaml_check
 from svgan.cli import Parser
-from svgan.errors import UserError
+from svgan.errors import UserError, one_line
 from sweeps.environment import COMMIT, PACKAGE, REPO, check_passwordless
 from sweeps.provenance import git_commit, package_digest
 
@@ -29,9 +30,9 @@ LOST = 255  # ssh's own exit code
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asked = parser().parse_args(arguments)
-        script, config = check(asked.script, asked.cluster)
         for word in asked.arguments:
             check_passwordless("ARGS", word.rpartition("=")[2] if word.startswith("--") else word)
+        script, config = check(asked.script, asked.cluster)
         sync(config)
         code = run(config, remote_command(script, asked.arguments, git_commit(ROOT)))
     except UserError as error:
@@ -53,12 +54,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(script: str, cluster: str) -> tuple[str, str]:
-    """The script relative to the repository, and the yaml. Raises UserError where either is not there."""
+    """The script relative to the repository, and the yaml. Raises UserError where either is not there, or not ready."""
     path, config = Path(script).resolve(), Path(cluster)
     if not path.is_file() or path.parent != ROOT / "sweeps":
         raise UserError(f"SCRIPT {script}: no study of this repository; give one in {ROOT / 'sweeps'}")
     if not config.is_file():
         raise UserError(f"--cluster {cluster}: no such file; give the yaml that `ray up` was given")
+    yaml_check.ready(config)
     return f"sweeps/{path.name}", str(config)
 
 
@@ -73,7 +75,7 @@ def sync(config: str) -> None:
     """Send the yaml's file_mounts, this repository among them, to the head."""
     done = subprocess.run([ray(), "rsync-up", config], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        said = " ".join(done.stdout.split())[-300:]
+        said = one_line(next(filter(str.strip, reversed(done.stdout.splitlines())), ""), 300)  # an error's last line
         raise UserError(f"--cluster {config}: the repository cannot be synced ({said}); is the cluster up (`ray up`)?")
 
 

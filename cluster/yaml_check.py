@@ -1,19 +1,63 @@
 """A cluster's yaml, checked before anything is started: by Ray's own schema, and beyond it where Ray looks away.
 
+    python -m cluster.yaml_check cluster/onprem.yaml
+
 Ray takes any field of `provider`, and hands a node's `node_config` to EC2 unread: a typo there costs money or a launch.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cluster import exit_code
 from svgan.errors import UserError, one_line
 
+EDIT, UNSET = "CHANGE-ME", "run-make-aws-setup"
 NOT_EC2S = {"SubnetIds"}  # Ray's own, of which it chooses one
 NOT_IN_SCHEMA = {"key_pair", "aws_credentials", "use_external_head_ip", "external_head_ip", "coordinator_address"}
+
+
+def ready(path: Path) -> None:
+    """Refuse a file that `ray up` could not make its cluster from: typos, what is still to be edited, a missing key.
+
+    Raises UserError naming the place.
+    """
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except yaml.composer.ComposerError:
+        raise UserError(
+            f"{path}: several documents, so none of `ray up`'s; Kubernetes takes it: kubectl apply -f"
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: no YAML ({one_line(error)})") from None
+    check(config, path.name)
+    for place, text in _texts(config, ""):
+        if EDIT in text:
+            raise UserError(f"{path.name}: {place[1:]}: {text} is to be edited")
+        if text == UNSET:
+            raise UserError(f"{path.name}: {place[1:]} is not set yet; first: make aws-setup ARGS=--apply")
+    key = (config.get("auth") or {}).get("ssh_private_key")
+    if key and not Path(key).expanduser().is_file():
+        raise UserError(f"{path.name}: auth.ssh_private_key: there is no {key} on this machine")
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """All strings of a document, each with its place."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(inner, f"{place}.{key}")
 
 
 def check(config: Any, name: str) -> dict[str, Any]:
@@ -57,3 +101,15 @@ def _check_machines(config: dict[str, Any], name: str) -> None:
         if found.has_errors():
             line = found.generate_report().splitlines()[0]
             raise UserError(f"{name}: available_node_types.{kind}.node_config: {line[:300]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cluster.yaml_check", description="Is the file ready for `ray up`?")
+    parser.add_argument("file", type=Path)
+    file = parser.parse_args().file
+    ready(file)
+    print(f"{file}: ready for `ray up`")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -96,9 +96,9 @@ def yaml() -> str:
     return told if told.endswith((".yaml", ".yml")) else "cluster/gpu.yaml"
 
 
-def kubernetes() -> bool:
-    """Whether this cluster was made from a RayJob, which `ray submit` and `ray exec` know nothing of."""
-    return yaml().endswith("kuberay.yaml")
+def launched() -> bool:
+    """Whether this is a cluster of `ray up`'s, which `ray exec` and the like reach: Kubernetes makes others."""
+    return on_cluster() and not yaml().endswith("kuberay.yaml")
 
 
 def settle() -> None:

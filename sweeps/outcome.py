@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from svgan.errors import UserError
-from sweeps import table
+from sweeps import environment, table
 from sweeps.plan import Plan, absolute, is_remote
+from sweeps.relay import LOOPBACK
 from sweeps.tracking import Tracking
 from sweeps.trial_log import failures, sync
 
@@ -104,7 +106,10 @@ def promoted(plan: Plan, tracking: Tracking) -> Promotion | None:
         print(f"no promotion: {error}")
         return None
     print(promotion.message)
-    print(f"clip of the champion: {champion_clip(plan)}")
+    clip = champion_clip(plan)
+    print(f"clip of the champion: {clip}")
+    if environment.launched():
+        print(f"bring it here with: ray rsync-down {environment.yaml()} {clip} .")
     return promotion
 
 
@@ -138,6 +143,9 @@ def champion_clip(plan: Plan) -> Path:
 
 def ui_command(tracking: str) -> str:
     """The one command that opens MLflow's UI on these runs."""
+    parts = urlsplit(tracking)
+    if environment.launched() and parts.hostname in LOOPBACK:
+        return f"ray attach {environment.yaml()} -p {parts.port or 80}, at {tracking}"
     if is_remote(tracking) and tracking.startswith("http"):
         return f"open {tracking}"
     if tracking == absolute("sqlite:///mlflow.db"):

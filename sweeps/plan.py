@@ -203,11 +203,11 @@ def study_folder(storage: str, name: str) -> Path:
 
 def resume_command(plan: Plan) -> str:
     """The command that finishes a study which was stopped or cut, by the file that is running, if a study's is."""
-    if on_cluster() and environment.kubernetes():
+    if environment.launched():
+        return f"ray submit {environment.yaml()} sweeps/{plan.study}.py -- --resume {plan.name}"
+    if on_cluster():
         again = f"kubectl delete rayjob svgan-{plan.study}; kubectl apply -f {environment.yaml()}"
         return f"{again}  # its entrypoint with --resume {plan.name}"
-    if on_cluster():
-        return f"ray submit {environment.yaml()} sweeps/{plan.study}.py -- --resume {plan.name}"
     script = Path(sys.argv[0])
     file = script if script.suffix == ".py" and script.name != "__main__.py" else f"sweeps/{plan.study}.py"
     usual = study_folder(absolute("./runs"), plan.name) == Path(plan.folder)

@@ -51,6 +51,8 @@ def test_make_hands_quoted_arguments_on_whole(tmp_path):
         (["sweeps/nothing.py"], "SCRIPT sweeps/nothing.py: no study"),
         (["README.md"], "SCRIPT README.md: no study"),
         (["--cluster", "nowhere.yaml", "sweeps/gap.py"], "--cluster nowhere.yaml: no such file"),
+        (["sweeps/gap.py"], "gpu.yaml: metadata.bucket: CHANGE-ME is to be edited"),
+        (["--cluster", "cluster/kuberay.yaml", "sweeps/gap.py"], "Kubernetes takes it: kubectl apply"),
         (["sweeps/gap.py", "--", "--tracking", "http://me:geheim@host"], "ARGS: no password in the URL"),
         (["sweeps/gap.py", "--", "--optuna=postgresql://me:geheim@host/db"], "ARGS: no password in the URL"),
     ],
@@ -61,6 +63,17 @@ def test_what_is_not_there_is_named_before_anything_is_sent(arguments, says, cap
     told = capsys.readouterr().err
     assert says in told
     assert "geheim" not in told
+
+
+def test_a_cluster_that_is_not_up_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "svgan").touch()
+    text = (ROOT / "cluster/onprem.yaml").read_text().replace("CHANGE-ME", "mine").replace("~/.ssh", str(tmp_path))
+    (tmp_path / "onprem.yaml").write_text(text.replace("svgan-onprem", f"svgan-{tmp_path.name}"))
+    assert from_here.main(["--cluster", str(tmp_path / "onprem.yaml"), str(ROOT / "sweeps/gap.py")]) == 2
+    told = capsys.readouterr().err
+    assert "cannot be synced (RuntimeError: Head node of cluster" in told
+    assert told.endswith("is the cluster up (`ray up`)?\n")
+    assert told.count("\n") == 1
 
 
 def test_the_exit_code_is_that_of_the_command_on_the_head(tmp_path, monkeypatch):

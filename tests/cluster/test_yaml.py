@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster import environment, yaml_check
+from cluster import environment, exit_code, yaml_check
 from svgan.errors import UserError
 
 FOLDER = Path(environment.__file__).parent
@@ -63,6 +63,48 @@ def test_a_typo_is_refused(name, path, value, words):
     with pytest.raises(UserError, match=rf"^{name}.yaml: .*{re.escape(words)}") as refused:
         yaml_check.check(changed(name, path, value), f"{name}.yaml")
     assert "\n" not in str(refused.value)
+
+
+def edited(folder, name):
+    """The file as its user leaves it, and that it is taken."""
+    (folder / "key").touch()
+    text = FILES[name].replace("CHANGE-ME", "mine").replace("run-make-aws-setup", "made").replace("~/.ssh", str(folder))
+    path = folder / f"{name}.yaml"
+    path.write_text(text.replace("/svgan\n", "/key\n") if name == "onprem" else text)
+    yaml_check.ready(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        ("gpu", "bucket: mine", "bucket: CHANGE-ME", "gpu.yaml: metadata.bucket: CHANGE-ME is to be edited"),
+        (
+            "gpu",
+            "&image made",
+            "&image run-make-aws-setup",
+            "gpu.yaml: metadata.image is not set yet; first: make aws-",
+        ),
+        ("onprem", "http://mine:8333", "http://CHANGE-ME:8333", "metadata.endpoint: http://CHANGE-ME:8333 is to be"),
+        ("onprem", "/key\n", "/none\n", "auth.ssh_private_key: there is no "),
+        ("onprem", "worker_ips", "worker_ip", "onprem.yaml: provider.worker_ip: Ray knows no such field"),
+        ("onprem", "provider:", "provider: {", "onprem.yaml: no YAML"),
+        (
+            "onprem",
+            "metadata:",
+            "---\nmetadata:\n---\n",
+            "several documents, so none of `ray up`'s; Kubernetes takes it",
+        ),
+    ],
+)
+def test_what_ray_up_could_make_nothing_of_is_one_line(name, old, new, words, tmp_path, monkeypatch, capsys):
+    path = edited(tmp_path, name)
+    path.write_text(path.read_text().replace(old, new, 1))
+    monkeypatch.setattr(sys, "argv", ["yaml_check", str(path)])
+    assert exit_code(yaml_check.main) == 2
+    told = capsys.readouterr()
+    assert words in told.err
+    assert told.err.count("\n") == 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

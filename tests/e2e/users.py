@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from hosts import Host, wait
+
+from sweeps.provenance import package_digest
 
 PROBE = Path(__file__).with_name("probe.py").read_text()
 LOAD = """
@@ -38,7 +42,10 @@ class User:
 
     def submit(self, name: str, *arguments: str) -> Submitted:
         """`ray submit FILE sweeps/gap.py`, in the background."""
-        line = ("ray", "submit", self.file, "sweeps/gap.py", "--", "--name", name, *arguments)
+        return self.begin(name, "ray", "submit", self.file, "sweeps/gap.py", "--", "--name", name, *arguments)
+
+    def begin(self, name: str, *line: str) -> Submitted:
+        """A command in the clone, in the background; name: of its log."""
         log = self.logs / f"{name}.log"
         return Submitted(self.laptop.begin("bash", "-c", 'cd svgan; exec "$@"', "bash", *line, log=log), log)
 
@@ -93,4 +100,16 @@ def ports(host: Host) -> dict[int, str]:
             place, program = line.split()[3], line.partition('(("')[2].partition('"')[0]
             if "127.0.0." not in place and "[::1]" not in place:
                 found[int(place.rpartition(":")[2])] = program
+    return found
+
+
+def codes_in_training(host: Host) -> set[str]:
+    """The digests of the packages that the workers training there have in use."""
+    found = set()
+    for pid in subprocess.run(["ip", "netns", "pids", host.namespace], capture_output=True, text=True).stdout.split():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_text().startswith("ray::RayTrainWorker"):
+                (path,) = re.findall(r"PYTHONPATH=([^:\0]+)", Path(f"/proc/{pid}/environ").read_text())
+                code = Path(f"/proc/{pid}/root{path}")
+                found.add(package_digest(code / "svgan", code / "sweeps"))
     return found

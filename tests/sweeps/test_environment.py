@@ -98,12 +98,15 @@ def test_on_a_cluster_paths_are_of_the_home_folder(monkeypatch, tmp_path):
     assert os.getcwd() == str(tmp_path)
 
 
-def test_on_a_cluster_a_study_is_resumed_by_ray_submit(monkeypatch):
+def test_on_a_cluster_a_study_is_resumed_and_seen_by_rays_launcher(monkeypatch):
     from test_plan import PLAN
 
+    from sweeps.outcome import ui_command
     from sweeps.plan import resume_command
 
     monkeypatch.setenv("SVGAN_CLUSTER", "cluster/onprem.yaml")
     assert resume_command(Plan(**PLAN)) == "ray submit cluster/onprem.yaml sweeps/toy.py -- --resume toy-1"
+    assert ui_command("http://127.0.0.1:5000") == "ray attach cluster/onprem.yaml -p 5000, at http://127.0.0.1:5000"
+    assert ui_command("http://mlflow.here:80") == "open http://mlflow.here:80"
     monkeypatch.setenv("SVGAN_CLUSTER", "cluster/kuberay.yaml")
     assert resume_command(Plan(**PLAN)).startswith("kubectl delete rayjob svgan-toy; kubectl apply -f cluster/kuberay")
