@@ -301,9 +301,7 @@ def databases(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
     import postgres_server
     import psycopg
 
-    from cluster.mlflow_server import binaries
-
-    with postgres_server.running(binaries(), fsync="on") as url:
+    with postgres_server.running(postgres_server.binaries(), fsync="on") as url:
         for name in ("mlflow", "optuna"):
             with psycopg.connect(f"{url}postgres", autocommit=True) as connection:
                 connection.execute(f"create database {name}".encode())
