@@ -76,6 +76,7 @@ def embed(
     All videos of a set share the first one's frame rate. Raises UserError when `out_uri` is taken or unwritable,
     two videos have one name, or every video failed; nothing is left at `out_uri` then.
     """
+    domain.check_embeds()
     watcher = watcher or Watcher()
     paths = named_once(videos)
     check_components(components)
@@ -135,7 +136,7 @@ def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None
     found = survey(path)
     track = track_cached(path, lambda stage, done: watcher.stage(path.name, stage, done, len(found.pts)))
     folder = assets.cache_folder() / "tracks" / f"{video_digest(path)}-v{TRACK_VERSION}"
-    size = crop_size(domain)
+    size = encoder_crop(domain)
     parts = []
     for number, chunk in enumerate(found.chunks()):
         rows = track.rows(*chunk)
@@ -153,7 +154,7 @@ def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None
 
 def codes_name(domain: Domain, number: int) -> str:
     """The file of a stretch's codes, among what is kept of its video."""
-    return f"codes-{domain.digest[:16]}-{crop_size(domain)}-{number:05d}.npz"
+    return f"codes-{domain.digest[:16]}-{encoder_crop(domain)}-{number:05d}.npz"
 
 
 def cut(path: Path, track: Track, rows: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -295,6 +296,11 @@ def _cut_again(path: Path, origins: Origins, size: int, resolution: int) -> np.n
     return frames
 
 
+def encoder_crop(domain: Domain) -> int:
+    """Side in pixels of the aligned crops that are encoded: what the encoder looks at, at least 128."""
+    return max(LEAST_CROP, domain.side)
+
+
 def crop_size(domain: Domain) -> int:
-    """Side of the aligned crops in pixels: the domain's resolution, at least 128."""
+    """Side in pixels of the aligned crops that pictures are compared with: the domain's resolution, at least 128."""
     return max(LEAST_CROP, domain.config.resolution)

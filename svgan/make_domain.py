@@ -80,6 +80,8 @@ def aligned(path: Path, progress: Progress) -> AlignedVideo:
 def check_place(folder: Path) -> None:
     """Raises UserError unless `folder` is a domain, one in training, or could become one."""
     check_writable(folder)
+    if (folder / "domain.json").exists() and "imported" in Domain.load(folder).facts:
+        raise UserError(f"{folder}: an imported domain, which svgan domain does not train; give a new folder")
     known = any((folder / name).exists() for name in ("domain.json", "training"))
     if not known and folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: holds other files than a domain's; give a new folder")

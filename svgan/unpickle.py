@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy._core import multiarray
 
-from svgan.errors import UserError
+from svgan.errors import UserError, one_line
 
 NUMPY = {
     (module, name): found
@@ -85,7 +85,7 @@ class AllowList(pickle._Unpickler):
         except EOFError as error:
             raise UserError(f"{self.source}: breaks off in the middle; fetch it again") from error
         except Exception as error:  # whatever a damaged file may bring about
-            reason = str(error) or type(error).__name__
+            reason = one_line(error) or type(error).__name__
             raise UserError(f"{self.source}: a damaged pickle, or none ({reason}); fetch it again") from error
 
     def find_class(self, module: str, name: str) -> Any:

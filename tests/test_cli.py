@@ -21,6 +21,7 @@ from svgan.recipes import RECIPES, make
 
 OPTIONS = {
     "assets": ["NAME"],
+    "import": ["--device", "--encoder", "--out", "CHECKPOINT"],
     "embed": ["--components", "--device", "--domain", "--out", "VIDEO"],
     "train": [
         "--critic",

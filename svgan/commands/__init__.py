@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from svgan.commands import assets, domain, embed, evaluate, sample, train
+from svgan.commands import assets, domain, embed, evaluate, import_, sample, train
 
 
 class Command(Protocol):
@@ -29,4 +29,5 @@ COMMANDS: dict[str, Command] = {
     "sample": sample,
     "evaluate": evaluate,
     "domain": domain,
+    "import": import_,
 }

@@ -106,8 +106,7 @@ def finished(state: DomainState) -> tuple[Generator, Encoder]:
     """The averaged networks; the encoder's offset from W's average is made explicit, as pSp's is."""
     generator, encoder = copy.deepcopy(state.ema_generator).cpu(), copy.deepcopy(state.ema_encoder).cpu()
     with torch.no_grad():
-        z = torch.randn(10_000, generator.config.w_dim, generator=torch.Generator().manual_seed(0))
-        generator.w_avg.copy_(generator.map(z).mean(0))
+        generator.w_avg.copy_(generator.average_code())
         encoder.base.linear.bias.add_(encoder.w_avg - generator.w_avg)
         encoder.w_avg.copy_(generator.w_avg)
     return generator, encoder

@@ -1,18 +1,23 @@
 """A domain: one folder with a generator, its encoder, a card, and the codes and moments of its footage.
 
-    generator.safetensors  encoder.safetensors   float16 weights (computed with in float32)
-    domain.json                                  sizes, figures, sources
+    generator.safetensors  encoder.safetensors   weights: float16 of a domain trained here, float32 of an imported one
+    domain.json                                  sizes, figures, sources, the weights' digests
     README.md                                    the model card
     latents/                                     W+ codes of the footage (svgan.latents)
     moments/                                     real-side I3D moments (svgan.metrics)
 
-Axes: N picture, L W+ layer, D width of W, R the domain's resolution in pixels.
+An imported generator may stand without encoder, codes and moments: it renders what codes are made elsewhere. Weights
+are computed with in float32.
+
+Axes: N picture, L W+ layer, D width of W, R the domain's resolution in pixels, S the encoder's.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +31,30 @@ from torch import Tensor, nn
 from svgan.errors import UserError
 from svgan.files import whole
 from svgan.images.encoder import Encoder
+from svgan.images.psp import SIDE, PSPEncoder
 from svgan.images.stylegan2 import Generator, NoiseMode, StyleGAN2Config
 
 DEFAULT = Path(__file__).parent.parent / "domains" / "talking_face"
 FORMAT = 1
+GENERATOR, ENCODER = "generator.safetensors", "encoder.safetensors"
+ALIGNMENT = "ffhq"  # svgan.images.align's: the one there is
+RENDERED = 2**21  # pixels of a batch: a layer's activations stay below 0.3 GB
 
 
 class Domain:
     """Frozen networks of one kind of picture. `digest` names the weights, and goes with every code made by them."""
 
-    def __init__(self, folder: Path, generator: Generator, encoder: Encoder, facts: dict[str, Any], digest: str):
+    def __init__(self, folder: Path, generator: Generator, facts: dict[str, Any], digest: str):
         self.folder, self.facts, self.digest = folder, facts, digest
         self.generator = generator.eval().requires_grad_(False)
-        self.encoder = encoder.eval().requires_grad_(False)
         self.config = generator.config
 
     @classmethod
     def load(cls, name: str | Path = "default", device: str | torch.device = "cpu") -> Domain:
         """The domain of a folder; 'default' is the one this package carries.
 
-        Raises UserError when the folder is no domain or a file in it is broken.
+        Raises UserError when the folder is no domain, or a file in it is broken or not the one that belongs there.
+        The encoder is read when it is first asked for: pSp's has 1.1 GB.
         """
         folder = DEFAULT if str(name) == "default" else Path(name)
         try:
@@ -56,15 +65,52 @@ class Domain:
             raise UserError(f"{folder / 'domain.json'}: not valid JSON ({error}); restore the file") from error
         if facts.get("format") != FORMAT:
             raise UserError(f"{folder / 'domain.json'}: format {facts.get('format')}, this version reads {FORMAT}")
-        config = StyleGAN2Config(**facts["generator"])
-        generator = _fill(Generator(config), folder / "generator.safetensors")
-        encoder = _fill(Encoder(config, **facts["encoder"]), folder / "encoder.safetensors")
-        return cls(folder, generator, encoder, facts, folder_digest(folder)).to(device)
+        with torch.device("meta"):
+            generator = Generator(StyleGAN2Config(**facts["generator"]))
+        _fill(generator, folder / GENERATOR, facts)
+        return cls(folder, generator, facts, _digest(folder, facts)).to(device)
 
     def to(self, device: str | torch.device) -> Domain:
         self.generator.to(device)
-        self.encoder.to(device)
+        if "encoder" in self.__dict__:
+            self.encoder.to(device)
         return self
+
+    @cached_property
+    def encoder(self) -> Encoder | PSPEncoder:
+        """Pictures [N, 3, S, S] in [-1, 1] to codes. Raises UserError for a domain without one."""
+        sizes = self._encoder_sizes()
+        with torch.device("meta"):
+            made = PSPEncoder(**sizes) if "kind" in sizes else Encoder(self.config, **sizes)
+        _fill(made, self.folder / ENCODER, self.facts)
+        return made.eval().requires_grad_(False).to(self.device)
+
+    def _encoder_sizes(self) -> dict[str, Any]:
+        if self.facts["encoder"] is None:
+            raise UserError(
+                f"{self.folder}: has no encoder, so nothing can be embedded in it; import the generator again, with "
+                "--encoder and a pSp or e4e checkpoint made for it, into a new folder"
+            )
+        return self.facts["encoder"]
+
+    @property
+    def side(self) -> int:
+        """S, the pixels of the crops that the encoder looks at; of others, the domain's resolution."""
+        return SIDE if "kind" in (self.facts["encoder"] or {}) else self.config.resolution
+
+    @property
+    def alignment(self) -> str:
+        """How crops for the encoder are cut from a frame; ALIGNMENT is what `svgan embed` can do."""
+        return self.facts.get("alignment", ALIGNMENT)
+
+    def check_embeds(self) -> None:
+        """Raises UserError where footage cannot be embedded: without encoder, or with one for other crops than ours."""
+        self._encoder_sizes()
+        if self.alignment != ALIGNMENT:
+            raise UserError(
+                f"{self.folder}: its encoder is made for the alignment of {self.alignment}, and svgan embed aligns "
+                f"faces alone ({ALIGNMENT}); import the generator with an encoder for faces"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -72,7 +118,12 @@ class Domain:
 
     @property
     def latents_uri(self) -> str:
-        """Where the codes of the domain's own footage lie."""
+        """Where the codes of the domain's own footage lie. Raises UserError for an imported domain, which has none."""
+        if "imported" in self.facts and not (self.folder / "latents").exists():
+            raise UserError(
+                f"{self.folder}: an imported domain has no codes of its own; make some of footage (svgan embed), and "
+                "give them as --latents"
+            )
         return str(self.folder / "latents")
 
     @property
@@ -80,17 +131,20 @@ class Domain:
         return self.folder / "moments"
 
     @torch.no_grad()
-    def render(self, codes: np.ndarray | Tensor, batch: int = 32, noise: NoiseMode = "const") -> np.ndarray:
-        """W+ codes [N, L, D] to uint8 pictures [N, R, R, 3]."""
+    def render(self, codes: np.ndarray | Tensor, batch: int | None = None, noise: NoiseMode = "const") -> np.ndarray:
+        """W+ codes [N, L, D] to uint8 pictures [N, R, R, 3]. batch: how many at once (32, fewer of large ones)."""
         codes = torch.as_tensor(codes, dtype=torch.float32)
+        batch = batch or min(32, max(1, RENDERED // self.config.resolution**2))
         parts = [to_uint8(self.generator(c.to(self.device), noise)) for c in codes.split(batch)]
         return np.concatenate(parts) if parts else np.zeros((0, *(self.config.resolution,) * 2, 3), np.uint8)
 
     @torch.no_grad()
-    def encode(self, pictures: np.ndarray, batch: int = 64) -> np.ndarray:
-        """Aligned uint8 pictures [N, S, S, 3] to W+ codes float32 [N, L, D]; any S, resized to R."""
+    def encode(self, pictures: np.ndarray, batch: int | None = None) -> np.ndarray:
+        """Aligned uint8 pictures [N, any, any, 3] to W+ codes float32 [N, L, D], resized to the encoder's S."""
+        side = self.encoder.side
+        batch = batch or min(64, max(1, RENDERED // 4 // side**2))
         parts = [
-            self.encoder(to_network(chunk, self.config.resolution).to(self.device)).cpu()
+            self.encoder(to_network(chunk, side).to(self.device)).cpu()
             for chunk in torch.as_tensor(pictures).split(batch)
         ]
         return torch.cat(parts).numpy()
@@ -111,40 +165,73 @@ def to_uint8(x: Tensor) -> np.ndarray:
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def save_domain(folder: Path, generator: Generator, encoder: Encoder, facts: dict[str, Any]) -> Domain:
-    """Write weights (float16) and facts; other files of the folder are left alone. domain.json comes last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for module, name in ((generator, "generator"), (encoder, "encoder")):
-        tensors = {k: v.detach().half().cpu().contiguous() for k, v in module.state_dict().items()}
-        with whole(folder / f"{name}.safetensors") as aside:
-            save_file(tensors, aside)
+def save_domain(
+    folder: Path,
+    generator: Generator,
+    encoder: Encoder | PSPEncoder | None,
+    facts: dict[str, Any],
+    precision: torch.dtype = torch.float16,
+) -> Domain:
+    """Write weights, in `precision`, and facts; other files of the folder are left alone. domain.json comes last."""
+    weights = {}
+    with ExitStack() as files:
+        for module, name in ((generator, GENERATOR), (encoder, ENCODER)):
+            if module is not None:
+                aside = files.enter_context(whole(folder / name))
+                save_file({k: _stored(v, precision) for k, v in module.state_dict().items()}, aside)
+                aside.chmod(0o644)  # safetensors leaves it to its owner alone
+                weights[name] = _sha256(aside)
     record = {
         "format": FORMAT,
         "generator": generator.config.to_json(),
-        "encoder": {"widths": list(encoder.widths), "reduced": encoder.reduced},
+        "encoder": encoder.to_json() if encoder else None,
+        "alignment": ALIGNMENT,
         **facts,
+        "weights": weights,
     }
     with whole(folder / "domain.json") as aside:
         aside.write_text(json.dumps(record, indent=1) + "\n")
     return Domain.load(folder)
 
 
-def folder_digest(folder: Path) -> str:
-    """16 hex digits over the weights of both networks."""
+def _stored(value: Tensor, precision: torch.dtype) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.to(precision) if value.is_floating_point() else value
+
+
+def _digest(folder: Path, facts: dict[str, Any]) -> str:
+    """16 hex digits over the weights of both networks and, of an imported domain, what makes networks of them."""
     digest = hashlib.sha256()
-    for name in ("generator.safetensors", "encoder.safetensors"):
-        digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    for name in (GENERATOR, ENCODER) if facts["encoder"] else (GENERATOR,):
+        known = facts.get("weights", {}).get(name)
+        digest.update(bytes.fromhex(known or _sha256(folder / name)))
+    if "imported" in facts:
+        made = {key: facts.get(key) for key in ("generator", "encoder", "alignment")}
+        digest.update(json.dumps(made, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
-def _fill(module: nn.Module, path: Path) -> Any:
-    """Load float16 weights into a float32 module, every name accounted for."""
+def _sha256(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; the domain folder is incomplete") from error
+
+
+def _fill(module: nn.Module, path: Path, facts: dict[str, Any]) -> None:
+    """Load weights into a module, in float32, every name accounted for."""
+    known = facts.get("weights", {}).get(path.name)
+    if known is not None and _sha256(path) != known:
+        raise UserError(
+            f"{path}: changed since it was made (its digest is not domain.json's); restore it, or make or "
+            "import the domain again"
+        )
     try:
         tensors = load_file(path)
-        module.load_state_dict({k: v.float() for k, v in tensors.items()})
+        module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, assign=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; the domain folder is incomplete") from error
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: broken, or of other sizes than domain.json says ({reason})") from error
-    return module

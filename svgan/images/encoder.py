@@ -11,6 +11,7 @@ Axes: B picture, L W+ layer, D width of W.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: StyleGAN2Config, widths: tuple[int, ...] = (32, 64, 128, 160, 160), reduced: int = 48):
         super().__init__()
-        self.config, self.widths, self.reduced = config, tuple(widths), reduced
+        self.config, self.widths, self.reduced, self.side = config, tuple(widths), reduced, config.resolution
         self.w_avg: Tensor
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
@@ -64,6 +65,9 @@ class Encoder(nn.Module):
         self.splits = (min(3, layers), max(0, min(7, layers) - 3), max(0, layers - 7))  # pSp's coarse, middle, fine
         self.base = _Head(top, reduced * 2, 1, config.w_dim)
         self.heads = nn.ModuleList(_Head(top, reduced, n, config.w_dim) for n in self.splits if n)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"widths": list(self.widths), "reduced": self.reduced}
 
     def parts(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """base [B, D], absolute, and delta [B, L, D]; their sum is the code."""

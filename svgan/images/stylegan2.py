@@ -32,7 +32,8 @@ BLUR = (1.0, 3.0, 3.0, 1.0)
 class StyleGAN2Config:
     """Sizes of a generator and discriminator.
 
-    channels maps a resolution (4, 8, ... resolution) to its width. w_dim is both Z's and W's width.
+    channels maps a resolution (4, 8, ... resolution) to its width. w_dim is both Z's and W's width. clamp: what layers'
+    outputs are held within, as NVIDIA's networks trained in float16 are (256); None: nothing.
     """
 
     resolution: int = 64
@@ -40,6 +41,7 @@ class StyleGAN2Config:
     mapping_layers: int = 4
     channels: dict[int, int] = field(default_factory=lambda: {4: 160, 8: 160, 16: 128, 32: 96, 64: 48})
     mapping_lr: float = 0.01
+    clamp: float | None = None
 
     def __post_init__(self) -> None:
         expected = [2**k for k in range(2, int(math.log2(max(self.resolution, 4))) + 1)]
@@ -65,6 +67,10 @@ class StyleGAN2Config:
 
 def _leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+def _clamped(x: Tensor, limit: float | None) -> Tensor:
+    return x if limit is None else x.clamp(-limit, limit)
 
 
 class EqualLinear(nn.Module):
@@ -128,9 +134,9 @@ class ModulatedConv(nn.Module):
 class StyledConv(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, resolution: int, w_dim: int, *, up: bool):
+    def __init__(self, inputs: int, outputs: int, resolution: int, config: StyleGAN2Config, *, up: bool):
         super().__init__()
-        self.conv = ModulatedConv(inputs, outputs, 3, w_dim, up=up)
+        self.conv, self.clamp = ModulatedConv(inputs, outputs, 3, config.w_dim, up=up), config.clamp
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.noise: Tensor
@@ -142,17 +148,17 @@ class StyledConv(nn.Module):
             y = y + (self.noise * self.noise_strength).to(y.dtype)
         elif noise == "random":
             y = y + torch.randn_like(y[:, :1]) * self.noise_strength.to(y.dtype)
-        return _leaky(y + self.bias.to(y.dtype)[:, None, None])
+        return _clamped(_leaky(y + self.bias.to(y.dtype)[:, None, None]), self.clamp)
 
 
 class ToRGB(nn.Module):
-    def __init__(self, inputs: int, w_dim: int):
+    def __init__(self, inputs: int, config: StyleGAN2Config):
         super().__init__()
-        self.conv = ModulatedConv(inputs, 3, 1, w_dim, demodulate=False)
+        self.conv, self.clamp = ModulatedConv(inputs, 3, 1, config.w_dim, demodulate=False), config.clamp
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return self.conv(x, w) + self.bias.to(x.dtype)[:, None, None]
+        return _clamped(self.conv(x, w) + self.bias.to(x.dtype)[:, None, None], self.clamp)
 
 
 class Generator(nn.Module):
@@ -167,10 +173,10 @@ class Generator(nn.Module):
         self.register_buffer("w_avg", torch.zeros(d))
         widths = [config.channels[r] for r in config.resolutions]
         self.const = nn.Parameter(torch.randn(widths[0], 4, 4))
-        convs, rgbs = [StyledConv(widths[0], widths[0], 4, d, up=False)], [ToRGB(widths[0], d)]
+        convs, rgbs = [StyledConv(widths[0], widths[0], 4, config, up=False)], [ToRGB(widths[0], config)]
         for before, after, res in zip(widths, widths[1:], config.resolutions[1:], strict=False):
-            convs += [StyledConv(before, after, res, d, up=True), StyledConv(after, after, res, d, up=False)]
-            rgbs.append(ToRGB(after, d))
+            convs += [StyledConv(before, after, res, config, up=True), StyledConv(after, after, res, config, up=False)]
+            rgbs.append(ToRGB(after, config))
         self.convs, self.rgbs = nn.ModuleList(convs), nn.ModuleList(rgbs)
 
     def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
@@ -179,6 +185,12 @@ class Generator(nn.Module):
         for layer in self.mapping:
             w = _leaky(layer(w))
         return self.w_avg + truncation * (w - self.w_avg) if truncation != 1 else w
+
+    @torch.no_grad()
+    def average_code(self, count: int = 10_000) -> Tensor:
+        """The mean w [D] of `count` random subjects, the same ones each time: what `w_avg` should be."""
+        z = torch.randn(count, self.config.w_dim, generator=torch.Generator().manual_seed(0))
+        return self.map(z.to(self.w_avg)).mean(0)
 
     def broadcast(self, w: Tensor) -> Tensor:
         """W [B, D] as W+ [B, L, D]."""

@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,16 +27,33 @@ def test_render_and_encode_shapes_and_batches(random_domain):
     assert domain.encode(np.zeros((3, 32, 32, 3), np.uint8)).shape == (3, 6, 8)
 
 
-def test_digest_follows_the_weights(random_domain, tmp_path):
-    import shutil
+def change(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
 
+
+def test_digest_follows_the_weights(random_domain, tmp_path):
+    """In a folder of a version that did not write the weights' digests down; written down, they give the same."""
     other = tmp_path / "other"
     shutil.copytree(random_domain, other)
+    facts = json.loads((other / "domain.json").read_text())
+    del facts["weights"]
+    (other / "domain.json").write_text(json.dumps(facts))
     assert Domain.load(other).digest == Domain.load(random_domain).digest
-    data = bytearray((other / "encoder.safetensors").read_bytes())
-    data[-1] ^= 1
-    (other / "encoder.safetensors").write_bytes(bytes(data))
+    change(other / "encoder.safetensors")
     assert Domain.load(other).digest != Domain.load(random_domain).digest
+
+
+def test_weights_changed_after_they_were_made_are_refused(random_domain, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(random_domain, other)
+    change(other / "encoder.safetensors")
+    with pytest.raises(UserError, match=r"encoder\.safetensors: changed since it was made"):
+        Domain.load(other).encode(np.zeros((1, 16, 16, 3), np.uint8))
+    change(other / "generator.safetensors")
+    with pytest.raises(UserError, match=r"generator\.safetensors: changed since it was made"):
+        Domain.load(other)
 
 
 def test_codes_of_another_domain_are_refused(random_domain):
@@ -43,16 +62,15 @@ def test_codes_of_another_domain_are_refused(random_domain):
 
 
 def test_broken_folders_have_one_clear_line(random_domain, tmp_path):
-    import shutil
-
     with pytest.raises(UserError, match=r"domain\.json is missing"):
         Domain.load(tmp_path)
     broken = tmp_path / "broken"
     shutil.copytree(random_domain, broken)
+    facts = json.loads((broken / "domain.json").read_text())
+    (broken / "domain.json").write_text(json.dumps(facts | {"weights": {}}))
     (broken / "generator.safetensors").write_bytes(b"12345678garbage")
     with pytest.raises(UserError, match=r"generator\.safetensors: broken"):
         Domain.load(broken)
-    facts = json.loads((broken / "domain.json").read_text())
     (broken / "domain.json").write_text(json.dumps(facts | {"format": 99}))
     with pytest.raises(UserError, match="format 99"):
         Domain.load(broken)

@@ -1,0 +1,43 @@
+"""`svgan import`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "a domain from other people's checkpoints"
+ABOUT = """\
+Make a domain of StyleGAN2 weights: rosinality's .pt (g_ema), NVIDIA's network pickles of stylegan2-ada-pytorch and of
+stylegan3's StyleGAN2 configurations (G_ema), and, to embed footage, the encoder of a pSp or e4e checkpoint. These
+usually hold their generator too, and then are all that is needed. Nothing in the files is run, whatever they carry;
+a name that weights do not need is refused. The folder holds safetensors, a card, and a sheet of random subjects, by
+which you see whether the weights came over well.
+
+  svgan import psp_ffhq_encode.pt --out ffhq
+  svgan import ffhq.pkl --encoder my_encoder.pt --out ffhq
+  svgan import stylegan2-car-config-f.pt --out car           without encoder: it renders, but cannot embed
+  svgan embed me.mp4 --domain ffhq --out codes/me
+
+Cost: at 1024 px half a minute of one core and 1.3 GB; with pSp's encoder twice that, and 1.2 GB of disk.
+"""
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=".pt or .pkl with a generator")
+    parser.add_argument("--encoder", type=Path, metavar="CHECKPOINT", help="pSp's or e4e's (the generator file's own)")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the domain's folder, a new one")
+    parser.add_argument("--device", default="auto", help="for the sheet: auto, cpu, cuda, cuda:1, ... (auto)")
+
+
+def run(options: argparse.Namespace) -> None:
+    from svgan.bars import plain_console
+    from svgan.import_domain import import_domain
+    from svgan.runs import pick_device
+
+    console = plain_console()
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    made = import_domain(options.checkpoint, options.encoder, options.out, device=pick_device(options.device), say=say)
+    say(f"{options.out}: domain {made.digest}; see {options.out / 'README.md'}, and its random subjects")
