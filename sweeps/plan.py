@@ -254,6 +254,9 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
         metavar="URI",
         help=f"W+ shards: a folder or URL [{shown('latents', 'those of the domain')}]",
     )
+    ask.add_argument(
+        "--domain", metavar="DIR", help="what renders: a domain's folder, at the same place on every node [the study's]"
+    )
     size = p.add_argument_group("on what")
     size.add_argument(
         "--workers",

@@ -197,7 +197,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
 
 def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     """The plan of a new study from its flags, everything made absolute, with digests of what figures depend on."""
-    from svgan.images.domain import Domain
+    from svgan.images.domain import DEFAULT, Domain
     from svgan.latents.shards import read_manifest
     from svgan.metrics.protocol import usual_precision
     from sweeps import artifacts, provenance, room
@@ -212,7 +212,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     folder = study_folder(storage, name)
     if Path(folder, PLAN_FILE).exists():
         raise UserError(f"--name {name}: this study exists in {folder}; use --resume {name}, or choose another name")
-    domain = Domain.load(study.domain)
+    domain = Domain.load(asked.domain or study.domain)
     latents = absolute(asked.latents or domain.latents_uri)
     there = room.room()
     gpus = (
@@ -239,7 +239,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         recipe=study.recipe,
         metric=study.metric,
         objective=f"{study.metric}_best",
-        domain=str(study.domain) if study.domain == "default" else absolute(str(study.domain)),
+        domain="default" if domain.folder == DEFAULT else absolute(str(domain.folder)),
         controls=len(study.controls),
         trials=trials,
         steps=asked.steps,

@@ -89,6 +89,7 @@ def toy(footage, tmp_path, monkeypatch):
         (["--gpus-per-worker", "9"], "--gpus-per-worker: a trial asks 1 x 9 = 9 GPU"),
         (["--concurrency", "99"], "--concurrency 99"),
         (["--latents", "nowhere"], "nowhere: no manifest.json here"),
+        (["--domain", "nowhere"], "nowhere: no domain here (domain.json is missing)"),
         (["--tracking", "http://127.0.0.1:9"], "MLflow is not reachable"),
         (
             ["--tracking", "foo://bar"],
@@ -164,3 +165,14 @@ def test_tune_copies_no_aws_key():
     assert {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS")} <= set(AWS_SECRETS)
     keep_secrets()
     assert not [name for name in class_cache.ENV_VARS_TO_PROPAGATE if "AWS" in name or "TOKEN" in name]
+
+
+def test_an_imported_domain_has_no_codes_of_its_own(capsys, toy, tmp_path):
+    from pathlib import Path
+
+    from svgan.import_domain import import_domain
+
+    vector = Path(__file__).parents[1] / "vectors" / "rosinality_stylegan2_32.pt"
+    import_domain(vector, None, tmp_path / "theirs")
+    said = refused(capsys, toy, "--domain", str(tmp_path / "theirs"))
+    assert "an imported domain has no codes of its own; make some of footage (svgan embed)" in said
