@@ -19,6 +19,7 @@ from svgan.sample import Sampler, offset, offset_orthogonal
 
 Mover = Callable[[Tensor], Tensor]
 OFFSETS = ("plain", "orthogonal")
+PIXELS = 2**25  # rendered at a time: 96 MiB
 
 
 def frames(
@@ -31,14 +32,16 @@ def frames(
     truncation: float = 1.0,
     move: Mover | None = None,
 ) -> Iterator[np.ndarray]:
-    """Frames uint8 [rows R, columns R, 3] of `clips` clips side by side, in constant memory.
+    """Frames uint8 [rows R, columns R, 3] of `clips` clips side by side, in constant memory, rendered in batches.
 
-    The same arguments give the same frames; a longer clip begins with the shorter one.
+    The domain's noise maps are the same for all frames, so that texture does not flicker. The same arguments give the
+    same frames; a longer clip begins with the shorter one.
     """
     for flag, value in (("--clips", clips), ("--frames", length)):
         if value < 1:
             raise UserError(f"{flag} {value}: must be 1 or more")
-    for codes in sampler.stream(clips, length, seed, truncation=truncation):
+    chunk = max(1, min(64, PIXELS // (clips * domain.config.resolution**2)))
+    for codes in sampler.stream(clips, length, seed, truncation=truncation, chunk=chunk):
         moved = codes if move is None else move(codes)
         pictures = domain.render(moved.flatten(0, 1)).reshape(
             clips, codes.shape[1], *(domain.config.resolution,) * 2, 3
@@ -56,15 +59,15 @@ def grid(pictures: np.ndarray) -> np.ndarray:
     return full.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)
 
 
-def mover(sampler: Sampler, subject: Latents, how: str, footage: Callable[[], Latents]) -> Mover:
-    """The offset from the training subject (its mean code) to `subject` (its mean code), systems.md 1.7.
+def mover(sampler: Sampler, code: np.ndarray, how: str, footage: Callable[[], Latents]) -> Mover:
+    """The offset from the training subject (its mean code) to another, whose code [L, D] is given (systems.md 1.7).
 
     how: one of OFFSETS. footage: loads the training codes, asked only where the space has no principal axes of its own.
     """
     device = sampler.space.mean.device
     shape = (sampler.space.layers, sampler.space.code_width)
     source = sampler.space.mean.reshape(shape)
-    target = torch.from_numpy(subject.mean).reshape(shape).to(device)
+    target = torch.from_numpy(code).reshape(shape).to(device)
     if how == "plain":
         return lambda codes: offset(codes, source, target)
     basis = sampler.space.basis

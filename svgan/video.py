@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from PIL import Image
+from PIL import GifImagePlugin, Image
 
 from svgan.errors import UserError
 
@@ -66,14 +66,19 @@ def write_mp4(frames: Iterable[np.ndarray], path: str | Path, fps: float, *, sma
 
 
 def write_gif(frames: Iterable[np.ndarray], path: str | Path, fps: float, *, smallest: int = SMALLEST) -> None:
-    """Frames, each [H, W, 3], as an endless GIF; its clock ticks in hundredths of a second."""
-    first, rest = _first(frames, path)
-    next(rest)
-    pictures = (Image.fromarray(enlarge(frame, smallest)) for frame in rest)
-    with _aside(path) as scratch:
-        Image.fromarray(enlarge(first, smallest)).save(
-            scratch, "GIF", save_all=True, append_images=pictures, duration=round(100 / fps) * 10, loop=0
-        )
+    """Frames, each [H, W, 3], as an endless GIF; its clock ticks in hundredths of a second.
+
+    Frame by frame, each with its own colours: Pillow's own writer of animations keeps all frames until the end.
+    """
+    _, rest = _first(frames, path)
+    with _aside(path) as scratch, scratch.open("wb") as out:
+        for number, frame in enumerate(rest):
+            picture = Image.fromarray(enlarge(frame, smallest)).quantize(256)
+            if number == 0:
+                out.writelines(GifImagePlugin.getheader(picture, info={"loop": 0})[0])
+            duration = round(100 / fps) * 10
+            out.writelines(GifImagePlugin.getdata(picture, duration=duration, include_color_table=number > 0))
+        out.write(b";")
 
 
 def write_frames(frames: Iterable[np.ndarray], folder: str | Path) -> None:

@@ -42,8 +42,10 @@ OPTIONS = {
         "--device",
         "--domain",
         "--frames",
+        "--json",
         "--offset",
         "--out",
+        "--paste-back",
         "--seed",
         "--subject",
         "--truncation",
@@ -166,14 +168,24 @@ def test_resumed_equals_undisturbed(world: dict[str, Path], capsys: pytest.Captu
 
 def test_sample_is_repeatable_and_moves_subjects(world: dict[str, Path], tmp_path: Path):
     common = ["sample", str(world["run"]), "--device", "cpu", "--frames", "12"]
+    moved = ["--subject", str(world["two"])]
     for name in ("a", "b"):
         assert cli.run([*common, "--out", str(tmp_path / name)]) == 0
-    assert cli.run([*common, "--out", str(tmp_path / "c"), "--subject", str(world["two"]), "--offset", "plain"]) == 0
-    assert cli.run([*common, "--out", str(tmp_path / "d"), "--subject", str(world["two"]), "--truncation", "0.5"]) == 0
+    assert (
+        cli.run(
+            [*common, "--out", str(tmp_path / "c"), *moved, "--offset", "plain", "--json", str(tmp_path / "c.json")]
+        )
+        == 0
+    )
+    assert cli.run([*common, "--out", str(tmp_path / "d"), "--truncation", "0.5"]) == 0
     a, b, c, d = ([p.read_bytes() for p in sorted((tmp_path / name).iterdir())] for name in "abcd")
     assert len(a) == 12
     assert a == b
     assert a != c != d
+    figures = json.loads((tmp_path / "c.json").read_text())
+    assert figures["offset"] == "plain"
+    assert figures["frames"] == 12
+    assert figures["mouth"] is None  # a random domain shows no face
     assert cli.run([*common, "--clips", "3", "--out", str(tmp_path / "grid.gif")]) == 0
     assert cli.run([*common, "--out", str(tmp_path / "clip.mp4")]) == 0
     assert len(list(read_frames(tmp_path / "clip.mp4"))) == 12
@@ -235,6 +247,21 @@ BAD = {
     "truncation": (["sample", "{run}", "--out", "{new}", "--truncation", "2"], "truncation"),
     "unknown offset": (["sample", "{run}", "--out", "{new}", "--subject", "{two}", "--offset", "odd"], "--offset odd"),
     "alien subject": (["sample", "{run}", "--out", "{new}", "--subject", "{alien}"], "these codes belong to"),
+    "no subject": (["sample", "{run}", "--out", "{new}", "--subject", "{folder}/nobody.jpg"], "no manifest.json"),
+    "a subject that is no picture": (
+        ["sample", "{run}", "--out", "{new}", "--subject", "{run}/run.json"],
+        "neither a picture nor a set of latents",
+    ),
+    "figures of no subject": (["sample", "{run}", "--out", "{new}", "--json", "{new}.json"], "--json: figures are"),
+    "paste into nothing": (["sample", "{run}", "--out", "{new}", "--paste-back", "{folder}/w.mp4"], "no such file"),
+    "paste several clips": (
+        ["sample", "{run}", "--out", "{new}", "--paste-back", "{run}/clip.mp4", "--clips", "2"],
+        "--clips 2: one face",
+    ),
+    "paste into another video": (
+        ["sample", "{run}", "--out", "{new}", "--paste-back", "{run}/clip.mp4"],
+        "not a video that was embedded into",
+    ),
     "one clip": (["evaluate", "{run}", "--clips", "1"], "at least 2"),
     "foreign footage": (["evaluate", "{run}", "--footage", "{folder}/w.mp4"], "v is missing"),
     "embed without a domain": (["embed", "{folder}/a.mp4", "--out", "{new}", "--domain", "{folder}"], "domain.json"),

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -95,3 +97,30 @@ def test_bad_input_leaves_nothing(tmp_path: Path):
         video.write_mp4(moving_square(2), tmp_path / "file" / "a.mp4", 25)
     with pytest.raises(UserError, match="exists already"):
         video.write_frames(moving_square(2), tmp_path / "file")
+
+
+WRITE = """
+import resource, sys
+import numpy as np
+from svgan import video
+
+path, count = sys.argv[1], int(sys.argv[2])
+shades = np.random.default_rng(0).integers(0, 255, (17, 128, 128, 3), np.uint8)
+video.write_clip((shades[k % 17] for k in range(count)), path, 25, smallest=128)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "folder"])
+def test_five_thousand_frames_take_the_memory_of_five_hundred(name: str, tmp_path: Path):
+    def peak(count: int) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", WRITE, str(tmp_path / str(count) / name), str(count)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout)
+
+    assert peak(5000) - peak(500) < 15_000  # kB; 4500 frames are 216 MiB

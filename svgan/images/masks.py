@@ -17,6 +17,15 @@ def face_hull(landmarks: np.ndarray, size: int) -> np.ndarray:
     return _polygon(np.concatenate([jaw, brows]), size)
 
 
+def soft_face(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """float32 [S, S] in 0..1: face and brows, grown by a tenth, soft at the edge, 0 at the crop's border."""
+    points = landmarks[FACE]
+    mask = _soften(face_hull((points - points.mean(0)) * 1.1 + points.mean(0), size), size / 24)
+    ramp = np.minimum(np.arange(size), np.arange(size)[::-1]) / (size / 16)
+    edge = np.minimum(ramp, 1).astype(np.float32)
+    return mask * edge[:, None] * edge[None]
+
+
 def reconstruction_weight(landmarks: np.ndarray, size: int) -> np.ndarray:
     """float32 [S, S]: what a reconstruction should care for; 0.5 background, 2 face, 10 eyes, 6 mouth (ours)."""
     weight = np.maximum(0.5, 2.0 * _soften(face_hull(landmarks, size), size / 32))

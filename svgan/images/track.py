@@ -23,7 +23,7 @@ from PIL import Image
 
 from svgan.errors import UserError
 from svgan.images.align import FaceFinder, ffhq_frame, runs, smooth_quads
-from svgan.images.footage import Survey, pictures
+from svgan.images.footage import LONGEST, Survey, pictures
 
 THUMB = 32  # side of the grey pictures that cuts are found in
 CUT, CUT_RATIO, SURE_CUT = 4.0, 6.0, 40.0  # mean grey change: least, times what is usual around it, enough by itself
@@ -70,22 +70,30 @@ def scan(
     """What there is to see in a stretch of a video: pts [n], thumbs [n, 32, 32] uint8, owner [m] (a row of n) and faces
     [m, 68, 2] float32."""
     pts: list[int] = []
-    thumbs: list[np.ndarray] = []
     owner: list[int] = []
-    faces: list[np.ndarray] = []
+    thumbs, faces = np.empty((LONGEST, THUMB, THUMB), np.uint8), np.empty((LONGEST, 68, 2), np.float32)
     for at, picture in pictures(path, *chunk):
-        found = finder(picture)
-        owner += [len(pts)] * len(found)
-        faces += found
+        thumbs = _with_room(thumbs, len(pts) + 1)
+        small = Image.fromarray(picture).convert("L").resize((THUMB, THUMB), Image.Resampling.BOX)
+        thumbs[len(pts)] = np.asarray(small)
+        for face in finder(picture):
+            faces = _with_room(faces, len(owner) + 1)
+            faces[len(owner)] = face
+            owner.append(len(pts))
         pts.append(at)
-        thumbs.append(np.asarray(Image.fromarray(picture).convert("L").resize((THUMB, THUMB), Image.Resampling.BOX)))
         progress(len(pts))
     return {
         "pts": np.array(pts, np.int64),
-        "thumbs": np.array(thumbs, np.uint8).reshape(-1, THUMB, THUMB),
+        "thumbs": thumbs[: len(pts)].copy(),
         "owner": np.array(owner, np.int64),
-        "faces": np.array(faces, np.float32).reshape(-1, 68, 2),
+        "faces": faces[: len(owner)].copy(),
     }
+
+
+def _with_room(array: np.ndarray, rows: int) -> np.ndarray:
+    """The array, twice as long where it has fewer rows. Small arrays kept from frame to frame settle in the places of
+    freed pictures, and the memory grows by a picture a frame (docs/traps.md)."""
+    return array if rows <= len(array) else np.concatenate([array, np.empty_like(array)])
 
 
 def joined(scans: Sequence[Scan]) -> Scan:

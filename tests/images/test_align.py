@@ -1,7 +1,7 @@
 """FFHQ alignment: the crop follows a face's turn and size, and smoothing takes out jitter."""
 
 import numpy as np
-from test_trainer import made_landmarks
+from made_faces import made_landmarks
 
 from svgan.images.align import ffhq_frame, quads_from, runs, smooth, smooth_quads, to_crop, warp
 

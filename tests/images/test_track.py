@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from test_trainer import made_landmarks
+from made_faces import made_landmarks
 
 from svgan.errors import UserError
 from svgan.images.footage import Survey
