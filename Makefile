@@ -37,7 +37,7 @@ test-all: $(READY)  ## the slow suites, one test after another: they keep two co
 	$(BIN)/python -m pytest -m "slow and not gpu" --durations=25 -rs
 
 e2e-cluster: $(READY)  ## the launcher's clusters, of several hosts on this machine (root; Debian's packages as it says)
-	$(BIN)/python -m pytest -m slow -rs --durations=12 tests/e2e
+	$(BIN)/python -m pytest -m slow -rsP --durations=12 tests/e2e
 
 bench: $(READY)  ## what the platform costs, on an idle machine: tables of times and memory (15 min; bench/LOG.md)
 	$(BIN)/python bench/platform_overhead.py

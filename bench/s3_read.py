@@ -68,11 +68,14 @@ def main() -> None:
 
 
 def report(times: dict[str, list[tuple[float, float]]], total: int) -> None:
-    middle = {name: [statistics.median(one) for one in zip(*taken, strict=True)] for name, taken in times.items()}
-    base = middle["download alone"][0]
+    """Medians; the share of the download's speed is the median of each round's own."""
     print(f"load {os.getloadavg()[0]:.1f}\n\n| | s | MB/s | of the download | CPU s here |\n|---|---|---|---|---|")
-    for name, (seconds, used) in middle.items():
-        print(f"| {name} | {seconds:.3f} | {total / seconds / 1e6:.0f} | {base / seconds:.2f} | {used:.2f} |")
+    for name, taken in times.items():
+        seconds, used = (statistics.median(one) for one in zip(*taken, strict=True))
+        share = statistics.median(
+            base / own for (base, _), (own, _) in zip(times["download alone"], taken, strict=True)
+        )
+        print(f"| {name} | {seconds:.3f} | {total / seconds / 1e6:.0f} | {share:.2f} | {used:.2f} |")
 
 
 def download(uri: str, manifest: Manifest) -> None:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cluster import exit_code
+from cluster import exit_code, yaml_check
 from svgan.errors import UserError
 
 USER = "svgan"
@@ -58,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="~/ray_bootstrap_config.yaml")
     config = json.loads(parser.parse_args().config.read_text())
+    yaml_check.edited({"metadata": config["metadata"]}, config["cluster_name"])
     home = Path.home()
     keep_secret(home / ".ray/auth_token", secrets.token_hex(32))
     password = f"mlflow_tracking_username = {USER}\nmlflow_tracking_password = {secrets.token_urlsafe(24)}\n"

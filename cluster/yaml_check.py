@@ -41,14 +41,19 @@ def ready(path: Path) -> None:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: no YAML ({one_line(error)})") from None
     check(config, path.name)
-    for place, text in _texts(config, ""):
-        if EDIT in text:
-            raise UserError(f"{path.name}: {place[1:]}: {text} is to be edited")
-        if text == UNSET:
-            raise UserError(f"{path.name}: {place[1:]} is not set yet; first: make aws-setup ARGS=--apply")
+    edited(config, path.name)
     key = (config.get("auth") or {}).get("ssh_private_key")
     if key and not Path(key).expanduser().is_file():
         raise UserError(f"{path.name}: auth.ssh_private_key: there is no {key} on this machine")
+
+
+def edited(config: dict[str, Any], name: str) -> None:
+    """Raises UserError where a name is still the repository's."""
+    for place, text in _texts(config, ""):
+        if EDIT in text:
+            raise UserError(f"{name}: {place[1:]}: {text} is to be edited")
+        if text == UNSET:
+            raise UserError(f"{name}: {place[1:]} is not set yet; first: make aws-setup ARGS=--apply")
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:

@@ -162,11 +162,15 @@ def test_variables_are_filled_in(monkeypatch):
         environment.variables(wrong)
 
 
-def test_the_head_makes_its_secrets_once_for_itself_alone(tmp_path):
+def test_the_head_makes_its_secrets_once_for_itself_alone(tmp_path, monkeypatch, capsys):
     import json
 
     config = tmp_path / "config.json"
     config.write_text(json.dumps(CONFIGS["onprem"]))
+    monkeypatch.setattr(sys, "argv", ["environment", str(config)])
+    assert exit_code(environment.main) == 2
+    assert "svgan-onprem: metadata.bucket: CHANGE-ME is to be edited" in capsys.readouterr().err
+    config.write_text(config.read_text().replace("CHANGE-ME", "mine"))
 
     def run():
         command = [sys.executable, "-m", "cluster.environment", str(config)]

@@ -54,7 +54,9 @@ def laptop(network: Network, services: Services) -> Host:
     """A host with a clone of this repository in ~/svgan, uncommitted changes too, as make install leaves it."""
     made = network.host("laptop", LAPTOP, home={".bashrc": f"{SHELL}export VENV={sys.prefix}\n", **account(services)})
     clone = made.home / "svgan"
-    subprocess.run(["git", "clone", "-q", "--no-hardlinks", REPOSITORY, clone], check=True)
+    subprocess.run(
+        ["git", "-c", "advice.detachedHead=false", "clone", "-q", "--no-hardlinks", REPOSITORY, clone], check=True
+    )
     listed = subprocess.run(
         ["git", "-C", REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         check=True,
