@@ -163,6 +163,7 @@ def card(facts: dict[str, Any], domain: Domain, latents_digest: str) -> str:
 
 StyleGAN2 of {config.resolution} px, {config.num_layers} W+ layers of width {config.w_dim}, with its encoder and the
 W+ codes of the footage. Digest of the weights `{domain.digest}`, of the codes `{latents_digest}`.
+The encoder looks at crops of {domain.side} px, alignment {domain.alignment} (svgan/images/align.py).
 
 ## Figures
 

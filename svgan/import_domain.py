@@ -197,7 +197,7 @@ def card(domain: Domain) -> str:
         kind = domain.facts["encoder"]["kind"].replace("psp", "pSp")
         embeds = (
             f"| encoder | {kind}, from `{origin['encoder']['file']}` |\n"
-            f"| its pictures | {psp.SIDE} px, alignment {domain.alignment} (svgan/images/align.py) |"
+            f"| its crops | {domain.side} px, alignment {domain.alignment} (svgan/images/align.py) |"
         )
     return f"""# {domain.facts["name"]}
 

@@ -35,6 +35,7 @@ from svgan.train import train
 RECORD, CHECKPOINTS, FIGURES = "run.json", "checkpoints", "figures.json"
 JUDGED_CLIPS = 256  # windows on either side of the latent distance
 CLIP_FRAMES = 250
+LARGE, FEW = 256, 25  # pixels above which a CPU takes seconds a frame, and the clip's length then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +228,8 @@ def show(out: Path, device: torch.device) -> Path:
     from svgan import render, video
 
     sampler, domain = load_pair(out, None, device)
-    frames = np.stack(list(render.frames(sampler, domain, length=CLIP_FRAMES)))
+    slow = device.type == "cpu" and domain.config.resolution > LARGE
+    frames = np.stack(list(render.frames(sampler, domain, length=min(CLIP_FRAMES, FEW) if slow else CLIP_FRAMES)))
     video.write_mp4(frames, out / "clip.mp4", sampler.meta["fps"])
     video.write_png(video.contact_sheet(frames), out / "contact_sheet.png")
     return out / "clip.mp4"

@@ -1,14 +1,22 @@
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from video_files import write_video
 
+from svgan import assets
 from svgan.errors import UserError
+from svgan.images.aligned import align_cached
+from svgan.images.build import shrink
 from svgan.images.domain import Domain, to_network, to_uint8
+from svgan.images.footage import read_frames
 from svgan.images.stylegan2 import StyleGAN2Config
+from svgan.latents.shards import open_latents
+from svgan.metrics.domain_report import psnr
 
 
 def test_pictures_survive_the_network_range():
@@ -79,3 +87,25 @@ def test_broken_folders_have_one_clear_line(random_domain, tmp_path):
 def test_channels_must_cover_every_resolution():
     with pytest.raises(UserError, match="channels"):
         StyleGAN2Config(resolution=32, channels={4: 8, 32: 8})
+
+
+def test_codes_come_back_from_their_pictures():
+    """W+ round trip of the default domain: codes, pictures, codes, pictures. Measured on 200: 99.3 %, 44.6 dB."""
+    domain = Domain.load()
+    codes = open_latents(domain.latents_uri, domain=domain.digest).codes[::100]
+    pictures = domain.render(codes)
+    again = domain.encode(pictures)
+    apart, spread = np.square(again - codes).sum(), np.square(codes - codes.mean(0)).sum()
+    assert 1 - apart / spread > 0.98
+    assert psnr(pictures, domain.render(again)) > 42
+
+
+@pytest.mark.slow
+def test_footage_comes_back_as_the_card_says(tmp_path):
+    """50 of the 499 held-out frames, in one run of their end, within 1.5 dB of the card's figure for all of them."""
+    domain = Domain.load()
+    shown = list(islice(read_frames(assets.path("talking-face")), 4900, 4950))
+    video = align_cached(write_video(tmp_path / "held.mkv", shown), 128)
+    frames = shrink(video.crops, domain.config.resolution)
+    ours = psnr(frames, domain.render(domain.encode(frames)))
+    assert abs(ours - domain.facts["figures"]["Reconstruction"]["psnr_frame"]) < 1.5
