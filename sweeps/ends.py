@@ -12,10 +12,13 @@ WHY = "why"  # of a halted trial that was not asked to stop
 
 
 def how_it_ended(result: Mapping[str, Any] | None, error: bool = False) -> Ending:
-    """finished: whole, scored. failed: an error, or the reason that its loop gave under 'failed'. halted: stopped
-    cleanly with its state kept, to go on at --resume. pruned: none of these, so a scheduler stopped it."""
+    """finished: whole, scored. failed: for a reason of its own, which it gave under 'failed'. halted: to go on at
+    --resume, stopped cleanly, or with an error, as when its process died too often. pruned: none of these, so a
+    scheduler stopped it."""
     result = result or {}
-    if error or FAILED in result:
+    if error:
+        return "halted"
+    if FAILED in result:
         return "failed"
     if result.get(FINISHED):
         return "finished"

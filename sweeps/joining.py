@@ -28,12 +28,12 @@ def keep_secrets() -> None:
 def cluster_joined() -> Iterator[None]:
     """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`), and wait for the hosts of its list; leave it
     again whatever happens."""
-    import ray
-
-    address = None if ray.is_initialized() else room.cluster_address()
+    address = None if room.joined() else room.cluster_address()
     if address is None:
         yield
         return
+    import ray
+
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except ConnectionError as error:
@@ -50,7 +50,7 @@ def ray_started(plan: Plan) -> Iterator[bool]:
     """A local Ray for this sweep alone (True), unless a cluster was joined; shut down whatever happens."""
     import ray
 
-    if ray.is_initialized():
+    if room.joined():
         yield False
         return
     there = room.machine()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +76,12 @@ def _fitting(node: Node, cpus: float, gpus: float) -> int:
 
 def room() -> Room:
     """The joined cluster's room, else this machine's."""
-    import ray
+    return cluster() if joined() else machine()
 
-    return cluster() if ray.is_initialized() else machine()
+
+def joined() -> bool:
+    """Whether this process is connected to a Ray, which need not be imported to know that it is not."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
 def machine() -> Room:
@@ -105,12 +109,12 @@ def cluster() -> Room:
 
 def cluster_address() -> str | None:
     """The cluster to join: RAY_ADDRESS, else what `ray start` left running on this host; None for a local Ray."""
+    if asked := os.environ.get("RAY_ADDRESS"):
+        return None if asked == "local" else asked
     import socket
 
     from ray._private.utils import read_ray_address
 
-    if asked := os.environ.get("RAY_ADDRESS"):
-        return None if asked == "local" else asked
     left = read_ray_address()
     if not left:
         return None

@@ -2,7 +2,7 @@
 
 Ray's own OptunaSearch stores a stopped trial as COMPLETE and leaves a NaN one RUNNING for ever (docs/traps.md). Here
 every report goes into Optuna's record, and each end is what it was: finished -> COMPLETE, stopped -> PRUNED,
-failed -> FAIL with the reason, halted -> WAITING, to be handed out again.
+failed -> FAIL with the reason, halted -> WAITING, to be handed out again at --resume.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from ray.tune.search import Searcher
 
 from sweeps.ends import FAILED, how_it_ended
 from sweeps.search import CONFIG, CONTROL, ERROR, REPORTS, STEP, Space, reports, sample, unfinished, was_out
-
-DIED = "a process of the trial died; its MLflow run says how"
 
 
 class OptunaSearcher(Searcher):
@@ -107,7 +105,7 @@ class OptunaSearcher(Searcher):
         if how == "halted":
             self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         elif how == "failed":
-            self._fail(trial, str(result.get(FAILED) or DIED))
+            self._fail(trial, str(result[FAILED]))
         elif how == "finished":
             if missing:
                 self._fail(trial, f"{missing[0]} is {result.get(missing[0])}")

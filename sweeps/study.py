@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps import environment, halt, quiet, shelf, submit
+from sweeps.forkserver import forkserver
 from sweeps.joining import cluster_joined, keep_secrets, ray_started
 from sweeps.plan import (
     PLAN_FILE,
@@ -147,7 +148,8 @@ def run(
     asked = flags.parse_args(argv)
     with cluster_joined():
         plan = resumed(study, flags, asked) if asked.resume else fresh(study, asked)
-        return _run(study.along(plan.grid) if plan.grid else study, plan, loop)
+        with forkserver():
+            return _run(study.along(plan.grid) if plan.grid else study, plan, loop)
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
@@ -333,6 +335,7 @@ def search(
     scheduler.recall(record.get_trials(deepcopy=False))
     if not searcher.left:
         return record
+    ledger = Ledger(plan, watch, account)
     to_mlflow = None if local or not relay.of_one_machine(plan.tracking) else relay.start(plan)
     with Board(plan, rows_of(tracking.runs())) as board:
         tuner = tune.Tuner(
@@ -347,7 +350,7 @@ def search(
                 name=f"{plan.name}/tune",
                 callbacks=[
                     account,
-                    Ledger(plan, watch, account),
+                    ledger,
                     board,
                     Reaper(),
                     Patience(limit=3600.0 if local else 86400.0),
@@ -373,5 +376,11 @@ def search(
     if searcher.new or unfinished(record.get_trials(deepcopy=False)):
         if account.spent:
             raise Spent(f"{account.line()}; go on with a larger one: {resume_command(plan)} --max-gpu-hours X")
+        if ledger.died:
+            number, reason = next(iter(ledger.died.items()))
+            raise UserError(
+                f"trial {number}: its process died {DRIVER_RETRIES + 1} times, at last with {reason}; when that is "
+                f"mended: {resume_command(plan)}"
+            )
         raise KeyboardInterrupt
     return record

@@ -7,6 +7,7 @@ again, it goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -14,12 +15,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayError
 from ray.train import UserCallback
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from svgan.errors import UserError
@@ -29,7 +32,6 @@ from sweeps.plan import Plan, is_remote
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
-    from ray.util.queue import Queue
 
     from sweeps.room import Room
 
@@ -52,6 +54,7 @@ def environment(plan: Plan) -> dict[str, str]:
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+        "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     }
 
 
@@ -59,10 +62,10 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
     """Train one configuration; returns the last figures, with what `ends.how_it_ended` reads.
 
     config: what `search.OptunaSearcher` suggests, with the plan. loop: runs in every worker; what rank 0's returns is
-    the outcome. A failure of the trial's own is returned, not raised, so that Tune, which starts a trial again whose
-    driver has died, leaves it at that. A storage that cannot be written is nobody's failure: the trial is halted, with
-    the reason. Waiting for a place is no failure either, however long. Workers that die are started again while the
-    trial gets on: retries are spent only by failures between which no checkpoint was made.
+    the outcome. A failure of the trial's own is returned, not raised: Tune starts a trial again whose process has died,
+    or whose way to Ray is broken. A storage that cannot be written is nobody's failure: the trial is halted, with the
+    reason. Waiting for a place is no failure either, however long. Workers that die are started again while the trial
+    gets on: retries are spent only by failures between which no checkpoint was made.
     """
     plan, number = Plan.from_json(config["plan"]), int(config["number"])
     os.environ.update(environment(plan))
@@ -89,10 +92,12 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             elif last_checkpoint(plan, number) in (before, None):
                 return {FAILED: reason}
             events.tell(plan, number, f"{reason}; once more")
-        except RayError as error:  # the controller died, perhaps of a storage that it could not write
+        except Exception as error:
             if broken := shelf.trouble(shelf.place(plan), error):
                 return out_of_storage(plan, number, broken)
-            raise
+            if isinstance(error, RayError):
+                raise
+            return {FAILED: one_line(error)}
 
 
 def out_of_storage(plan: Plan, number: int, broken: str) -> dict[str, Any]:
@@ -114,34 +119,60 @@ def relayed(plan: Plan, config: dict[str, Any], loop: Loop) -> Any:
     has a report in hand while the function returns its last result, the two wait for each other (docs/traps.md).
     """
     from ray import tune
-    from ray.util.queue import Empty, Queue
 
-    reports = Queue(actor_options={"num_cpus": 0})
+    reports: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    train = trainer(plan, config, loop, reports)
     with ThreadPoolExecutor(1) as beside:
-        fitting = beside.submit(trainer(plan, config, loop, reports).fit)
-        over = False
-        while not over:
-            over = fitting.done()  # looked at first: what was reported before the end is then in the queue
-            with contextlib.suppress(Empty):
-                while True:
-                    tune.report(reports.get(timeout=0.2))
-        reports.shutdown(force=True)
+        fitting = beside.submit(train.fit)
+        try:
+            over = False
+            while not over:
+                over = fitting.done()  # looked at first: what was reported before the end is then in the queue
+                with contextlib.suppress(Empty):
+                    while True:
+                        tune.report(reports.get(timeout=0.1))
+        except BaseException:  # Tune ends a stopped trial's thread by SystemExit
+            train.stop()
+            raise
         return fitting.result().return_value  # type: ignore[attr-defined]
 
 
 class Trainer(DataParallelTrainer):
-    """Ray Train's trainer with less around each trial: two actors of 130 MB each are left out.
+    """Ray Train's trainer with less around each trial: its controller runs here, in the trial's own process, and two
+    actors are left out.
 
     The one hands out Ray Data's shards, of which there are none; the other removes placement groups of a controller
     that died, which `guard.Reaper` does for all trials, sooner and without the dashboard.
     """
 
+    running: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
+
     def _create_default_callbacks(self) -> list[Any]:
         without = (DatasetsCallback, PlacementGroupCleanerCallback)
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, without)]
 
+    def _initialize_and_run_controller(self, **arguments: Any) -> Any:
+        return asyncio.run(self._controlled(TrainController(**arguments)))
 
-def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: Queue) -> Trainer:
+    async def _controlled(self, controller: TrainController) -> Any:
+        self.running = asyncio.get_running_loop(), asyncio.ensure_future(controller.run())
+        try:
+            await self.running[1]
+        except asyncio.CancelledError:
+            if group := controller.get_worker_group():
+                group.shutdown()
+            raise
+        return controller.get_result()
+
+    def stop(self) -> None:
+        """End the workers; from another thread."""
+        if self.running is not None:
+            loop, task = self.running
+            with contextlib.suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(task.cancel)
+
+
+def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue[dict[str, Any]]) -> Trainer:
     """A single worker joins no process group, so that it alone imports torch, not driver and controller."""
     from ray.train import BackendConfig, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
@@ -179,10 +210,14 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class InController(UserCallback):
-    """Runs in Ray Train's controller: passes rank 0's reports on, and says why workers are started again."""
+    """Called by Ray Train's controller: passes rank 0's reports on, and says why workers are started again."""
 
-    def __init__(self, plan: Plan, number: int, reports: Queue) -> None:
+    def __init__(self, plan: Plan, number: int, reports: SimpleQueue[dict[str, Any]]) -> None:
         self.plan, self.number, self.reports = plan, number, reports
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers are given the whole configuration of the run, with this in it, and call nothing of it."""
+        return {}
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         self.reports.put(metrics[0])

@@ -74,16 +74,19 @@ class Board(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         ending = how_it_ended(trial.last_result)
         if ending == "failed":
-            self.on_trial_error(iteration, trials, trial)
+            self._ended_badly(trial, ending)
         else:
             self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending]))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._ended_badly(trial, how_it_ended(trial.last_result, error=True))
+
+    def _ended_badly(self, trial: Trial, ending: Ending) -> None:
         number = trial.config["number"]
         note = f"{failure(trial)}; see {TrialLog(self.plan, number).link() or self.plan.folder}"
-        self.show(dataclasses.replace(self._row(trial), status="failed", note=note))
+        self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending], note=note))
         if self.live:
-            self.say(f"trial {number} failed: {note}", "red")
+            self.say(f"trial {number} {STATUS_OF_RUN[ending]}: {note}", "red")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if time.monotonic() >= self.next:
@@ -110,6 +113,7 @@ class Ledger(Callback):
 
     def __init__(self, plan: Plan, watch: Watch, account: Account) -> None:
         self.plan, self.watch, self.account = plan, watch, account
+        self.died: dict[int, str] = {}  # trials whose process died too often, and what was said last
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         ending = how_it_ended(trial.last_result)
@@ -118,7 +122,8 @@ class Ledger(Callback):
         self._close(trial, ending, failure(trial) if ending == "failed" else None)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._close(trial, "failed", failure(trial))
+        self.died[trial.config["number"]] = failure(trial)
+        self._close(trial, how_it_ended(trial.last_result, error=True), failure(trial))
 
     def _close(self, trial: Trial, ending: Ending, error: str | None) -> None:
         try:

@@ -6,6 +6,7 @@ starts the tests in the background hands on that SIGINT is ignored, and no Ctrl-
 
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -35,6 +36,17 @@ def random_domain(tmp_path_factory) -> Path:
     encoder = Encoder(config, widths=(4, 8, 8, 8), reduced=4)
     save_domain(folder, Generator(config), encoder, {"name": "random"})
     return folder
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory) -> Path:
+    """A SQLite file that MLflow has migrated once, which takes seconds; tests work on copies."""
+    from sweeps.tracking import open_experiment
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    open_experiment(f"sqlite:///{folder}/mlflow.db", "other")
+    sqlite3.connect(folder / "mlflow.db").close()
+    return folder / "mlflow.db"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

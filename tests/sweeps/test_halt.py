@@ -27,12 +27,12 @@ def plan(tmp_path):
     ("result", "error", "ending"),
     [
         ({"finished": True, "latent_fd": 1.0}, False, "finished"),
-        ({"finished": True}, True, "failed"),
+        ({"finished": True}, True, "halted"),
         ({"failed": "NonFiniteLoss"}, False, "failed"),
         ({"halted": True}, False, "halted"),
         ({"latent_fd": 1.0}, False, "pruned"),
         (None, False, "pruned"),
-        (None, True, "failed"),
+        (None, True, "halted"),
     ],
 )
 def test_a_trial_ended_as_its_last_result_says(result, error, ending):

@@ -1,0 +1,73 @@
+"""Ray's workers as forks: what they are given, and what happens where there is no server."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeps import forked_worker, forkserver
+from sweeps.forked_worker import CONTEXT, SOCKET
+
+CLIENT = forked_worker.__file__
+TELL = (
+    "import json, os, sys; print(json.dumps([sys.argv[1:], os.getcwd(), os.environ['GIVEN'], 'torch' in sys.modules]))"
+)
+
+
+@pytest.fixture
+def script(tmp_path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(TELL)
+    return path
+
+
+def asked_for(script: Path, *, context: dict | None = None) -> subprocess.CompletedProcess:
+    command = [sys.executable, CLIENT, str(script), "--one", "--language=PYTHON", CONTEXT + json.dumps(context or {})]
+    environment = os.environ | {"GIVEN": "by the raylet"}
+    return subprocess.run(command, cwd=script.parent, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_a_worker_has_its_own_command_folder_environment_and_output(script):
+    with forkserver.forkserver():
+        done = asked_for(script, context={"env_vars": {"GIVEN": "by the actor"}})
+        assert SOCKET in os.environ
+    assert json.loads(done.stdout) == [["--one"], str(script.parent), "by the actor", True]
+    assert SOCKET not in os.environ
+
+
+@pytest.mark.parametrize("gone", ["never there", "died"])
+def test_without_a_server_a_worker_starts_as_ever(script, monkeypatch, tmp_path, gone):
+    if gone == "died":
+        import socket
+
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "socket"))
+    monkeypatch.setenv(SOCKET, str(tmp_path / "socket"))
+    done = asked_for(script)
+    assert json.loads(done.stdout.splitlines()[-1]) == [["--one"], str(script.parent), "by the raylet", False], (
+        done.stderr
+    )
+
+
+def test_what_a_fork_cannot_be_is_left_to_ray(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python")
+    assert forked_worker.wanted(["worker.py", CONTEXT + "{}"])["command"] == ["worker.py"]
+    for context in ({"command_prefix": ["cd /x &&"]}, {"py_executable": "uv run"}, {"override_worker_entrypoint": "x"}):
+        assert forked_worker.wanted(["worker.py", CONTEXT + json.dumps(context)]) == {}
+
+
+def test_a_fork_of_one_job_is_no_worker_of_another(monkeypatch):
+    monkeypatch.setattr(forkserver, "import_ray", lambda: None)
+    for name in (forkserver.JOB, forkserver.RAYLET):
+        monkeypatch.setenv(name, "")
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    first = {forkserver.JOB: "01000000", forkserver.RAYLET: "12"}
+    assert forkserver.fitting({forkserver.JOB: forkserver.NO_JOB, forkserver.RAYLET: "12"})
+    assert forkserver.fitting(first)
+    monkeypatch.setitem(sys.modules, "ray", forkserver)
+    assert forkserver.fitting(dict(first))
+    assert not forkserver.fitting(first | {forkserver.JOB: "02000000"})
+    assert not forkserver.fitting({forkserver.JOB: forkserver.NO_JOB, forkserver.RAYLET: "12"})
