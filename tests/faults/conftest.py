@@ -1,7 +1,17 @@
-"""The undisturbed sweep that all others are held against; it runs once for this room."""
+"""What this room's sweeps share: a database, a process that their drivers are forked from, and the undisturbed sweep
+that all others are held against."""
 
 import pytest
 from harness import EVERY, FLAGS, STEPS, Sweep, figures
+
+from sweeps.forkserver import forkserver
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_once(database):
+    Sweep.database = database
+    with forkserver():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,24 +17,55 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from sweeps import events
+from sweeps.forked_worker import SOCKET, send
 from sweeps.plan import Plan
 from sweeps.tracking import Tracking
 
 TOY = Path(__file__).parents[1] / "sweeps" / "toy.py"
-STEPS, EVERY = 400, 50
+STEPS, EVERY = 160, 20
 # A trial whose figures depend on nothing but its configuration: no search, no stops, no FVD.
 SMALL = ("width=8", "batch=8", "n_critic=1", "components=16")
 FLAGS = ("--steps", str(STEPS), "--clips", "0", "--grid", "gap_weight=100", *SMALL)
 # Clocks, which tell of the machine and not of the model.
 CLOCKS = {"iterations_per_second", "seconds_scoring", "core_hours"}
 # What a test's own use of Ray and MLflow leaves in the environment.
-LEFT_BEHIND = {"MLFLOW_TRACKING_URI"}
-# Titles that Ray gives its processes.
-WORKER, CONTROLLER, DRIVER = "ray::RayTrainWorker", "ray::TrainController", "ray::ImplicitFunc"
+LEFT_BEHIND = {"MLFLOW_TRACKING_URI", SOCKET}
+# Titles that Ray gives its processes; Train's controller is in the trial's driver.
+WORKER, DRIVER = "ray::RayTrainWorker", "ray::ImplicitFunc"
+
+
+class Process:
+    """`python toy.py ARGUMENTS` in a session of its own, as a fork of the tests' forkserver: it has imported already
+    what a driver imports before it imports Ray."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], folder: Path, log: Path) -> None:
+        self.connection = socket.socket(socket.AF_UNIX)
+        self.connection.connect(os.environ[SOCKET])
+        asked = {"command": [str(TOY), *arguments], "environment": environment, "folder": str(folder)}
+        with log.open("w") as out, open(os.devnull) as nothing:
+            send(self.connection, asked, [nothing.fileno(), out.fileno(), out.fileno()])
+        self.told = self.connection.makefile("rb")
+        self.pid = int(self.told.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.01)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> None:
+        """For its end: it tells its exit code, or was killed."""
+        if self.returncode is None:
+            if not select.select([self.connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(TOY), timeout or 0)
+            self.returncode = int(self.told.readline() or -signal.SIGKILL)
 
 
 class Sweep:
-    """`python toy.py ...` in a folder, in a session of its own, its output in a file."""
+    """`python toy.py ...` in a folder, its output in a file. database: an empty one that MLflow has migrated, which
+    takes seconds; each folder begins with a copy."""
+
+    database: Path
 
     def __init__(self, folder: Path, domain: str, *arguments: str, environment: dict[str, str] | None = None) -> None:
         self.folder = folder
@@ -42,15 +76,9 @@ class Sweep:
         )
         self.name = arguments[arguments.index("--name" if "--name" in arguments else "--resume") + 1]
         self.log = folder / f"{self.name}-{time.monotonic_ns()}.out"
-        with self.log.open("w") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, str(TOY), *arguments],
-                env=self.environment,
-                cwd=folder,
-                start_new_session=True,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
+        if not (folder / "mlflow.db").exists():
+            shutil.copy(self.database, folder / "mlflow.db")
+        self.process = Process(list(arguments), self.environment, folder, self.log)
 
     @property
     def plan(self) -> Plan:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_frozen_worker_is_given_up_and_started_again(undisturbed, footage, tmp_path):
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--patience", "0.5")
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--patience", "0.3")
     sweep.until_reports(1)
     sweep.processes(WORKER)[0].send_signal(signal.SIGSTOP)
     sweep.end()
@@ -24,8 +24,8 @@ def test_a_loop_that_stands_still_is_named_killed_and_started_again(undisturbed,
     sweep = Sweep(
         tmp_path,
         footage[0],
-        *("--name", "hurt", *FLAGS, "--patience", "0.5"),
-        environment={"TOY_HANGS_AT": "250", "TOY_MARK": str(tmp_path / "hung")},
+        *("--name", "hurt", *FLAGS, "--patience", "0.3"),
+        environment={"TOY_HANGS_AT": "90", "TOY_MARK": str(tmp_path / "hung")},
     )
     sweep.end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)

@@ -151,7 +151,7 @@ def test_bad_input_that_can_be_seen_at_once_makes_no_job(head):
 
 
 def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):
-    process = head.start("toy.py", "--name", "long", "--steps", "800", *SMALL[2:])
+    process = head.start("toy.py", "--name", "long", "--steps", "320", *SMALL[2:])
     shown = ""
     while "latent FD" not in shown:
         line = process.stdout.readline()

@@ -4,14 +4,14 @@ import random
 import time
 
 import pytest
-from harness import CONTROLLER, DRIVER, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, told
+from harness import DRIVER, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, told
 
 from sweeps.tracking import Tracking
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("title", [WORKER, CONTROLLER, DRIVER])
+@pytest.mark.parametrize("title", [WORKER, DRIVER])
 def test_a_killed_process_of_a_trial_changes_no_figure(undisturbed, footage, tmp_path, title):
     sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
     sweep.until_reports(1)

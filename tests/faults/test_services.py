@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from harness import FLAGS, Sweep, assert_as_if_nothing_had_happened, told
+from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, told
 from s3_server import BUCKET
 
 from sweeps import shelf
@@ -58,7 +58,8 @@ class Mlflow:
 
 
 @pytest.fixture
-def mlflow_server(tmp_path):
+def mlflow_server(tmp_path, database):
+    shutil.copy(database, tmp_path / "server.db")
     made = Mlflow(tmp_path)
     made.start()
     yield made
@@ -202,7 +203,7 @@ def test_a_storage_that_is_gone_is_a_clear_failure_and_the_last_checkpoint_is_wh
     where = shelf.place(sweep.plan, "train-0000")
     newest = max(name for name in shelf.names(where) if name.startswith("checkpoint_2"))
     shelf.download(f"{where}/{newest}", tmp_path / "back")
-    assert checkpoint.load(tmp_path / "back" / "state").step >= 100
+    assert checkpoint.load(tmp_path / "back" / "state").step >= 2 * EVERY
     proxy.mode = "pass"
     again = Sweep(
         tmp_path,
@@ -239,5 +240,5 @@ def test_a_full_disk_costs_the_checkpoint_that_did_not_fit_and_no_other(undistur
     assert str(small_disk) in shown
     assert "Traceback" not in shown
     newest = max((plan_folder / "train-0000").glob("checkpoint_2*"))
-    assert checkpoint.load(newest / "state").step >= 50
+    assert checkpoint.load(newest / "state").step >= EVERY
     (small_disk / "filler").unlink()
