@@ -14,6 +14,7 @@ import importlib
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -129,6 +130,7 @@ def serve(listening: int) -> None:
                     become(connection, asked, files)
                 for file in files:
                     os.close(file)
+    shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)  # this end: the study was killed
 
 
 def fitting(environment: dict[str, str]) -> bool:

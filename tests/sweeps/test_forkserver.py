@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sweeps import forked_worker, forkserver
@@ -71,3 +72,18 @@ def test_a_fork_of_one_job_is_no_worker_of_another(monkeypatch):
     assert forkserver.fitting(dict(first))
     assert not forkserver.fitting(first | {forkserver.JOB: "02000000"})
     assert not forkserver.fitting({forkserver.JOB: forkserver.NO_JOB, forkserver.RAYLET: "12"})
+
+
+@pytest.mark.slow
+def test_a_server_whose_study_was_killed_ends_and_leaves_nothing():
+    code = "import os, time; from sweeps.forkserver import SOCKET, forkserver\n"
+    code += "with forkserver(): print(os.environ[SOCKET], flush=True); time.sleep(600)"
+    study = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    folder = Path(study.stdout.readline().strip()).parent
+    (server,) = psutil.Process(study.pid).children()
+    assert folder.exists()
+    study.kill()
+    study.communicate()
+    psutil.wait_procs([server], timeout=120)
+    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+    assert not folder.exists()
