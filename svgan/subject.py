@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from svgan.embed import crop_size
+from svgan.embed import encoder_crop
 from svgan.errors import UserError
 from svgan.images.align import FaceFinder, ffhq_frame, quads_from, warp
 from svgan.images.aligned import face_finder
@@ -44,6 +44,7 @@ def load_subject(where: str, domain: Domain) -> Subject:
 
 def photo_code(path: Path, domain: Domain, finder: FaceFinder) -> np.ndarray:
     """The W+ code [L, D] of a photograph of one person, aligned as footage is."""
+    domain.check_embeds()
     picture = read_photo(path)
     scale = max(1.0, ENLARGE_TO / max(picture.shape[:2]))
     if scale > 1:
@@ -58,7 +59,7 @@ def photo_code(path: Path, domain: Domain, finder: FaceFinder) -> np.ndarray:
         raise UserError(f"--subject {path}: {len(faces)} faces of like size; cut the photo to one of them")
     largest = int(np.linalg.norm(axes, axis=-1).argmax())
     quad = quads_from(centres[largest], axes[largest]).astype(np.float32)
-    return domain.encode(warp(picture, quad, crop_size(domain))[None].copy())[0]
+    return domain.encode(warp(picture, quad, encoder_crop(domain))[None].copy())[0]
 
 
 def read_photo(path: Path) -> np.ndarray:

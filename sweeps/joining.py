@@ -66,6 +66,23 @@ def ray_started(plan: Plan) -> Iterator[bool]:
         ray.shutdown()
 
 
+@contextlib.contextmanager
+def workers_here() -> Iterator[None]:
+    """Unless a cluster was joined, a Ray on this machine's cores and GPUs, shut down whatever happens."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    there = room.machine()
+    sizes = {"num_cpus": int(there.total("CPU")), "num_gpus": int(there.total("GPU"))}
+    start(**sizes, object_store_memory=512 * 2**20)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
 def start(attempts: int = 3, **sizes: Any) -> None:
     """Start a Ray on this machine. Ray gives its own processes 30 s, which a busy machine may need twice.
 

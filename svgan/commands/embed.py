@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from svgan.embed import Embedded
 
 HELP = "videos to W+ codes"
 ABOUT = """\
@@ -37,8 +44,13 @@ def run(options: argparse.Namespace) -> None:
     domain = Domain.load(options.domain, pick_device(options.device))
     with bars(console) as progress:
         made = embed(options.videos, domain, options.out, components=options.components, watcher=EmbedBars(progress))
-    console.print(f"{options.out}: {made.manifest.rows} frames of {len(made.manifest.videos)} videos")
+    tell(console, options.out, options.videos, made)
+
+
+def tell(console: Console, out: str, videos: Sequence[str], made: Embedded) -> None:
+    """What was written, and which videos were left out, why."""
+    console.print(f"{out}: {made.manifest.rows} frames of {len(made.manifest.videos)} videos")
     if made.failures:
-        console.print(f"{len(made.failures)} of {len(options.videos)} videos left out:")
+        console.print(f"{len(made.failures)} of {len(videos)} videos left out:")
         for reason in made.failures.values():
             console.print(f"  {reason}", soft_wrap=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from sweeps.commands import compare, domain, export, gc, promote, reproduce, status, stop, sync
+from sweeps.commands import compare, domain, embed, export, gc, promote, reproduce, status, stop, sync
 
 
 class Command(Protocol):
@@ -32,4 +32,5 @@ COMMANDS: dict[str, Command] = {
     "sync": sync,
     "promote": promote,
     "domain": domain,
+    "embed": embed,
 }

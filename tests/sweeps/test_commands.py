@@ -27,6 +27,7 @@ OPTIONS = {
     "sync": {"NAME"},
     "promote": {"NAME", "--model"},
     "domain": {"VIDEO", "--domain"},
+    "embed": {"VIDEO", "--out", "--domain", "--components"},
 }
 
 
