@@ -47,8 +47,8 @@ JOB, RAYLET, NO_JOB = "RAY_JOB_ID", "RAY_RAYLET_PID", "ffffffff"
 @contextlib.contextmanager
 def forkserver() -> Iterator[None]:
     """The server, for the Ray that is started within; it ends with the block or with this process. There is none where
-    a cluster was joined."""
-    if room.joined():
+    a cluster was joined, nor on macOS, whose libraries do not survive a fork."""
+    if room.joined() or sys.platform != "linux":
         yield
         return
     with tempfile.TemporaryDirectory(prefix="svgan-fork-") as folder, contextlib.ExitStack() as ending:

@@ -23,6 +23,7 @@ from ray.train import UserCallback
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from svgan.errors import UserError
@@ -137,6 +138,24 @@ def relayed(plan: Plan, config: dict[str, Any], loop: Loop) -> Any:
         return fitting.result().return_value  # type: ignore[attr-defined]
 
 
+class Workers(WorkerGroup):
+    """Ray Train's worker group, which keeps no place when its workers cannot meet: Ray forgets the placement group of a
+    start that failed so late, and it would live as long as the trial's process."""
+
+    def _start(self) -> None:
+        try:
+            super()._start()
+        except Exception:
+            if self.has_started():
+                self.get_worker_group_state().shutdown()
+                self._clear_state()
+            raise
+
+
+class Controller(TrainController):
+    worker_group_cls = Workers
+
+
 class Trainer(DataParallelTrainer):
     """Ray Train's trainer with less around each trial: its controller runs here, in the trial's own process, and two
     actors are left out.
@@ -152,7 +171,7 @@ class Trainer(DataParallelTrainer):
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, without)]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-        return asyncio.run(self._controlled(TrainController(**arguments)))
+        return asyncio.run(self._controlled(Controller(**arguments)))
 
     async def _controlled(self, controller: TrainController) -> Any:
         self.running = asyncio.get_running_loop(), asyncio.ensure_future(controller.run())
