@@ -18,7 +18,7 @@ which you see whether the weights came over well.
   svgan import stylegan2-car-config-f.pt --out car           without encoder: it renders, but cannot embed
   svgan embed me.mp4 --domain ffhq --out codes/me
 
-Cost: at 1024 px half a minute of one core and 1.3 GB; with pSp's encoder twice that, and 1.2 GB of disk.
+Cost: at 1024 px 40 s of one core and 2.4 GB with pSp's encoder, whose domain takes 1.2 GB of disk.
 """
 
 
