@@ -40,10 +40,10 @@ def test_a_list_of_hosts_trains_together_from_s3_and_is_left_without_ray(machine
     assert f"waiting for hosts of the yaml that have not joined yet: {', '.join(WORKERS)}" in printed
     assert "each on 2 x 1 CPU" in printed
     assert "ray exec cluster/onprem.yaml 'ray job logs -f" in printed
+    user.ray("down", "-y")
     told = study(head, "listed")
     assert told["latents"] == "s3://svgan-e2e/latents"
     assert_scored_promoted_and_loadable(head, told, printed)
-    user.ray("down", "-y")
-    # `ray down` stops the head alone; a worker gives up a minute after it has last heard of it.
+    # `ray down` has stopped the head alone; a worker gives up a minute after it has last heard of it.
     for host in (head, *workers):
         hosts.wait(lambda host=host: "raylet" not in host.run("ps", "-eo", "args").stdout, 100, every=1)
