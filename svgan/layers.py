@@ -37,13 +37,6 @@ def mlp(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def standardised(x: Tensor) -> Tensor:
-    """Layer norm without weights over the last axis. Of torch's own, the derivative along a direction has a wrong
-    gradient (torch 2.13; docs/traps.md)."""
-    x = x - x.mean(-1, keepdim=True)
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
-
-
 def pixel_norm(x: Tensor) -> Tensor:
     """x / rms(x) over the last axis (Karras et al. 2018)."""
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-8)

@@ -19,11 +19,6 @@ from svgan.motion.noise import Noise
 EPSILON = 1e-8
 
 
-def wide(x: Tensor) -> Tensor:
-    """x, in float32 where autocast made it narrower."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
 def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
     """E[C(fake)] - E[C(real)] of scores [B] (Arjovsky et al. 2017)."""
     return fake.mean() - real.mean()
@@ -39,18 +34,9 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
 
     real, fake [B, T, K]; eps [B] in (0, 1). Gulrajani et al. 2017. The critic must not mix samples.
     """
-    between = mixed(real, fake, eps).requires_grad_()
+    eps = eps[:, None, None]
+    between = (eps * real + (1 - eps) * fake).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return distance_from_one(gradient)
-
-
-def mixed(real: Tensor, fake: Tensor, eps: Tensor) -> Tensor:
-    """w^ = eps real + (1 - eps) fake: real, fake [B, T, K], eps [B]. It takes no gradient."""
-    return torch.lerp(fake.detach(), real, eps[:, None, None])
-
-
-def distance_from_one(gradient: Tensor) -> Tensor:
-    """E[(||g||_2 - 1)^2] of a critic's gradients g [B, T, K] by its clips."""
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
@@ -68,17 +54,8 @@ def gradient_angle(distance: Tensor, noise: Noise) -> Tensor:
 
     The paper's gradient angle: near 0 when the clip's end follows from its first frame alone (a loop).
     """
-    return angle(*torch.autograd.grad(distance.sum(), (noise.i, noise.s), create_graph=True))
-
-
-def angle(by_i: Tensor, by_s: Tensor) -> Tensor:
-    """phi [B] of the distance's gradients by_i [B, width] and by_s [B, T - 1, Z]."""
+    by_i, by_s = torch.autograd.grad(distance.sum(), (noise.i, noise.s), create_graph=True)
     return torch.atan(by_s.flatten(1).norm(dim=1) / (by_i.norm(dim=1) + EPSILON))
-
-
-def moments(moved: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and mean square over clips of moved [B, width]."""
-    return moved.mean(0), moved.square().mean(0)
 
 
 def gradient_angle_penalty(phi: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""One iteration: n_critic critic steps and a generator step. `svgan.gradients` says what moves the weights where.
+"""One iteration: n_critic critic steps and a generator step, the plain form that faster ones are tested against.
 
 Noise, clips and interpolation weights are drawn for the global batch and cut to this rank's slice, so that w workers
 see what one would. A step computes gradients, averages them and everything it reports over the ranks in one
@@ -7,16 +7,15 @@ exchange, looks for a non-finite number (by then on all ranks alike), and only t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from svgan import rng
+from svgan import losses, rng
 from svgan.distributed import Process
 from svgan.errors import NonFiniteLoss
-from svgan.gradients import FAST, Found, Gradients
 from svgan.motion.noise import Noise
 from svgan.state import State
 
@@ -32,67 +31,85 @@ class Clips(Protocol):
 Iteration = Callable[[State, Clips, Process], dict[str, Tensor]]
 
 
-def iterate(state: State, clips: Clips, process: Process, by: Gradients = FAST) -> dict[str, Tensor]:
+def iterate(state: State, clips: Clips, process: Process) -> dict[str, Tensor]:
     """Train critic and generator once, in place. Returns figures as 0-d tensors, means over ranks.
 
     Raises NonFiniteLoss, on all ranks, before the offending step reaches the weights.
     """
     figures: dict[str, Tensor] = {}
-    with autocast(state):
-        turns = by.latents(state, [draw_noise(state, process, "critic", k) for k in range(state.config.n_critic)])
-    for turn, latents in enumerate(turns):
-        figures |= critic_step(state, clips, process, turn, latents, by)
-    return figures | generator_step(state, process, by)
+    for turn in range(state.config.n_critic):
+        figures |= critic_step(state, clips, process, turn)
+    return figures | generator_step(state, process)
 
 
-def critic_step(
-    state: State, clips: Clips, process: Process, turn: int, latents: Tensor, by: Gradients
-) -> dict[str, Tensor]:
-    """Minimise E[C(fake)] - E[C(real)] + lambda_GP L_GP by one Adam step.
-
-    The fakes are the codes of latents [B, T, width].
-    """
+def critic_step(state: State, clips: Clips, process: Process, turn: int) -> dict[str, Tensor]:
+    """Minimise E[C(fake)] - E[C(real)] + lambda_GP L_GP by one Adam step."""
     config, own = state.config, rng.own_slice(state.config.batch, process.rank, process.world)
     where = {"rank": process.rank, "world": process.world}
     real = clips.draw(config.batch, seed=config.seed, step=state.step, stream=turn, **where)
     eps = torch.rand(config.batch, generator=_generator(state, "eps", turn), device=state.device)[own]
     with autocast(state):
         with torch.no_grad():
-            fake = state.motion.decode(latents).to(real.dtype)
-        found = by.critic(state, real, fake, eps)
-    return descend(state, "critic", found, process)[0]
+            fake, _ = state.motion(draw_noise(state, process, "critic", turn))
+        fake = fake.to(real.dtype)
+        real_score, fake_score = state.critic(torch.cat([real, fake])).float().chunk(2)
+        loss = losses.wasserstein_critic(real_score, fake_score)
+        penalty = losses.gradient_penalty(state.critic, real, fake, eps)
+    total = loss + config.gp_weight * penalty
+    figures = {"critic_loss": loss, "gradient_penalty": penalty}
+    return descend(state, "critic", total, figures, (), process)
 
 
-def generator_step(state: State, process: Process, by: Gradients) -> dict[str, Tensor]:
+def generator_step(state: State, process: Process) -> dict[str, Tensor]:
     """Minimise -E[C(fake)] + lambda_GAP L_GAP by one Adam step, then move the EMA and GAP's running moments."""
+    config, with_gap = state.config, state.config.gap_weight > 0
+    noise = draw_noise(state, process, "generator", 0)
+    noise = noise.requires_grad() if with_gap else noise
     with autocast(state):
-        found = by.generator(state, draw_noise(state, process, "generator", 0))
-    figures, moments = descend(state, "motion", found, process)
-    if moments:
+        fake, latents = state.motion(noise)
+        total = losses.wasserstein_generator(state.critic(fake).float())
+    figures, moments = {"generator_loss": total}, []
+    if with_gap:
+        phi = losses.gradient_angle(losses.gap_distance(latents, *state.running.mean_and_spread()), noise)
+        penalty = losses.gradient_angle_penalty(phi)
+        total = total + config.gap_weight * penalty
+        moved = (latents[:, -1] - latents[:, 0]).detach()
+        figures |= {"gap": penalty, "phi": phi.mean()}
+        moments = [moved.mean(0), moved.square().mean(0)]
+    figures = descend(state, "motion", total, figures, moments, process)
+    if with_gap:
         state.running.update(*moments)
     with torch.no_grad():
-        torch._foreach_lerp_(list(state.ema.parameters()), list(state.motion.parameters()), 1 - state.config.ema)
+        for average, weight in zip(state.ema.parameters(), state.motion.parameters(), strict=True):
+            average.lerp_(weight, 1 - config.ema)
     return figures
 
 
-def descend(state: State, part: str, found: Found, process: Process) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """One Adam step of `part` ('critic' or 'motion') along the gradients averaged over ranks.
+def descend(
+    state: State,
+    part: str,
+    total: Tensor,
+    figures: dict[str, Tensor],
+    extras: Sequence[Tensor],
+    process: Process,
+) -> dict[str, Tensor]:
+    """One Adam step of `part` ('critic' or 'motion') along total's gradient averaged over ranks.
 
-    Figures and moments are averaged in the same exchange and returned; to the figures comes the gradient's norm.
+    figures and extras are averaged in the same exchange; returned are the figures and the gradient's norm.
     """
     module: nn.Module = getattr(state, part)
     optimizer: torch.optim.Optimizer = getattr(state, f"{part}_optimizer")
-    figures = {name: value.detach().float().clone() for name, value in found.figures.items()}
-    moments = [moment.detach().clone() for moment in found.moments]
-    gradients = [gradient.contiguous() for gradient in found.gradients]
-    process.mean_([*gradients, *figures.values(), *moments])
+    parameters = list(module.parameters())
+    gradients = torch.autograd.grad(total, parameters)
+    figures = {name: value.detach().float().clone() for name, value in figures.items()}
+    process.mean_([*gradients, *figures.values(), *extras])
     figures[f"{part}_gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
     require_finite(figures, state.step)
-    for parameter, gradient in zip(module.parameters(), gradients, strict=True):
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return figures, moments
+    return figures
 
 
 def require_finite(figures: dict[str, Tensor], step: int) -> None:

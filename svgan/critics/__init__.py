@@ -29,10 +29,6 @@ class Critic(Protocol):
 
     def forward(self, codes: Tensor) -> Tensor: ...
 
-    def input_gradient(self, codes: Tensor) -> Tensor:
-        """The gradient [B, T, K] of each score by its clip, itself differentiable in the weights; `linearised`."""
-        ...
-
 
 DESIGNS: dict[str, type[Critic]] = {
     "tconv": TConvCritic,

@@ -15,7 +15,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from svgan.critics import linearised
 from svgan.layers import SLOPE, linear, mlp
 
 STARTS = 4  # triples per span, at least
@@ -50,15 +49,6 @@ class HolisticCritic(nn.Module):
         features = self.frame(codes)[:, self.triples].flatten(2)
         joint, code = self.joint(features), self.difference(self.times)
         return (joint * code).sum(2).mean(1) / math.sqrt(code.shape[1])
-
-    def input_gradient(self, codes: Tensor) -> Tensor:
-        features, of_frame = linearised.forward(self.frame, codes)
-        _, of_joint = linearised.forward(self.joint, features[:, self.triples].flatten(2))
-        code = self.difference(self.times)
-        gradient = (code / (len(code) * math.sqrt(code.shape[1]))).expand(len(codes), *code.shape)
-        gradient = linearised.backward(self.joint, of_joint, gradient).unflatten(2, (3, -1)).flatten(1, 2)
-        seen = torch.zeros_like(features, dtype=gradient.dtype).index_add(1, self.triples.flatten(), gradient)
-        return linearised.backward(self.frame, of_frame, seen)
 
 
 def sparse_triples(window: int, starts: int = STARTS) -> list[tuple[int, int, int]]:

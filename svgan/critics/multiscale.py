@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svgan.critics import linearised
 from svgan.layers import SLOPE, conv, mlp
 
 HEADS = ("full_rate", "half_rate", "quarter_rate")
@@ -41,35 +40,9 @@ class MultiscaleCritic(nn.Module):
         scores = []
         for turn, head in enumerate(self.rates):
             if turn:
-                features = slower(features)
+                features = F.avg_pool1d(features, 2, ceil_mode=features.shape[2] < 2)
             scores.append(getattr(self, head)(features).mean((1, 2)))
         return torch.stack(scores).mean(0)
-
-    def input_gradient(self, codes: Tensor) -> Tensor:
-        features, of_frame = linearised.forward(self.frame, codes)
-        at_rates = [features.transpose(1, 2)]
-        for _ in self.rates[1:]:
-            at_rates.append(slower(at_rates[-1]))
-        gradient = None
-        for head, features in zip(reversed(self.rates), reversed(at_rates), strict=True):
-            scores, of_head = linearised.forward(getattr(self, head), features)
-            share = torch.full_like(scores, 1 / (len(self.rates) * scores.shape[2]))
-            own = linearised.backward(getattr(self, head), of_head, share)
-            gradient = own if gradient is None else own + by_faster(gradient, features.shape[2])
-        assert gradient is not None
-        return linearised.backward(self.frame, of_frame, gradient.transpose(1, 2))
-
-
-def slower(features: Tensor) -> Tensor:
-    """Features [B, F, T] at half their rate, [B, F, T // 2]: means of neighbours; a single frame stays."""
-    return F.avg_pool1d(features, 2, ceil_mode=features.shape[2] < 2)
-
-
-def by_faster(gradient: Tensor, frames: int) -> Tensor:
-    """The gradient by `slower`'s T = frames inputs of what has this gradient by its outputs."""
-    if frames < 2:
-        return gradient
-    return F.pad(gradient.repeat_interleave(2, 2) / 2, (0, frames % 2))
 
 
 def patch_head(feature: int) -> nn.Sequential:

@@ -12,7 +12,6 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from svgan.critics import linearised
 from svgan.layers import SLOPE, conv, linear, mlp
 
 
@@ -41,10 +40,3 @@ class TConvCritic(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         features = self.time(self.frame(codes).transpose(1, 2))
         return self.score(features.flatten(1)).squeeze(1)
-
-    def input_gradient(self, codes: Tensor) -> Tensor:
-        features, of_frame = linearised.forward(self.frame, codes)
-        ends, of_time = linearised.forward(self.time, features.transpose(1, 2))
-        gradient = self.score.weight.view(1, *ends.shape[1:]).expand_as(ends)
-        gradient = linearised.backward(self.time, of_time, gradient)
-        return linearised.backward(self.frame, of_frame, gradient.transpose(1, 2))

@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svgan.layers import SLOPE, linear, mlp, pixel_norm, standardised
+from svgan.layers import SLOPE, linear, mlp, pixel_norm
 from svgan.motion.noise import Noise, draw_first, draw_later
-from svgan.motion.recurrence import CELLS, Unroll, start_stationary, unroll_fused, unroll_plain
+from svgan.motion.recurrence import CELLS, start_stationary, unroll_fused, unroll_plain
 
 
 class GRUMotion(nn.Module):
@@ -49,16 +50,10 @@ class GRUMotion(nn.Module):
 
     def forward(self, noise: Noise) -> tuple[Tensor, Tensor]:
         """Codes [B, T, K] and latents l [B, T, width]."""
-        latents = self.latents(noise, unroll_plain if torch.is_grad_enabled() else unroll_fused)
-        return self.decode(latents), latents
-
-    def latents(self, noise: Noise, unroll: Unroll) -> Tensor:
-        """l [B, T, width]."""
-        if noise.length == 1:
-            return noise.i[:, None]
         with torch.autocast(noise.i.device.type, enabled=False):
-            later, _ = unroll(self.cells, noise.s.transpose(0, 1), self.first_memory(noise.i))
-            return torch.cat([noise.i[:, None], later.transpose(0, 1)], 1)
+            later, _ = self.unroll(noise.s, self.first_memory(noise.i))
+            latents = torch.cat([noise.i[:, None], later], 1)
+        return self.decode(latents), latents
 
     def stream(self, batch: int, length: int, generator: torch.Generator, chunk: int = 64) -> Iterator[Tensor]:
         """Codes in chunks [B, <= chunk, K]: those of `forward(draw(batch, length, generator))`."""
@@ -66,14 +61,23 @@ class GRUMotion(nn.Module):
         memory = self.first_memory(i)
         yield self.decode(i[:, None])
         for s in draw_later(batch, length - 1, self.noise, generator, chunk):
-            latents, memory = unroll_fused(self.cells, s.transpose(0, 1), memory)
-            yield self.decode(latents.transpose(0, 1))
+            latents, memory = self.unroll(s, memory)
+            yield self.decode(latents)
 
     def first_memory(self, i: Tensor) -> Tensor:
         """(H(i)[0], H(i)[1], H(i)[2], i) as [4, B, width]; each hallucinated memory is normalised per sample (ours:
         the re-implementation's batch norm mixes samples)."""
         hallucinated = self.hallucinate(i).unflatten(1, (CELLS - 1, self.memory))
-        return torch.cat([standardised(hallucinated), i[:, None]], 1).transpose(0, 1).contiguous()
+        hallucinated = F.layer_norm(hallucinated, (self.memory,))
+        return torch.cat([hallucinated, i[:, None]], 1).transpose(0, 1).contiguous()
+
+    def unroll(self, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """P over all of s [B, T', Z]: latents [B, T', width] and the memory [4, B, width] after the last frame."""
+        if s.shape[1] == 0:
+            return s.new_zeros(len(s), 0, self.memory), memory
+        unrolled = unroll_plain if torch.is_grad_enabled() else unroll_fused
+        latents, memory = unrolled(self.cells, s.transpose(0, 1), memory)
+        return latents.transpose(0, 1), memory
 
     def decode(self, latents: Tensor) -> Tensor:
         """A(T(l)): latents [B, T, width] to codes [B, T, K]."""

@@ -6,13 +6,12 @@ The parameters are those of a torch `nn.GRU`. Axes: B clip, T frame, Z noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 CELLS = 4
-Unroll = Callable[[nn.GRU, Tensor, Tensor], tuple[Tensor, Tensor]]
 SLOWNESS = (1.0, 1.0, 1.0, 3.0)  # initial biases of the update gates: memories keep 0.73 and 0.95 of themselves a frame
 DEEP_GAIN = 4.0  # of the input weights of cells 2 to 4: makes up for the smaller spread of a memory against noise
 
@@ -42,11 +41,43 @@ def unroll_fused(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tens
 def unroll_plain(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
     """s [T', B, Z] and memory [4, B, width] to the last cell's outputs [T', B, width] and the memory after them.
 
-    Cell by cell and frame by frame (Cho et al. 2014, in torch's form); differentiable any number of times.
+    In operations that can be differentiated twice. Cell c works on frame k while cell c - 1 works on frame k + 1, so
+    at every tick all cells but those that have not begun or are done take one step together, as one product.
     """
+    weights = cells.all_weights
+    first = F.linear(s, weights[0][0], weights[0][2]).unbind(0)
+    w_input = torch.stack([w[0] for w in weights[1:]]).transpose(1, 2)
+    b_input = torch.stack([w[2] for w in weights[1:]])[:, None]
+    w_memory = torch.stack([w[1] for w in weights]).transpose(1, 2)
+    b_memory = torch.stack([w[3] for w in weights])[:, None]
     h, outputs = list(memory.unbind(0)), []
-    for fed in s:
-        for cell, weights in enumerate(cells.all_weights):
-            h[cell] = fed = torch.gru_cell(fed, h[cell], *weights)
-        outputs.append(fed)
+    for tick in range(len(s) + CELLS - 1):
+        low, high = max(0, tick + 1 - len(s)), min(tick + 1, CELLS)
+        fed = [first[tick][None]] if low == 0 else []
+        if high > (deep := max(low, 1)):  # cells fed by the cell below them
+            above = deep - 1, high - 1
+            below = torch.stack(h[slice(*above)])
+            fed.append(torch.baddbmm(part(b_input, *above), below, part(w_input, *above)))
+        own = torch.stack(h[low:high])
+        from_memory = torch.baddbmm(part(b_memory, low, high), own, part(w_memory, low, high))
+        h[low:high] = gru_step(torch.cat(fed), from_memory, own).unbind(0)
+        if high == CELLS:
+            outputs.append(h[-1])
     return torch.stack(outputs), torch.stack(h)
+
+
+def gru_step(from_input: Tensor, from_memory: Tensor, h: Tensor) -> Tensor:
+    """r, z = sigmoid(x + m); n = tanh(x_n + r m_n); h' = (1 - z) n + z h, of products x, m [..., 3 width].
+
+    Cho et al. 2014, in torch's form.
+    """
+    gates = (2 * h.shape[-1], h.shape[-1])
+    (x, x_n), (m, m_n) = from_input.split(gates, -1), from_memory.split(gates, -1)
+    r, z = torch.sigmoid(x + m).chunk(2, -1)
+    n = torch.tanh(torch.addcmul(x_n, r, m_n))
+    return torch.lerp(n, h, z)
+
+
+def part(stacked: Tensor, low: int, high: int) -> Tensor:
+    """stacked[low:high]; the whole without a slice, whose backward pass would copy it."""
+    return stacked if (low, high) == (0, len(stacked)) else stacked[low:high]
