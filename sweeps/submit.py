@@ -31,6 +31,7 @@ PATIENCE = 300.0  # seconds that the head's dashboard may be away before its job
 AGENT_PATIENCE = 120.0  # seconds that a head just started may be without the agent that runs its jobs
 AGENT_PAUSE = 0.2  # Ray itself waits 10 s before it answers
 NO_AGENT = "No available agent"
+AGENT_LOG = "/tmp/ray/session_latest/logs/dashboard_agent.log"
 
 
 def needed() -> bool:
@@ -132,11 +133,17 @@ def _submitted(made: Package, arguments: Sequence[str], name: str) -> tuple[JobS
             )
             return client, job
         except (RuntimeError, ConnectionError, OSError, ValueError) as error:
-            if NO_AGENT not in str(error) or time.monotonic() - begun > AGENT_PATIENCE:
-                raise UserError(
-                    f"the job cannot be submitted ({one_line(error, 300)}); is Ray running here with its dashboard, "
-                    "and RAY_AUTH_MODE as the cluster's?"
-                ) from None
+            if NO_AGENT not in str(error):
+                remedy = "is Ray running here with its dashboard, and RAY_AUTH_MODE as the cluster's?"
+            elif time.monotonic() - begun > AGENT_PATIENCE:
+                remedy = (
+                    f"its port may be taken, by another Ray on this host for one: see {AGENT_LOG}, and start Ray with "
+                    "--dashboard-agent-listen-port=0"
+                )
+            else:
+                remedy = None
+            if remedy:
+                raise UserError(f"the job cannot be submitted ({one_line(error, 300)}); {remedy}") from None
         if not waiting:
             print("waiting for the head's job agent, which starts after Ray does", flush=True)
         waiting = True

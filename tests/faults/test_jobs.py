@@ -19,7 +19,8 @@ import pytest
 from s3_server import BUCKET
 
 import svgan
-from sweeps import provenance, shelf
+from svgan.errors import UserError
+from sweeps import provenance, shelf, submit
 from sweeps.plan import Plan
 from sweeps.tracking import Tracking
 
@@ -34,7 +35,8 @@ SMALL = ("--steps", "64", "--clips", "0", "--grid", "gap_weight=0,100", "width=8
 class Head:
     """A home folder with the synced package in it and a Ray head with dashboard and token, as `ray up` leaves it."""
 
-    def __init__(self, home: Path, domain: str, **environment: str) -> None:
+    def __init__(self, home: Path, domain: str, agent_port: int = 0, **environment: str) -> None:
+        """agent_port: of the agent that runs jobs; 0 is one that is free, Ray's own default one for all heads."""
         self.home, self.repo = home, home / "svgan-repo"
         for room in ("svgan", "sweeps"):
             shutil.copytree(ROOT / room, self.repo / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -58,6 +60,7 @@ class Head:
         }
         (home / "token").write_text(TOKEN)
         where = ["--head", "--port", str(ports[0]), "--dashboard-port", str(ports[1]), "--num-cpus", "2"]
+        where += ["--dashboard-agent-listen-port", str(agent_port)]
         self.process = subprocess.Popen(
             [BIN / "ray", "start", "--block", "--disable-usage-stats", "--resources", '{"trial_slot": 2}', *where]
             + ["--object-store-memory", str(128 * 2**20)],
@@ -148,6 +151,23 @@ def test_bad_input_that_can_be_seen_at_once_makes_no_job(head):
         assert code == 2, shown
         assert "submitted" not in shown
         assert "geheim" not in shown
+
+
+def test_a_head_whose_agents_port_is_taken_takes_no_job_and_its_user_learns_why(footage, tmp_path_factory, monkeypatch):
+    """Ray says so in the agent's log alone, and asks to try again later for ever (docs/traps.md)."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        head = Head(tmp_path_factory.mktemp("home"), footage[0], agent_port=holder.getsockname()[1])
+        try:
+            for name, value in head.environment.items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.setattr(submit, "AGENT_PATIENCE", 0.0)
+            made = submit.package(head.home / "toy.py", tmp_path_factory.mktemp("copy"))
+            with pytest.raises(UserError, match=r"No available agent.*its port .* another Ray.*dashboard_agent.log"):
+                submit._submitted(made, [], "toy")
+        finally:
+            head.end()
 
 
 def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):

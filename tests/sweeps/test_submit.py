@@ -154,7 +154,7 @@ def test_a_head_without_an_agent_is_one_line(late_head, repo, script, tmp_path, 
     late_head(1000)
     monkeypatch.setattr(submit, "AGENT_PATIENCE", 0.2)
     made = submit.package(script, tmp_path / "copy")
-    with pytest.raises(UserError, match=r"cannot be submitted .*No available agent"):
+    with pytest.raises(UserError, match=r"cannot be submitted .*No available agent.*listen-port=0"):
         submit._submitted(made, [], "gap")
 
 
