@@ -76,9 +76,16 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
         yield
         return
     name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    with Path(tempfile.gettempdir(), f"svgan-{os.getuid()}-{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    path = Path(tempfile.gettempdir(), f"svgan-{os.getuid()}-{name}.lock")
+    while True:
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:  # else its last holder has removed it
+                try:
+                    yield
+                finally:
+                    path.unlink()
+                return
 
 
 def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:

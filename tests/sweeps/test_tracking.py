@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import shutil
+import tempfile
+import threading
+import time
 
 import numpy as np
 import pandas
@@ -14,7 +17,7 @@ from sweeps import __main__ as commands
 from sweeps import registry, table
 from sweeps.artifacts import export_generator
 from sweeps.plan import Plan
-from sweeps.tracking import Tracking, open_experiment, sweep_models
+from sweeps.tracking import Tracking, _one_at_a_time, open_experiment, sweep_models
 from sweeps.trial_log import TrialLog
 
 
@@ -255,6 +258,27 @@ def test_a_study_that_cannot_promote_has_ended_well_all_the_same(tracking, plan,
     shown = capsys.readouterr().out
     assert "no promotion: models:/m@champion: version 1 is of another domain" in shown
     assert "mlflow ui --backend-store-uri sqlite:///" in shown
+
+
+def test_one_process_at_a_time_opens_a_database_and_no_lock_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    inside, most = [], []
+
+    def hold():
+        for _ in range(20):
+            with _one_at_a_time("sqlite:///mlflow.db"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.pop()
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 80
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
