@@ -19,15 +19,19 @@ CONTEXT, LANGUAGE = "--serialized-runtime-env-context=", "--language="
 
 def main() -> None:
     asked = wanted(sys.argv[1:])
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
+    if not asked or not forked(asked):
+        as_ever()
+
+
+def forked(asked: dict[str, Any]) -> bool:
+    """Whether the server has made the worker that is asked for."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(os.environ[SOCKET])
             send(connection, asked, [0, 1, 2])
-            forked = asked and connection.recv(16)
-        except (OSError, KeyError):
-            forked = b""
-    if not forked:
-        as_ever()
+            return bool(connection.recv(16))
+    except (OSError, KeyError):
+        return False
 
 
 def wanted(arguments: list[str]) -> dict[str, Any]:
@@ -57,12 +61,12 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     for _, _, data in ancillary:
         files.frombytes(data)
     content = b""
-    while len(content) < int.from_bytes(head, "big"):
+    while not head or len(content) < int.from_bytes(head, "big"):
         part = connection.recv(65536)
         if not part:
             raise EOFError("nobody waits for this worker")
         content += part
-    return json.loads(content or b"{}"), list(files)
+    return json.loads(content), list(files)
 
 
 def as_ever() -> None:

@@ -93,12 +93,14 @@ def _forked(listener: socket.socket) -> Callable[[], object]:
     read, write = os.pipe()
     server = os.fork()
     if not server:
-        os.setsid()
-        os.dup2(read, 0)
-        os.dup2(listener.fileno(), 3)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        serve(3)
-        os._exit(0)
+        try:  # nothing of this process's own work may go on in the fork
+            os.setsid()
+            os.dup2(read, 0)
+            os.dup2(listener.fileno(), 3)
+            os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+            serve(3)
+        finally:
+            os._exit(0)
     os.close(read)
 
     def end() -> None:
@@ -124,7 +126,7 @@ def serve(listening: int) -> None:
             connection, _ = listener.accept()
             with connection, contextlib.suppress(EOFError):
                 asked, files = receive(connection)
-                if asked and fitting(asked["environment"]) and os.fork() == 0:
+                if fitting(asked["environment"]) and os.fork() == 0:
                     ready.close()
                     listener.close()
                     become(connection, asked, files)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -42,8 +43,6 @@ def test_a_worker_has_its_own_command_folder_environment_and_output(script):
 @pytest.mark.parametrize("gone", ["never there", "died"])
 def test_without_a_server_a_worker_starts_as_ever(script, monkeypatch, tmp_path, gone):
     if gone == "died":
-        import socket
-
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(tmp_path / "socket"))
     monkeypatch.setenv(SOCKET, str(tmp_path / "socket"))
@@ -72,6 +71,23 @@ def test_a_fork_of_one_job_is_no_worker_of_another(monkeypatch):
     assert forkserver.fitting(dict(first))
     assert not forkserver.fitting(first | {forkserver.JOB: "02000000"})
     assert not forkserver.fitting({forkserver.JOB: forkserver.NO_JOB, forkserver.RAYLET: "12"})
+
+
+def test_a_server_that_fails_in_a_fork_goes_on_with_nothing_of_its_studys():
+    code = "import os, socket; from sweeps import forkserver\n"
+    code += "forkserver.serve = lambda listening: 1 / 0\n"
+    code += "try: forkserver._forked(socket.socket())\n"
+    code += "finally: os.write(1, b'once ')\n"
+    code += "os.wait()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "once "
+
+
+def test_who_connects_and_says_nothing_is_told_from_a_worker():
+    here, there = socket.socketpair()
+    here.close()
+    with there, pytest.raises(EOFError):
+        forked_worker.receive(there)
 
 
 @pytest.mark.slow
