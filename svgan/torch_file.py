@@ -107,7 +107,7 @@ class Stored:
         if not (isinstance(storage, Storage) and isinstance(self.shape, tuple) and isinstance(self.stride, tuple)):
             raise ValueError("a tensor without storage or sizes")
         numbers = (self.offset, storage.start, storage.count, *self.shape, *self.stride)
-        if len(self.shape) != len(self.stride) or any(type(n) is not int or n < 0 for n in numbers):
+        if len(self.shape) != len(self.stride) or any(type(n) is not int or not 0 <= n < 2**63 for n in numbers):
             raise ValueError("a tensor of impossible sizes")
         count = math.prod(self.shape)
         if count == 0:
@@ -306,7 +306,7 @@ def _read_zip(data: mmap.mmap, path: Path, reader: type[_Reader]) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise UserError(f"{path}: a damaged archive ({error}); fetch it again") from error
     root = next((name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")), None)
     if root is None:
@@ -357,11 +357,12 @@ def _read_rows(stream: Any, data: Any, source: str) -> Any:
     tree, keys = part(), part()
     for key in keys if isinstance(keys, list) else []:
         size = stream.read(8)
-        if key not in storages or len(size) < 8 or struct.unpack("<q", size)[0] != storages[key].count:
-            raise UserError(f"{source}: breaks off in the middle, or storage {key!r} is not as announced")
-        storages[key].data, storages[key].start = data, stream.tell()
-        after = stream.tell() + storages[key].count * storages[key].dtype.itemsize
-        if storages[key].count < 0 or after > len(data):
+        known = storages.get(key) if type(key) is str else None
+        if known is None or len(size) < 8 or struct.unpack("<q", size)[0] != known.count:
+            raise UserError(f"{source}: breaks off in the middle, or a storage is not as announced")
+        known.data, known.start = data, stream.tell()
+        after = known.start + known.count * known.dtype.itemsize
+        if known.count < 0 or after > len(data):
             raise UserError(f"{source}: breaks off in the middle; fetch it again")
         stream.seek(after)
     return tree

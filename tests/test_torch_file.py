@@ -110,7 +110,7 @@ def tensor_pickle(offset: int, shape: tuple, stride: tuple, count: int, key: str
     """A pickle {'w': tensor}, written by hand: what torch would not write."""
 
     def ints(values: tuple) -> bytes:
-        return b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", v) for v in values) + b"t"
+        return b"(" + b"".join(b"\x8a\x09" + v.to_bytes(9, "little", signed=True) for v in values) + b"t"
 
     pid = b"(U\x07storagectorch\nFloatStorage\nU" + bytes([len(key)]) + key.encode() + b"U\x03cpu"
     pid += ints((count,))[1:-1] + b"tQ"
@@ -127,6 +127,8 @@ FORGED = {
     "negative offset": (-1, (1,), (1,), 4),
     "negative steps": (3, (4,), (-1,), 4),
     "sizes and steps of two lengths": (0, (2, 2), (1,), 4),
+    "sizes beyond 64 bits": (0, (2**64, 0), (1, 1), 4),
+    "steps beyond 64 bits": (0, (1,), (2**64,), 4),
     "a storage longer than the file": (0, (4,), (1,), 10**9),
     "a storage of negative size": (0, (4,), (1,), -4),
 }
@@ -198,6 +200,13 @@ def test_hostile_opcodes_end_in_one_line(what, tmp_path):
             read(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keys", [b"\x80\x02]]a.", b"\x80\x02]N" + NEST + b"a."], ids=["a list", "a deep tuple"])
+def test_a_storage_whose_key_is_no_name_is_refused(keys, tmp_path):
+    (tmp_path / "x.pt").write_bytes(rows(pickle.dumps({}, 2), keys, bytes(8)))
+    with pytest.raises(UserError, match="a storage is not as announced"):
+        read(tmp_path / "x.pt")
 
 
 CALLS = ["os.system", "posix.system", "builtins.eval", "builtins.getattr", "torch.load", "subprocess.Popen"]
