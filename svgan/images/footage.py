@@ -117,6 +117,8 @@ def _rate(pts: np.ndarray, unit: Fraction, stated: list[Fraction]) -> Fraction:
     steps = np.diff(pts)
     usual = float(np.median(steps))
     near = steps[(steps > 0.5 * usual) & (steps < 1.5 * usual)]
+    if not len(near):  # the median lies between two kinds of steps; at the rate of the short ones no frame is lost
+        near = steps[steps < usual]
     shown = 1 / (float(near.mean()) * float(unit))
     for rate in (*stated, *sorted(USUAL, key=lambda rate: abs(float(rate) - shown))):
         if abs(float(rate) - shown) <= CLOSE * shown:

@@ -93,6 +93,14 @@ def test_a_variable_rate_becomes_an_even_clock(tmp_path: Path):
     assert ticks.tolist() == [*range(29), *range(59, 89), 88]
 
 
+def test_frames_that_come_in_pairs_have_a_rate(tmp_path: Path):
+    """Half of the steps 40 ms, half 160: their median is no step of the video."""
+    times = [0, 40, 200, 240, 400, 440, 600]
+    found = survey(write_h264(tmp_path / "a.mkv", ramps(7), pts=times))
+    assert found.fps == 25
+    assert found.ticks(found.pts).tolist() == [0, 1, 5, 6, 10, 11, 15]
+
+
 def test_a_broken_tail_and_a_damaged_middle_cost_their_frames(tmp_path: Path):
     path = write_h264(tmp_path / "a.mkv", [*np.random.default_rng(0).integers(0, 255, (60, 48, 64, 3), np.uint8)])
     whole, data = dict(pictures(path)), path.read_bytes()
