@@ -59,14 +59,15 @@ class Domain:
         folder = DEFAULT if str(name) == "default" else Path(name)
         try:
             facts = json.loads((folder / "domain.json").read_text())
-        except FileNotFoundError as error:
+            if facts.get("format") != FORMAT:
+                raise UserError(f"{folder / 'domain.json'}: format {facts.get('format')}, this version reads {FORMAT}")
+            config, _ = StyleGAN2Config(**facts["generator"]), facts["encoder"]
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"{folder}: no domain here (domain.json is missing); give 'default' or a folder") from error
-        except ValueError as error:
-            raise UserError(f"{folder / 'domain.json'}: not valid JSON ({error}); restore the file") from error
-        if facts.get("format") != FORMAT:
-            raise UserError(f"{folder / 'domain.json'}: format {facts.get('format')}, this version reads {FORMAT}")
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise UserError(f"{folder / 'domain.json'}: not a domain's record ({error}); restore the file") from error
         with torch.device("meta"):
-            generator = Generator(StyleGAN2Config(**facts["generator"]))
+            generator = Generator(config)
         _fill(generator, folder / GENERATOR, facts)
         return cls(folder, generator, facts, _digest(folder, facts)).to(device)
 

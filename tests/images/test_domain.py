@@ -72,6 +72,8 @@ def test_codes_of_another_domain_are_refused(random_domain):
 def test_broken_folders_have_one_clear_line(random_domain, tmp_path):
     with pytest.raises(UserError, match=r"domain\.json is missing"):
         Domain.load(tmp_path)
+    with pytest.raises(UserError, match=r"generator\.safetensors: no domain here"):
+        Domain.load(random_domain / "generator.safetensors")
     broken = tmp_path / "broken"
     shutil.copytree(random_domain, broken)
     facts = json.loads((broken / "domain.json").read_text())
@@ -82,6 +84,10 @@ def test_broken_folders_have_one_clear_line(random_domain, tmp_path):
     (broken / "domain.json").write_text(json.dumps(facts | {"format": 99}))
     with pytest.raises(UserError, match="format 99"):
         Domain.load(broken)
+    for text in ("{", "[]", json.dumps({"format": 1}), json.dumps(facts | {"generator": {"size": 16}})):
+        (broken / "domain.json").write_text(text)
+        with pytest.raises(UserError, match=r"domain\.json: not a domain's record"):
+            Domain.load(broken)
 
 
 def test_channels_must_cover_every_resolution():
