@@ -186,3 +186,9 @@ def test_nothing_is_written_when_all_fail(footage: dict[str, Path], random_domai
     with pytest.raises(UserError, match="two videos of this name"):
         embed.embed([footage["good"]] * 2, domain, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_cache_that_is_no_folder_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be read \(Not a directory\); set SVGAN_CACHE to another folder"):
+        aligned.cached_arrays(tmp_path / "file" / "tracks" / "faces-00000.npz", dict)

@@ -136,7 +136,7 @@ def video_digest(path: Path) -> str:
 
 
 def check_whole(path: Path) -> None:
-    """Raises UserError when a video ends before the duration its container states, has none, or cannot be opened."""
+    """Raises UserError when a video ends before the duration that its container states, or cannot be opened."""
     found = survey(path)
     if found.missing:
         stated = float(found.pts[-1] * found.unit) + found.missing
@@ -146,13 +146,15 @@ def check_whole(path: Path) -> None:
 def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays kept in `file`, made and kept (in one rename) when it is not there or broken.
 
-    Raises UserError when the cache cannot be written.
+    Raises UserError when the cache cannot be read or written.
     """
     try:
         with np.load(file, allow_pickle=False) as kept:
             return dict(kept)
     except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
         arrays = make()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); set SVGAN_CACHE to another folder") from error
     try:
         with files.whole(file) as aside, aside.open("wb") as out:
             np.savez(out, **arrays)  # type: ignore[arg-type]
