@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.shards import Latents
 from svgan.sample import Sampler, offset, offset_orthogonal
@@ -37,9 +36,6 @@ def frames(
     The domain's noise maps are the same for all frames, so that texture does not flicker. The same arguments give the
     same frames; a longer clip begins with the shorter one.
     """
-    for flag, value in (("--clips", clips), ("--frames", length)):
-        if value < 1:
-            raise UserError(f"{flag} {value}: must be 1 or more")
     chunk = max(1, min(64, PIXELS // (clips * domain.config.resolution**2)))
     for codes in sampler.stream(clips, length, seed, truncation=truncation, chunk=chunk):
         moved = codes if move is None else move(codes)

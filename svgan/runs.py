@@ -229,7 +229,7 @@ def show(out: Path, device: torch.device) -> Path:
 
     sampler, domain = load_pair(out, None, device)
     slow = device.type == "cpu" and domain.config.resolution > LARGE
-    frames = np.stack(list(render.frames(sampler, domain, length=min(CLIP_FRAMES, FEW) if slow else CLIP_FRAMES)))
+    frames = np.stack(list(render.frames(sampler, domain, length=FEW if slow else CLIP_FRAMES)))
     video.write_mp4(frames, out / "clip.mp4", sampler.meta["fps"])
     video.write_png(video.contact_sheet(frames), out / "contact_sheet.png")
     return out / "clip.mp4"

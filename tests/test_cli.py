@@ -244,6 +244,14 @@ BAD = {
     "no checkpoint": (["sample", "{folder}", "--out", "{new}"], "not a checkpoint"),
     "unknown suffix": (["sample", "{run}", "--out", "{new}.avi"], ".mp4, .gif"),
     "no frames": (["sample", "{run}", "--out", "{new}", "--frames", "0"], "--frames 0"),
+    "no frames of a subject": (
+        ["sample", "{run}", "--out", "{new}", "--subject", "{two}", "--frames", "0"],
+        "--frames 0: must be",
+    ),
+    "no clips of a subject": (
+        ["sample", "{run}", "--out", "{new}", "--subject", "{two}", "--clips", "0"],
+        "--clips 0: must be",
+    ),
     "truncation": (["sample", "{run}", "--out", "{new}", "--truncation", "2"], "truncation"),
     "unknown offset": (["sample", "{run}", "--out", "{new}", "--subject", "{two}", "--offset", "odd"], "--offset odd"),
     "alien subject": (["sample", "{run}", "--out", "{new}", "--subject", "{alien}"], "these codes belong to"),

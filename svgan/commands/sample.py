@@ -98,6 +98,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace, offsets: tuple[str, ...]) -> None:
+    for flag, value in (("--clips", options.clips), ("--frames", options.frames)):
+        if value < 1:
+            raise UserError(f"{flag} {value}: must be 1 or more")
     if options.offset not in offsets:
         raise UserError(f"--offset {options.offset}: unknown; one of {', '.join(offsets)}")
     if options.paste_back is not None and options.clips != 1:
