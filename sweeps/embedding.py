@@ -70,9 +70,10 @@ def embed(
     if storage.read(storage.join(out, MANIFEST)) is not None:
         raise UserError(f"{out}: already holds a {MANIFEST}; give another place, or remove it first")
     failures: dict[str, str] = {}
-    rates = alone.rates_of([path.resolve() for path in paths], failures)
-    with storage_errors(f"{out}.embedding", "write"):
-        started = [_opened(path, f"{out.rstrip('/')}.embedding", domain) for path in rates]
+    rates = alone.rates_of([path.absolute() for path in paths], failures)
+    work = f"{out.rstrip('/')}.embedding"
+    with storage_errors(work, "write"):
+        started = [_opened(path, work, domain) for path in rates]
         _work(started, domain, failures, watcher)
 
         def finished() -> Iterator[VideoCodes]:
@@ -87,7 +88,7 @@ def embed(
 
         fps = next(iter(rates.values()), 25.0)
         manifest = write_latents(out, finished(), domain=domain.digest, fps=fps, components=components)
-        shelf.remove(f"{out.rstrip('/')}.embedding")
+        shelf.remove(work)
     return Embedded(manifest=manifest, failures=failures)
 
 

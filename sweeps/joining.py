@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from svgan.errors import UserError, one_line
 from sweeps import arrivals, room
-
-if TYPE_CHECKING:
-    from sweeps.plan import Plan
-
 
 AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 
@@ -46,39 +42,20 @@ def cluster_joined() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ray_started(plan: Plan) -> Iterator[bool]:
-    """A local Ray for this sweep alone (True), unless a cluster was joined; shut down whatever happens."""
-    import ray
+def ray_started(**more: Any) -> Iterator[bool]:
+    """A Ray on this machine's cores and GPUs (True), unless a cluster was joined; shut down whatever happens.
 
+    more: what else `ray.init` is told.
+    """
     if room.joined():
         yield False
         return
-    there = room.machine()
-    start(
-        num_cpus=int(there.total("CPU")),
-        num_gpus=int(there.total("GPU")),
-        resources={room.SLOT: plan.concurrency},
-        object_store_memory=256 * 2**20,
-    )
-    try:
-        yield True
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def workers_here() -> Iterator[None]:
-    """Unless a cluster was joined, a Ray on this machine's cores and GPUs, shut down whatever happens."""
     import ray
 
-    if ray.is_initialized():
-        yield
-        return
     there = room.machine()
-    sizes = {"num_cpus": int(there.total("CPU")), "num_gpus": int(there.total("GPU"))}
-    start(**sizes, object_store_memory=512 * 2**20)
+    start(num_cpus=int(there.total("CPU")), num_gpus=int(there.total("GPU")), **more)
     try:
-        yield
+        yield True
     finally:
         ray.shutdown()
 

@@ -153,7 +153,7 @@ def run(
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
-    from sweeps import forecast, grid
+    from sweeps import forecast, grid, room
     from sweeps.budget import Account
     from sweeps.outcome import conclude
     from sweeps.preflight import announce, preflight, prepare
@@ -179,7 +179,8 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             print(grid.told(plan.grid), flush=True)
         status, account = "FAILED", Account(plan, cleared.used)
         try:
-            with ray_started(plan) as local, halt.interruptible(plan):
+            slots = {room.SLOT: plan.concurrency}
+            with ray_started(resources=slots, object_store_memory=256 * 2**20) as local, halt.interruptible(plan):
                 record = search(study, plan, tracking, loop, local, account)
             promotion = conclude(plan, record)
             status = "FINISHED"

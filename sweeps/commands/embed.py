@@ -29,17 +29,16 @@ def run(asked: argparse.Namespace) -> int | None:
     from svgan.commands.embed import tell
     from svgan.images.domain import Domain
     from sweeps import embedding, environment, submit
-    from sweeps.joining import cluster_joined, workers_here
+    from sweeps.joining import cluster_joined, ray_started
 
     environment.check_passwordless("--out", asked.out)
     if submit.needed():
-        flags = ["--out", asked.out, "--domain", asked.domain, "--components", str(asked.components)]
-        return submit.submit(
-            Path(embedding.__file__).with_name("__main__.py"), ["embed", *asked.videos, *flags], "embed"
-        )
+        words = [*asked.videos, "--out", asked.out, "--domain", asked.domain, "--components", str(asked.components)]
+        return submit.submit(Path(embedding.__file__).with_name("__main__.py"), ["embed", *words], "embed")
+    environment.settle()
     console = plain_console()
     domain = Domain.load(asked.domain)
-    with cluster_joined(), workers_here(), bars(console) as progress:
+    with cluster_joined(), ray_started(object_store_memory=512 * 2**20), bars(console) as progress:
         made = embedding.embed(
             asked.videos, domain, asked.out, components=asked.components, watcher=EmbedBars(progress)
         )

@@ -90,6 +90,17 @@ def test_the_command_removes_what_it_kept(videos: list[Path], random_domain: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
+def test_a_video_has_the_name_that_was_given(random_domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As in `svgan embed`, whose set is to be the same; a link leads to a file of another name."""
+    from sweeps import embedding
+
+    (tmp_path / "file.mp4").write_text("no video")
+    (tmp_path / "link.mp4").symlink_to("file.mp4")
+    monkeypatch.setattr(embedding, "_work", lambda *_: None)
+    with pytest.raises(UserError, match=r"link\.mp4: cannot be decoded"):
+        embedding.embed([tmp_path / "link.mp4"], Domain.load(random_domain), str(tmp_path / "out"))
+
+
 def test_what_cannot_be_embedded_is_told_before_ray_starts(videos: list[Path], random_domain: Path, tmp_path: Path):
     from sweeps import embedding
 

@@ -98,6 +98,21 @@ def test_on_a_cluster_paths_are_of_the_home_folder(monkeypatch, tmp_path):
     assert os.getcwd() == str(tmp_path)
 
 
+def test_on_a_cluster_what_is_embedded_stays_when_the_jobs_package_goes(monkeypatch, tmp_path, capsys):
+    from sweeps import __main__ as commands
+
+    (tmp_path / "home").mkdir()
+    (tmp_path / "package").mkdir()
+    monkeypatch.chdir(tmp_path / "package")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SVGAN_CLUSTER", "cluster/gpu.yaml")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(SystemExit):
+        commands.main(["embed", "me.mp4", "--domain", "nowhere", "--out", "codes"])
+    assert "nowhere: no domain here" in capsys.readouterr().err
+    assert os.getcwd() == str(tmp_path / "home")
+
+
 def test_on_a_cluster_a_study_is_resumed_and_seen_by_rays_launcher(monkeypatch):
     from test_plan import PLAN
 
