@@ -31,15 +31,14 @@ def ready(path: Path) -> None:
     import yaml
 
     try:
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except yaml.composer.ComposerError:
-        raise UserError(
-            f"{path}: several documents, so none of `ray up`'s; Kubernetes takes it: kubectl apply -f"
-        ) from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: no YAML ({one_line(error)})") from None
+        why = f"no YAML ({one_line(error)})"
+        if "expected a single document" in why:
+            why = "several documents, so none of `ray up`'s; Kubernetes takes it: kubectl apply -f"
+        raise UserError(f"{path}: {why}") from None
     check(config, path.name)
     edited(config, path.name)
     key = (config.get("auth") or {}).get("ssh_private_key")

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_yaml import edited
 
 from cluster import submit as from_here
 
@@ -65,11 +66,10 @@ def test_what_is_not_there_is_named_before_anything_is_sent(arguments, says, cap
     assert "geheim" not in told
 
 
-def test_a_cluster_that_is_not_up_is_one_line(tmp_path, monkeypatch, capsys):
-    (tmp_path / "svgan").touch()
-    text = (ROOT / "cluster/onprem.yaml").read_text().replace("CHANGE-ME", "mine").replace("~/.ssh", str(tmp_path))
-    (tmp_path / "onprem.yaml").write_text(text.replace("svgan-onprem", f"svgan-{tmp_path.name}"))
-    assert from_here.main(["--cluster", str(tmp_path / "onprem.yaml"), str(ROOT / "sweeps/gap.py")]) == 2
+def test_a_cluster_that_is_not_up_is_one_line(tmp_path, capsys):
+    config = edited(tmp_path, "onprem")
+    config.write_text(config.read_text().replace("svgan-onprem", f"svgan-{tmp_path.name}"))
+    assert from_here.main(["--cluster", str(config), str(ROOT / "sweeps/gap.py")]) == 2
     told = capsys.readouterr().err
     assert "cannot be synced (RuntimeError: Head node of cluster" in told
     assert told.endswith("is the cluster up (`ray up`)?\n")

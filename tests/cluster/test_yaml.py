@@ -79,27 +79,19 @@ def edited(folder, name):
     ("name", "old", "new", "words"),
     [
         ("gpu", "bucket: mine", "bucket: CHANGE-ME", "gpu.yaml: metadata.bucket: CHANGE-ME is to be edited"),
-        (
-            "gpu",
-            "&image made",
-            "&image run-make-aws-setup",
-            "gpu.yaml: metadata.image is not set yet; first: make aws-",
-        ),
+        ("gpu", "&image made", "&image run-make-aws-setup", "metadata.image is not set yet; first: make aws-"),
+        ("gpu", "*image", "*imgae", "gpu.yaml: no YAML (found undefined alias 'imgae'"),
+        ("gpu", "bucket: mine", "bucket: \udcff", "gpu.yaml: no YAML"),
         ("onprem", "http://mine:8333", "http://CHANGE-ME:8333", "metadata.endpoint: http://CHANGE-ME:8333 is to be"),
         ("onprem", "/key\n", "/none\n", "auth.ssh_private_key: there is no "),
         ("onprem", "worker_ips", "worker_ip", "onprem.yaml: provider.worker_ip: Ray knows no such field"),
         ("onprem", "provider:", "provider: {", "onprem.yaml: no YAML"),
-        (
-            "onprem",
-            "metadata:",
-            "---\nmetadata:\n---\n",
-            "several documents, so none of `ray up`'s; Kubernetes takes it",
-        ),
+        ("onprem", "metadata:", "---\nmetadata:\n---\n", "several documents, so none of `ray up`'s; Kubernetes takes"),
     ],
 )
 def test_what_ray_up_could_make_nothing_of_is_one_line(name, old, new, words, tmp_path, monkeypatch, capsys):
     path = edited(tmp_path, name)
-    path.write_text(path.read_text().replace(old, new, 1))
+    path.write_text(path.read_text().replace(old, new, 1), errors="surrogateescape")
     monkeypatch.setattr(sys, "argv", ["yaml_check", str(path)])
     assert exit_code(yaml_check.main) == 2
     told = capsys.readouterr()
