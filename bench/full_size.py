@@ -96,14 +96,18 @@ STEPS_OF = {"import": import_, "encode": encode, "train": train, "sample": sampl
 def measured(call, *arguments) -> tuple[float, float, float]:
     """Seconds, CPU seconds and peak memory in GB of `call` in a process of its own. Raises SystemExit if it fails."""
     began = time.perf_counter()
+    sys.stdout.flush()
     child = os.fork()
     if child == 0:
+        code = 1
         try:
             call(*arguments)
-            os._exit(0)
+            code = 0
         except BaseException as error:
             print(f"{call.__name__}: {error}", file=sys.stderr)
-            os._exit(1)
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
     _, status, usage = os.wait4(child, 0)
     if status:
         raise SystemExit(f"{call.__name__} failed")

@@ -5,9 +5,9 @@
     python bench/platform_overhead.py --reports 40 --seconds 10     how much reports slow a loop down
 
 The trials' loop is a toy: it keeps a core busy for a second in eight parts, and after each reports a checkpoint of a
-real size to Ray Train and figures to MLflow, as worker.RankZeroReporter does. Searcher, scheduler, TorchTrainer,
+real size to Ray Train and figures to MLflow, as worker.RankZeroReporter does. Searcher, scheduler, trainer,
 ledger, Optuna's and MLflow's storage are the real ones. Times are of the clock, so let the machine be idle.
-Cost: 4 min on two cores. What came out, and what helped: bench/LOG.md.
+Cost: 2 min on two idle cores. What came out, and what helped: bench/LOG.md.
 """
 
 from __future__ import annotations

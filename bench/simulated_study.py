@@ -29,6 +29,7 @@ from processes import load
 from rich.console import Console
 from rich.table import Table
 
+from svgan.errors import UserError
 from sweeps.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -301,7 +302,11 @@ def databases(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
     import postgres_server
     import psycopg
 
-    with postgres_server.running(postgres_server.binaries(), fsync="on") as url:
+    try:
+        found = postgres_server.binaries()
+    except UserError as error:
+        raise SystemExit(f"{error}; or leave it out: --stores SQLite journal") from None
+    with postgres_server.running(found, fsync="on") as url:
         for name in ("mlflow", "optuna"):
             with psycopg.connect(f"{url}postgres", autocommit=True) as connection:
                 connection.execute(f"create database {name}".encode())
