@@ -7,20 +7,8 @@ What is heavy is imported inside `run`, so that `--help` is quick.
 
 from __future__ import annotations
 
-import argparse
-from typing import Protocol
-
+from svgan.commands import Command
 from sweeps.commands import compare, domain, embed, export, gc, promote, reproduce, status, stop, sync
-
-
-class Command(Protocol):
-    HELP: str
-    ABOUT: str
-
-    def flags(self, parser: argparse.ArgumentParser) -> None: ...
-
-    def run(self, asked: argparse.Namespace) -> int | None: ...
-
 
 COMMANDS: dict[str, Command] = {
     "status": status,

@@ -144,9 +144,8 @@ class Host:
         )
         shutil.rmtree(self.folder / "work", ignore_errors=True)
         (self.folder / "work").mkdir()
-        with (self.folder / "boot.log").open(
-            "w"
-        ) as log:  # what an earlier start said there would be taken for this one's
+        # Emptied: what an earlier start said there would be taken for this one's.
+        with (self.folder / "boot.log").open("w") as log:
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, "setpriv", "--pdeathsig", "KILL", "unshare", *apart, *boot],
                 stdin=subprocess.DEVNULL,
