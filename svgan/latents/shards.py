@@ -33,6 +33,7 @@ from svgan.errors import UserError
 from svgan.latents import origins, shard_cache, storage
 from svgan.latents.origins import Origins
 from svgan.latents.stats import principal_axes
+from svgan.latents.storage_errors import storage_errors
 
 VERSION = 1
 MANIFEST, STATS = "manifest.json", "stats.safetensors"
@@ -136,10 +137,7 @@ def write_latents(
         table = _table(names, index, codes)
         for number, start in enumerate(range(0, len(codes), shard_rows)):
             part = table.slice(start, shard_rows)
-            data = _packed(part)
-            name = _name(f"shard-{number:05d}.parquet", data, uri)
-            (folder / name).write_bytes(data)
-            shards.append({"name": name, "rows": part.num_rows, "bytes": len(data), "sha256": _sha256(data)})
+            shards.append({"rows": part.num_rows, **_put(folder, uri, f"shard-{number:05d}.parquet", _packed(part))})
         manifest = Manifest(
             domain=domain,
             layers=shape[0],
@@ -148,10 +146,11 @@ def write_latents(
             rows=len(codes),
             shards=shards,
             videos=rows,
-            stats=_write_stats(folder, uri, codes, components),
-            frames=_write_origins(folder, uri, known) if len(known) == len(rows) else {},
+            stats=_put_stats(folder, uri, codes, components),
+            frames=_put(folder, uri, origins.NAME, origins.packed(known)) if len(known) == len(rows) else {},
         )
-        (folder / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=1) + "\n")
+        with storage_errors(uri, "write"):
+            (folder / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=1) + "\n")
     return manifest
 
 
@@ -201,20 +200,18 @@ def _packed(table: pa.Table) -> bytes:
     return out.getvalue().to_pybytes()
 
 
-def _name(name: str, data: bytes, uri: str) -> str:
-    """A file's name in the set."""
-    stem, dot, suffix = name.partition(".")
-    return name if storage.is_local(uri) else f"{stem}-{_sha256(data)[:12]}{dot}{suffix}"
+def _put(folder: Path, uri: str, name: str, data: bytes) -> dict:
+    """Write a file of the set; how the manifest lists it."""
+    digest = hashlib.sha256(data).hexdigest()
+    if not storage.is_local(uri):
+        stem, dot, suffix = name.partition(".")
+        name = f"{stem}-{digest[:12]}{dot}{suffix}"
+    with storage_errors(uri, "write"):
+        (folder / name).write_bytes(data)
+    return {"name": name, "bytes": len(data), "sha256": digest}
 
 
-def _write_origins(folder: Path, uri: str, known: Known) -> dict:
-    data = origins.packed(known)
-    name = _name(origins.NAME, data, uri)
-    (folder / name).write_bytes(data)
-    return {"name": name, "bytes": len(data), "sha256": _sha256(data)}
-
-
-def _write_stats(folder: Path, uri: str, codes: np.ndarray, components: int) -> dict:
+def _put_stats(folder: Path, uri: str, codes: np.ndarray, components: int) -> dict:
     from safetensors.numpy import save
 
     flat = codes.reshape(len(codes), -1).astype(np.float32)
@@ -223,13 +220,7 @@ def _write_stats(folder: Path, uri: str, codes: np.ndarray, components: int) -> 
     std = np.sqrt(np.mean(np.square(flat), 0, dtype=np.float64)).astype(np.float32)
     basis, scale = principal_axes(flat, components)
     data = save({"mean": mean, "std": std, "basis": basis, "scale": scale})
-    name = _name(STATS, data, uri)
-    (folder / name).write_bytes(data)
-    return {"name": name, "components": len(basis), "bytes": len(data), "sha256": _sha256(data)}
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return {"components": len(basis), **_put(folder, uri, STATS, data)}
 
 
 def read_manifest(uri: str | Path) -> Manifest:

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from full_disk import no_room
 
 from svgan.errors import UserError
 from svgan.latents.shards import VideoCodes, open_latents, write_latents
@@ -168,3 +169,9 @@ def test_a_failed_upload_is_taken_back(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UserError, match="no space left"):
         write_latents("memory://failed/set", [video("a", [0, 1])], domain="d", fps=25)
     assert not MemoryFileSystem().find("/failed")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path):
+    with no_room(1000), pytest.raises(UserError, match=r"set: cannot write \(.*File too large"):
+        write_latents(tmp_path / "set", [video("a", list(range(200)))], domain="d", fps=25)
+    assert not list(tmp_path.iterdir())
