@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from svgan.errors import UserError
 from svgan.images import layouts, psp
@@ -184,8 +185,8 @@ def _write(
             os.replace(aside, out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror}); nothing of it is kept") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"--out {out}: cannot be written ({error}); nothing of it is kept") from error
     return Domain.load(out)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_files import nvidia, psp, rosinality, save_nvidia, small_psp
+from full_disk import no_room
 
 from svgan import cli, runs
 from svgan.embed import embed
@@ -218,12 +219,8 @@ def test_bad_input_ends_in_one_line_with_nothing_written(what, files, capsys):
     assert sorted(files["out"].parent.rglob("*")) == before
 
 
-def test_a_full_disk_leaves_nothing_behind(files, monkeypatch):
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("svgan.images.domain.save_file", full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); nothing of it is kept"):
+def test_a_full_disk_leaves_nothing_behind(files):
+    with no_room(20_000), pytest.raises(UserError, match=r"--out .*cannot be written \(.*nothing of it is kept"):
         import_domain(files["nvidia"], None, files["out"])
     assert not list(files["out"].parent.glob("*made*"))
 
