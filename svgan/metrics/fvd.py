@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svgan import assets, rng
+from svgan import assets
 from svgan.errors import UserError
 from svgan.metrics import i3d
 from svgan.metrics.frechet import frechet_distance
 from svgan.metrics.moments import Moments
-from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
+from svgan.metrics.protocol import PROTOCOLS, REAL_FIELDS, Protocol, usual_precision
+from svgan.metrics.windows import real_windows, rollouts, sized
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
@@ -35,22 +36,12 @@ if TYPE_CHECKING:
 Reference = Literal["wplus", "original"]
 Progress = Callable[[str, int, int], None]  # what is being done, clips done, clips in all
 REFERENCES: tuple[Reference, ...] = ("wplus", "original")
+DETECTOR = PROTOCOLS["svg-short"].detector
 BATCH = {"cpu": 2, "cuda": 32}  # clips per call of I3D
 
 
 def silent(stage: str, done: int, total: int) -> None:
     """The progress that says nothing."""
-
-
-def real_windows(protocol: Protocol, latents: Latents) -> np.ndarray:
-    """Rows [real_clips, frames] of the real windows: distinct starts as long as there are enough."""
-    starts = latents.windows(protocol.span)
-    generator = rng.generator("cpu", protocol.seed, protocol.real_clips, "real windows")
-    if len(starts) >= protocol.real_clips:
-        picks = torch.randperm(len(starts), generator=generator)[: protocol.real_clips]
-    else:
-        picks = torch.randint(len(starts), (protocol.real_clips,), generator=generator)
-    return starts[picks.numpy()][:, None] + np.arange(0, protocol.span, protocol.stride)
 
 
 def moments_file(protocol: Protocol, domain: Domain, latents: Latents, reference: Reference) -> str:
@@ -96,15 +87,15 @@ def real_moments(
         return found
     windows, counts = np.unique(real_windows(protocol, latents), axis=0, return_counts=True)
     if reference == "wplus":
-        clips: Iterable[np.ndarray] = (domain.render(latents.codes[rows]) for rows in windows)
+        clips: Iterable[np.ndarray] = rendered(domain, protocol, (latents.codes[rows] for rows in windows))
     else:
         originals = _checked(frames, domain, latents)
-        clips = (originals[rows] for rows in windows)
+        clips = (sized(originals[rows], protocol.image_size) for rows in windows)
     network = _network(protocol, device or domain.device)
     moments = features_moments(network, clips, len(windows), f"real clips, {reference}", progress, counts)
     moments.facts = {
         "reference": reference,
-        "protocol": {k: v for k, v in protocol.to_json().items() if k not in ("name", "clips", "rollout")},
+        "protocol": {k: v for k, v in protocol.to_json().items() if k in REAL_FIELDS},
         "domain": domain.digest,
         "latents": latents.digest,
     }
@@ -173,32 +164,25 @@ def score(
     codes = rollouts(sampler, protocols, seed)
     figures: dict[str, Any] = {}
     for kind, protocol in protocols.items():
-        rendered = (domain.render(clip) for clip in codes[kind])
-        fake = features_moments(network, rendered, clips, f"generated clips, {kind}", progress)
+        shown = rendered(domain, protocol, codes[kind])
+        fake = features_moments(network, shown, clips, f"generated clips, {kind}", progress)
         figures[f"protocol_{kind}"] = protocol.hash
         for reference, moments in real.items():
             name = f"fvd_{kind}" if reference == "wplus" else f"fvd_{kind}_original"
-            figures[name] = frechet_distance(moments.mean, moments.cov, fake.mean, fake.cov)
+            figures[name] = distance(protocol, moments, fake)
     return figures
 
 
-def rollouts(sampler: Sampler, protocols: dict[str, Protocol], seed: int) -> dict[str, Tensor]:
-    """Codes [n, T, L, D] of the scored frames for each protocol, all cut from one rollout of the longest.
+def distance(protocol: Protocol, real: Moments, fake: Moments) -> float:
+    """The Fréchet distance with the protocol's covariance."""
+    rule = protocol.covariance
+    return frechet_distance(real.mean, real.covariance(rule), fake.mean, fake.covariance(rule))
 
-    A longer clip begins with the shorter one of the same seed, so each protocol sees what it would see alone. Frames
-    between are generated and let go.
-    """
-    first = next(iter(protocols.values()))
-    longest = max(p.rollout for p in protocols.values())
-    wanted = {k: range(p.rollout - p.span, p.rollout, p.stride) for k, p in protocols.items()}
-    kept: dict[str, list[Tensor]] = {k: [] for k in protocols}
-    done = 0
-    for chunk in sampler.stream(first.clips, longest, seed, chunk=25):
-        for kind, rows in wanted.items():
-            inside = [row - done for row in rows if done <= row < done + chunk.shape[1]]
-            kept[kind].append(chunk[:, inside].cpu())
-        done += chunk.shape[1]
-    return {k: torch.cat(parts, 1) for k, parts in kept.items()}
+
+def rendered(domain: Domain, protocol: Protocol, codes: Iterable[np.ndarray | Tensor]) -> Iterator[np.ndarray]:
+    """Clips of codes, each [T, L, D], as pictures uint8 [T, S, S, 3] of the protocol's size S."""
+    for clip in codes:
+        yield sized(domain.render(clip), protocol.image_size)
 
 
 def features_moments(
@@ -232,6 +216,12 @@ def _batches(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray
 
 
 def _network(protocol: Protocol, device: str | torch.device) -> i3d.I3D:
+    """Raises UserError where the protocol names another detector than the one there is."""
+    if protocol.detector != DETECTOR:
+        raise UserError(
+            f"protocol {protocol.name}: its detector is {protocol.detector}, the one here is {DETECTOR}; figures of "
+            "another detector cannot be made again with this svgan"
+        )
     return i3d.load(device=device, precision=protocol.precision)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from svgan.errors import UserError
 from svgan.files import whole
+from svgan.metrics.protocol import Covariance
 
 
 class Moments:
@@ -31,9 +32,13 @@ class Moments:
     @property
     def cov(self) -> np.ndarray:
         """Unbiased covariance [F, F]. Raises UserError for fewer than two samples."""
+        return self.covariance("1/(N-1)")
+
+    def covariance(self, rule: Covariance) -> np.ndarray:
+        """[F, F], the scatter times 1/(N-1) or 1/N. Raises UserError for fewer than two samples."""
         if self.count < 2:
             raise UserError(f"moments of {self.count} samples have no covariance; give two or more")
-        return self.scatter / (self.count - 1)
+        return self.scatter / (self.count - 1 if rule == "1/(N-1)" else self.count)
 
     def update(self, features: np.ndarray | Tensor) -> Moments:
         """Add samples [n, F]."""

@@ -3,6 +3,9 @@
 Two figures compare only under one hash. With a few dozen generated clips the covariance of 400 features has low
 rank and FVD comes out too high: the bias is the same for every model scored on as many clips, so ranks hold, but
 such a figure does not compare with one made from 2048 clips (the usual count).
+
+PROTOCOLS has ours and those of two papers' code, as far as they can be stated of codes and a domain. What is not
+theirs: the pictures are the domain's, of its size, where theirs are 256 px (StyleGAN-V) or recorded frames.
 """
 
 from __future__ import annotations
@@ -15,7 +18,30 @@ from typing import Any, Literal
 from svgan.errors import UserError
 from svgan.metrics.i3d import MIN_FRAMES, Precision
 
-REAL_FIELDS = ("real_clips", "frames", "stride", "resize", "detector", "precision", "seed")
+Covariance = Literal["1/(N-1)", "1/N"]
+REAL_FIELDS = (
+    *("real_clips", "frames", "stride", "resize", "detector", "precision", "seed"),
+    *("split", "per_video", "starts", "image_size"),
+)
+LEAST_REAL = 64  # real clips of a protocol that is asked for by its name
+# Rules that were always kept and are fields since 2026-11-22: at these values they stay out of the hashes, so that
+# figures of before and the moments that ship keep theirs.
+ALWAYS: dict[str, Any] = {
+    "split": "all",
+    "per_video": None,
+    "starts": "uniform",
+    "image_size": None,
+    "covariance": "1/(N-1)",
+}
+
+
+KNOWN: dict[str, tuple[Any, ...]] = {
+    "precision": ("float32", "bfloat16"),
+    "split": ("all",),
+    "per_video": (None, 1),
+    "starts": ("uniform",),
+    "covariance": ("1/(N-1)", "1/N"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +49,10 @@ class Protocol:
     """One way to compute an FVD. Every field enters `hash`; those of the real side alone enter `real_hash`.
 
     Generated: `clips` rollouts of `rollout` frames, the last `frames` of each, every `stride`-th. Real:
-    `real_clips` windows of as many frames at random starts, overlap allowed, drawn with `seed`.
+    `real_clips` windows of as many frames, of the videos in `split` (all), their starts drawn with `seed` uniformly
+    among all windows, overlap allowed; with `per_video` 1 one window of each video instead, of at most `real_clips`
+    videos in their order, those shorter than frames * stride left out. Pictures are brought to `image_size` pixels
+    (None: the domain's own), then by `resize` to the detector's. `covariance` is that of either side.
     """
 
     name: str
@@ -36,6 +65,11 @@ class Protocol:
     detector: str = "i3d-kinetics400-logits/af5c50f0df57"  # start of the weights' sha256 in svgan.assets
     precision: Precision = "bfloat16"
     seed: int = 0
+    split: Literal["all"] = "all"
+    per_video: int | None = None
+    starts: Literal["uniform"] = "uniform"
+    image_size: int | None = None
+    covariance: Covariance = "1/(N-1)"
 
     def __post_init__(self) -> None:
         for name, least in (("clips", 2), ("real_clips", 2), ("frames", MIN_FRAMES), ("stride", 1)):
@@ -43,8 +77,12 @@ class Protocol:
                 raise UserError(f"protocol {self.name}: {name} must be at least {least}, got {getattr(self, name)}")
         if self.rollout < self.span:
             raise UserError(f"protocol {self.name}: rollout {self.rollout} is shorter than the {self.span} frames used")
-        if self.precision not in ("float32", "bfloat16"):
-            raise UserError(f"protocol {self.name}: precision '{self.precision}' is neither float32 nor bfloat16")
+        for name, known in KNOWN.items():
+            if (value := getattr(self, name)) not in known:
+                told = " or ".join(str(one) for one in known)
+                raise UserError(f"protocol {self.name}: {name} must be {told}, got {value}")
+        if self.image_size is not None and self.image_size < 16:
+            raise UserError(f"protocol {self.name}: image_size must be at least 16 pixels, got {self.image_size}")
 
     @property
     def span(self) -> int:
@@ -60,6 +98,12 @@ class Protocol:
     def real_hash(self) -> str:
         """12 hex digits over what decides the real moments: equal for protocols that share their real side."""
         return _digest({k: getattr(self, k) for k in REAL_FIELDS})
+
+    @property
+    def figure(self) -> str:
+        """The name of its FVD: fvd_short and fvd_long for the two of every study, else fvd/NAME."""
+        kind = self.name.removeprefix("svg-")
+        return f"fvd_{kind}" if kind in ("short", "long") and kind != self.name else f"fvd/{self.name}"
 
     def with_clips(self, clips: int) -> Protocol:
         return replace(self, clips=clips)
@@ -80,14 +124,35 @@ class Protocol:
 
 
 def _digest(values: dict[str, Any]) -> str:
+    values = {key: value for key, value in values.items() if key not in ALWAYS or value != ALWAYS[key]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-# systems.md 1.8; the paper does not define short and long, so the lengths are ours.
+# One random clip of each video, covariance with 1/N, resize inside the detector: systems.md 3.6, and read in
+# universome/stylegan-v, src/metrics (FeatureStats.get_mean_cov; fvd2048_16f, _128f, _128f_subsample8f).
+STYLEGAN_V: dict[str, Any] = {"clips": 2048, "real_clips": 2048, "per_video": 1, "covariance": "1/N"}
+
 PROTOCOLS: dict[str, Protocol] = {
-    "svg-short": Protocol(name="svg-short"),
-    "svg-long": Protocol(name="svg-long", rollout=250),
+    protocol.name: protocol
+    for protocol in (
+        # systems.md 1.8; the paper does not define short and long, so the lengths are ours.
+        Protocol(name="svg-short"),
+        Protocol(name="svg-long", rollout=250),
+        Protocol(name="stylegan-v-16", frames=16, rollout=16, **STYLEGAN_V),
+        Protocol(name="stylegan-v-128", frames=128, rollout=128, **STYLEGAN_V),
+        Protocol(name="stylegan-v-128-s8", frames=16, stride=8, rollout=121, **STYLEGAN_V),
+        # systems.md 2.6: 2048 clips of either side at 128 px, one of a video; google-research's FVD is TF-GAN's
+        # distance, whose covariance has 1/(N-1). Its resize to 224 px counts corners otherwise than ours.
+        Protocol(name="mocogan-hd-16", clips=2048, real_clips=2048, frames=16, rollout=16, per_video=1, image_size=128),
+    )
 }
+
+
+def named(name: str) -> Protocol:
+    """The protocol of that name. Raises UserError naming those there are."""
+    if name not in PROTOCOLS:
+        raise UserError(f"protocol {name!r}: unknown; one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
 def usual_precision(device: str) -> Literal["float32", "bfloat16"]:

@@ -13,6 +13,7 @@ from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latent
 from svgan.latents.stats import make_space
 from svgan.metrics import fvd, i3d
 from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
+from svgan.metrics.windows import real_windows, rollouts
 from svgan.motion import make_motion
 from svgan.sample import Sampler
 
@@ -77,24 +78,17 @@ class Replay:
             yield torch.from_numpy(codes + self.noise * rng.normal(size=codes.shape)).float()
 
 
-def test_one_rollout_serves_both_protocols(sampler):
-    protocols = {k: PROTOCOLS[f"svg-{k}"].with_clips(3) for k in ("short", "long")}
-    cut = fvd.rollouts(sampler, protocols, seed=5)
-    torch.testing.assert_close(cut["short"], sampler.codes(3, 25, seed=5))
-    torch.testing.assert_close(cut["long"], sampler.codes(3, 250, seed=5)[:, -25:])
-
-
 def test_stride_counts_back_from_the_rollouts_end(sampler):
     every_third = Protocol(name="p", clips=2, frames=9, stride=3, rollout=40)
-    cut = fvd.rollouts(sampler, {"p": every_third}, seed=5)["p"]
+    cut = rollouts(sampler, {"p": every_third}, seed=5)["p"]
     torch.testing.assert_close(cut, sampler.codes(2, 40, seed=5)[:, 15:40:3])
 
 
 def test_real_windows_never_cross_a_video(latents):
-    rows = fvd.real_windows(PROTOCOLS["svg-short"], latents)
+    rows = real_windows(PROTOCOLS["svg-short"], latents)
     assert rows.shape == (256, 25)
     assert (np.diff(latents.video[rows], axis=1) == 0).all()
-    np.testing.assert_array_equal(rows, fvd.real_windows(PROTOCOLS["svg-long"], latents))
+    np.testing.assert_array_equal(rows, real_windows(PROTOCOLS["svg-long"], latents))
 
 
 def test_real_moments_are_those_of_the_rendered_windows_and_are_kept(domain, latents, own_cache):
@@ -103,7 +97,7 @@ def test_real_moments_are_those_of_the_rendered_windows_and_are_kept(domain, lat
     found = fvd.real_moments(PROTOCOL, domain, latents, progress=progress)
     assert calls[-1][1:] == (4, 4)
     network = i3d.load(precision=PROTOCOL.precision)
-    clips = [domain.render(latents.codes[rows]) for rows in fvd.real_windows(PROTOCOL, latents)]
+    clips = [domain.render(latents.codes[rows]) for rows in real_windows(PROTOCOL, latents)]
     features = network(torch.from_numpy(np.stack(clips))).numpy().astype(np.float64)
     np.testing.assert_allclose(found.mean, features.mean(0), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found.cov, np.cov(features.T), rtol=1e-2, atol=1e-4)
@@ -122,7 +116,7 @@ def test_a_short_clips_windows_are_seen_once_and_count_as_often_as_drawn(domain,
     calls: list = []
     found = fvd.real_moments(seven, domain, short, progress=lambda *args: calls.append(args))
     assert calls[-1][1:] == (3, 3), "27 frames have three windows of 25"
-    clips = [domain.render(short.codes[rows]) for rows in fvd.real_windows(seven, short)]
+    clips = [domain.render(short.codes[rows]) for rows in real_windows(seven, short)]
     plain = fvd.features_moments(i3d.load(precision=seven.precision), clips, 7, "plain")
     assert found.count == plain.count == 7
     np.testing.assert_allclose(found.mean, plain.mean, rtol=1e-3, atol=1e-3)
@@ -134,6 +128,13 @@ def test_original_needs_the_frames_in_the_domains_size(domain, latents, own_cach
         fvd.real_moments(PROTOCOL, domain, latents, "original")
     with pytest.raises(UserError, match=r"needs uint8 \(240, 16, 16, 3\)"):
         fvd.real_moments(PROTOCOL, domain, latents, "original", np.zeros((240, 8, 8, 3), np.uint8))
+
+
+def test_another_detector_than_ours_is_refused(domain, latents, own_cache):
+    other = replace(PROTOCOL, detector="i3d-kinetics400-logits/000000000000")
+    with pytest.raises(UserError, match=r"its detector is .*/000000000000, the one here is .*/af5c50f0df57"):
+        fvd.real_moments(other, domain, latents)
+    assert not (own_cache / "moments").exists()
 
 
 def test_scores_rank_replayed_footage_before_noise(domain, latents, own_cache):

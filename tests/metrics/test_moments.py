@@ -29,7 +29,20 @@ def test_any_batches_equal_numpy(cuts):
 def test_merge_equals_one_pass_and_takes_tensors():
     merged = filled([DATA[:30]]).merge(Moments(12)).merge(filled([DATA[30:]]))
     np.testing.assert_allclose(merged.cov, np.cov(DATA.T), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(merged.covariance("1/N"), np.cov(DATA.T, bias=True), rtol=1e-9, atol=1e-9)
     assert Moments(12).update(torch.zeros(3, 12)).count == 3
+
+
+def test_parts_of_several_workers_in_order_are_one_worker():
+    """Each worker keeps its own moments; merged they are numpy's of all, whichever has how many."""
+    whole = filled([DATA])
+    for cuts in ([20, 40, 60, 80], [1, 2, 99], [50]):
+        merged = Moments(12)
+        for part in np.split(DATA, cuts):
+            merged.merge(filled([part]))
+        assert merged.count == whole.count
+        np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-13)
+        np.testing.assert_allclose(merged.cov, whole.cov, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-14), ("float32", 1e-6)])

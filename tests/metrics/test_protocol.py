@@ -6,7 +6,8 @@ import pytest
 
 from svgan import assets
 from svgan.errors import UserError
-from svgan.metrics.protocol import PROTOCOLS, REAL_FIELDS, Protocol, usual_precision
+from svgan.images.domain import DEFAULT
+from svgan.metrics.protocol import PROTOCOLS, REAL_FIELDS, Protocol, named, usual_precision
 
 CHANGED = {
     "name": "other",
@@ -19,19 +20,63 @@ CHANGED = {
     "detector": "other",
     "precision": "float32",
     "seed": 1,
+    "split": "test",
+    "per_video": 1,
+    "starts": "first",
+    "image_size": 64,
+    "covariance": "1/N",
 }
+# As they were when svg-short and svg-long had no such fields: figures and moments of then keep their hashes.
+HASHES = {"svg-short": ("9d7d67f1b6b9", "90f2d0b1c19c"), "svg-long": ("35a7bbfb3994", "90f2d0b1c19c")}
+
+
+def changed(base: Protocol, field: str) -> Protocol:
+    """With another value, whether this svgan can carry it out or not."""
+    other = replace(base)
+    object.__setattr__(other, field, CHANGED[field])
+    return other
 
 
 @pytest.mark.parametrize("field", CHANGED)
 def test_every_field_enters_the_hash(field):
     base = Protocol(name="p", rollout=50)
-    other = replace(base, **{field: CHANGED[field]})
+    other = changed(base, field)
     assert other.hash != base.hash
     assert (other.real_hash != base.real_hash) == (field in REAL_FIELDS)
 
 
 def test_changed_covers_every_field():
     assert set(CHANGED) == set(Protocol(name="p").to_json())
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_hashes_of_before_hold(name):
+    protocol = PROTOCOLS[name]
+    assert (protocol.hash, protocol.real_hash) == HASHES[name]
+    folder = DEFAULT / "moments"
+    for precision in ("float32", "bfloat16"):
+        for reference in ("wplus", "original"):
+            assert list(folder.glob(f"{reference}-{protocol.with_precision(precision).real_hash}-*.safetensors"))
+
+
+def test_named_protocols_are_those_of_their_sources():
+    """systems.md 3.6 and 2.6."""
+    lengths = {"stylegan-v-16": (16, 1, 16), "stylegan-v-128": (128, 1, 128), "stylegan-v-128-s8": (16, 8, 121)}
+    for name, shape in lengths.items():
+        protocol = named(name)
+        assert (protocol.frames, protocol.stride, protocol.rollout) == shape
+        assert (protocol.clips, protocol.real_clips, protocol.per_video) == (2048, 2048, 1)
+        assert protocol.covariance == "1/N"
+        assert protocol.image_size is None, "resize inside the detector"
+    moco = named("mocogan-hd-16")
+    assert (moco.frames, moco.clips, moco.image_size, moco.covariance) == (16, 2048, 128, "1/(N-1)")
+    assert len({protocol.hash for protocol in PROTOCOLS.values()}) == len(PROTOCOLS) == 6
+    assert {p.figure for p in PROTOCOLS.values()} == {
+        *("fvd_short", "fvd_long", "fvd/mocogan-hd-16"),
+        *("fvd/stylegan-v-16", "fvd/stylegan-v-128", "fvd/stylegan-v-128-s8"),
+    }
+    with pytest.raises(UserError, match="'svg-shrt': unknown; one of svg-short, svg-long, stylegan-v-16"):
+        named("svg-shrt")
 
 
 def test_short_and_long_share_their_real_side():
@@ -60,8 +105,22 @@ def test_the_detector_is_the_asset():
 def test_checks_name_the_field(field, value):
     with pytest.raises(UserError, match=field):
         Protocol(name="p", **{field: value})
-    with pytest.raises(UserError, match="precision"):
-        Protocol(name="p", precision="float16")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("precision", "float16"),
+        ("split", "test"),
+        ("per_video", 2),
+        ("starts", "first"),
+        ("covariance", "1/2"),
+        ("image_size", 4),
+    ],
+)
+def test_rules_that_are_not_known_are_refused(field, value):
+    with pytest.raises(UserError, match=f"protocol p: {field} must be .*, got {value}"):
+        Protocol(name="p", **{field: value})
 
 
 def test_usual_precision_of_this_machine():

@@ -1,0 +1,118 @@
+"""Which frames a protocol looks at: real windows of the footage, and what is cut out of generated rollouts.
+
+Axes: n clip, T frame, L W+ layer, D width of W, R pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from svgan import rng
+from svgan.errors import UserError
+from svgan.metrics.protocol import LEAST_REAL, PROTOCOLS, Protocol
+
+if TYPE_CHECKING:
+    from svgan.latents.shards import Latents
+    from svgan.sample import Sampler
+
+# A rollout is cut out of a stream of at least so many frames: its pieces, and with them every bit, are then the same
+# whether one protocol is measured or several together.
+STREAMED = max(PROTOCOLS[name].rollout for name in ("svg-short", "svg-long"))
+CHUNK = 25
+
+
+def real_windows(protocol: Protocol, latents: Latents) -> np.ndarray:
+    """Rows [n, frames] of the real windows, n at most real_clips; distinct starts as long as there are enough.
+
+    Raises UserError where footage is too short, or has too few videos for a protocol of one clip a video.
+    """
+    starts = latents.windows(protocol.span)
+    generator = rng.generator("cpu", protocol.seed, protocol.real_clips, "real windows")
+    if protocol.per_video is not None:
+        check_real(protocol, latents)
+        starts = _one_a_video(protocol, latents, starts, generator)
+    elif len(starts) >= protocol.real_clips:
+        starts = starts[torch.randperm(len(starts), generator=generator)[: protocol.real_clips].numpy()]
+    else:
+        starts = starts[torch.randint(len(starts), (protocol.real_clips,), generator=generator).numpy()]
+    return starts[:, None] + np.arange(0, protocol.span, protocol.stride)
+
+
+def _one_a_video(protocol: Protocol, latents: Latents, starts: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """A start in each of the first real_clips videos that are long enough, uniform over those it has."""
+    chosen = _long_enough(protocol, latents)[: protocol.real_clips]
+    places = torch.rand(len(chosen), generator=generator, dtype=torch.float64).numpy()
+    own = [starts[latents.video[starts] == video] for video in chosen]
+    return np.array([some[int(place * len(some))] for some, place in zip(own, places, strict=True)])
+
+
+def _long_enough(protocol: Protocol, latents: Latents) -> np.ndarray:
+    """Videos, in their order, with a run of frames * stride frames."""
+    return np.unique(latents.video[latents.windows(protocol.frames * protocol.stride)])
+
+
+def real_count(protocol: Protocol, latents: Latents) -> int:
+    """How many real clips there are: videos long enough where one is taken of each, else clips that do not overlap."""
+    if protocol.per_video is not None:
+        return min(len(_long_enough(protocol, latents)), protocol.real_clips)
+    starts = latents.windows(protocol.span)
+    runs = np.split(starts, np.flatnonzero(np.diff(starts) != 1) + 1)
+    return sum(-(-len(run) // protocol.span) for run in runs)
+
+
+def check_real(protocol: Protocol, latents: Latents) -> None:
+    """Raises UserError for footage of fewer than LEAST_REAL real clips."""
+    count = real_count(protocol, latents)
+    if count >= LEAST_REAL:
+        return
+    kind, remedy = f"clips of {protocol.span} frames that do not overlap", "embed longer footage"
+    if protocol.per_video is not None:
+        kind = f"videos of {protocol.frames * protocol.stride} frames or more, and it takes one clip of each"
+        remedy = "embed more videos, or take svg-short or svg-long"
+    raise UserError(
+        f"protocol {protocol.name}: {count} real clips, needs {LEAST_REAL}; {latents.uri} has {count} {kind}; {remedy}"
+    )
+
+
+def rollouts(sampler: Sampler, protocols: dict[str, Protocol], seed: int) -> dict[str, Tensor]:
+    """Codes [n, T, L, D] of the scored frames for each protocol, all cut from one rollout of the longest.
+
+    A longer clip begins with the shorter one of the same seed, so each protocol sees what it would see alone. Frames
+    between are generated and let go. Raises UserError for codes that are NaN or infinite.
+    """
+    first = next(iter(protocols.values()))
+    longest = max(p.rollout for p in protocols.values())
+    wanted = {k: range(p.rollout - p.span, p.rollout, p.stride) for k, p in protocols.items()}
+    kept: dict[str, list[Tensor]] = {k: [] for k in protocols}
+    done = 0
+    for chunk in sampler.stream(first.clips, max(longest, STREAMED), seed, chunk=CHUNK):
+        if not torch.isfinite(chunk).all():
+            raise UserError(
+                f"generated codes are NaN or infinite by frame {done + chunk.shape[1]}: the generator has diverged; "
+                "give an earlier checkpoint, or train again with a lower lr"
+            )
+        for kind, rows in wanted.items():
+            inside = [row - done for row in rows if done <= row < done + chunk.shape[1]]
+            kept[kind].append(chunk[:, inside].cpu())
+        done += chunk.shape[1]
+        if done >= longest:
+            break
+    return {k: torch.cat(parts, 1) for k, parts in kept.items()}
+
+
+def sized(clip: np.ndarray, size: int | None) -> np.ndarray:
+    """uint8 [T, R, R, 3] to [T, size, size, 3]: block means where size divides R, as MoCoGAN-HD pools, else bilinear,
+    antialiased where it shrinks; None leaves it."""
+    if size is None or clip.shape[1] == size:
+        return clip
+    x = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float()
+    if x.shape[-1] % size == 0:
+        x = F.avg_pool2d(x, x.shape[-1] // size)
+    else:
+        x = F.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=x.shape[-1] > size)
+    return x.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
