@@ -13,10 +13,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from svgan.embed import encoder_crop
 from svgan.errors import UserError
-from svgan.images.align import FaceFinder, ffhq_frame, quads_from, warp
+from svgan.images.align import ffhq_frame, quads_from, warp
 from svgan.images.aligned import face_finder
 from svgan.images.domain import Domain
-from svgan.images.track import CLEARLY
+from svgan.images.track import largest
 from svgan.latents import storage
 from svgan.latents.shards import Latents, open_latents
 
@@ -37,12 +37,12 @@ def load_subject(where: str, domain: Domain) -> Subject:
     Raises UserError for what is neither, a picture without one clear face, and codes of another domain.
     """
     if storage.is_local(where) and storage.local_path(where).is_file():
-        return Subject(photo_code(storage.local_path(where), domain, face_finder()))
+        return Subject(photo_code(storage.local_path(where), domain))
     latents = open_latents(where, domain=domain.digest)
     return Subject(latents.mean.reshape(latents.codes.shape[1:]), latents)
 
 
-def photo_code(path: Path, domain: Domain, finder: FaceFinder) -> np.ndarray:
+def photo_code(path: Path, domain: Domain) -> np.ndarray:
     """The W+ code [L, D] of a photograph of one person, aligned as footage is."""
     domain.check_embeds()
     picture = read_photo(path)
@@ -50,15 +50,16 @@ def photo_code(path: Path, domain: Domain, finder: FaceFinder) -> np.ndarray:
     if scale > 1:
         size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
         picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
-    faces = finder(picture)
+    faces = face_finder()(picture)
     if not faces:
-        raise UserError(f"--subject {path}: no face found; give a photo of one face from the front, an eighth as wide")
+        raise UserError(
+            f"--subject {path}: no face found; give a photo of one face from the front, an eighth of it"
+        )
     centres, axes = ffhq_frame(np.stack(faces).astype(np.float64))
-    sizes = np.sort(np.linalg.norm(axes, axis=-1))[::-1]
-    if len(sizes) > 1 and sizes[1] > CLEARLY * sizes[0]:
+    meant = largest(np.arange(len(faces)), np.linalg.norm(axes, axis=-1))
+    if meant is None:
         raise UserError(f"--subject {path}: {len(faces)} faces of like size; cut the photo to one of them")
-    largest = int(np.linalg.norm(axes, axis=-1).argmax())
-    quad = quads_from(centres[largest], axes[largest]).astype(np.float32)
+    quad = quads_from(centres[meant], axes[meant]).astype(np.float32)
     return domain.encode(warp(picture, quad, encoder_crop(domain))[None].copy())[0]
 
 

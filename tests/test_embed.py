@@ -92,7 +92,7 @@ class Notes(embed.Watcher):
         if video == self.interrupt_in:
             raise KeyboardInterrupt
 
-    def finished(self, video: str, frames: int, summary: str) -> None:
+    def finished(self, video: str, summary: str) -> None:
         self.told[video] = summary
 
 
@@ -105,7 +105,7 @@ def test_failing_videos_are_told_and_the_rest_goes_on(
     assert set(result.failures) == {"two.mkv", "none.mkv", "fast.mkv", "absent.mkv"}
     for name, words in {
         "two.mkv": "two or more faces in 3 of 3 frames",
-        "none.mkv": "a face in only 0 of 6 frames",
+        "none.mkv": "no face in any of 6 frames",
         "fast.mkv": "50 frames a second, the set has 25",
         "absent.mkv": "no such file",
     }.items():
@@ -181,7 +181,7 @@ def test_a_killed_run_goes_on_where_it_was(
 
 def test_nothing_is_written_when_all_fail(footage: dict[str, Path], random_domain: Path, cache: Path, tmp_path: Path):
     domain = Domain.load(random_domain)
-    with pytest.raises(UserError, match=r"no latents written: .*none.mkv: a face in only 0"):
+    with pytest.raises(UserError, match=r"no latents written: .*none.mkv: no face in any"):
         embed.embed([footage["none"]], domain, tmp_path / "out")
     with pytest.raises(UserError, match="two videos of this name"):
         embed.embed([footage["good"]] * 2, domain, tmp_path / "out")

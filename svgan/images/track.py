@@ -115,7 +115,7 @@ def follow(path: str | Path, survey: Survey, scans: Sequence[Scan]) -> Track:
         if lost["several faces"] > lost["no face"]:
             many = lost["several faces"]
             raise UserError(f"{path}: two or more faces in {many} of {total} frames; crop the video to one subject")
-        raise UserError(f"{path}: a face in only 0 of {total} frames; a frontal face is needed")
+        raise UserError(f"{path}: no face in any of {total} frames; a frontal face is needed")
     if total < len(survey.pts):
         lost["damaged"] = len(survey.pts) - total
     index, landmarks = ticks[rows], whole["faces"][chosen]
@@ -157,7 +157,7 @@ def _subject(whole: Scan, ticks: np.ndarray) -> tuple[list[int], list[int], Coun
         elif before is not None and cuts[row]:
             before, reason = None, "cut"
         elif before is None:
-            before, reason = _largest(faces, sizes), "several faces"
+            before, reason = largest(faces, sizes), "several faces"
         else:
             before, reason = _next(faces, before, centres, sizes), "cut"
         if before is None:
@@ -168,8 +168,8 @@ def _subject(whole: Scan, ticks: np.ndarray) -> tuple[list[int], list[int], Coun
     return rows, chosen, lost
 
 
-def _largest(faces: np.ndarray, sizes: np.ndarray) -> int | None:
-    """The largest face, None where another is about as large."""
+def largest(faces: np.ndarray, sizes: np.ndarray) -> int | None:
+    """The largest of the faces, rows of `sizes`; None where another is about as large."""
     order = faces[np.argsort(-sizes[faces], kind="stable")]
     alone = len(order) == 1 or sizes[order[1]] <= CLEARLY * sizes[order[0]]
     return int(order[0]) if alone else None

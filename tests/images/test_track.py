@@ -89,7 +89,7 @@ def test_stretches_in_any_cut_give_the_same_track():
 
 
 def test_a_video_without_one_clear_face_is_refused():
-    with pytest.raises(UserError, match="a face in only 0 of 5 frames"):
+    with pytest.raises(UserError, match="no face in any of 5 frames"):
         followed([[]] * 5)
     with pytest.raises(UserError, match="two or more faces in 5 of 5 frames; crop"):
         followed([[face(), face(200)]] * 5)
