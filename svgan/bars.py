@@ -63,5 +63,5 @@ class EmbedBars(Watcher):
     def stage(self, video: str, stage: str, done: int, total: int) -> None:
         self.stages(f"{video}: {stage}", done, total)
 
-    def finished(self, video: str, frames: int, summary: str) -> None:
+    def finished(self, video: str, summary: str) -> None:
         self.progress.console.print(f"{video}: {summary}", soft_wrap=True)

@@ -20,15 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from svgan import assets
 from svgan.errors import UserError
 from svgan.images.align import warp
 from svgan.images.aligned import (
-    TRACK_VERSION,
     align_cached,
     cached_arrays,
     frames_at,
     track_cached,
+    track_folder,
     tracked,
     video_digest,
 )
@@ -51,7 +50,7 @@ class Watcher:
     def stage(self, video: str, stage: str, done: int, total: int) -> None:
         """`done` of about `total` frames ('landmarks', 'codes')."""
 
-    def finished(self, video: str, frames: int, summary: str) -> None: ...
+    def finished(self, video: str, summary: str) -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -68,7 +67,6 @@ def embed(
     out_uri: str | Path,
     *,
     components: int = 64,
-    shard_rows: int = 2048,
     watcher: Watcher | None = None,
 ) -> Embedded:
     """Write the W+ codes of `videos` to `out_uri`, a video that fails being left out.
@@ -95,9 +93,7 @@ def embed(
             raise UserError(f"no latents written: {'; '.join(failures.values())}")
 
     fps = next(iter(rates.values()), 25.0)
-    manifest = write_latents(
-        out_uri, finished(), domain=domain.digest, fps=fps, components=components, shard_rows=shard_rows
-    )
+    manifest = write_latents(out_uri, finished(), domain=domain.digest, fps=fps, components=components)
     return Embedded(manifest=manifest, failures=failures)
 
 
@@ -135,8 +131,7 @@ def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None
     path, watcher = Path(path), watcher or Watcher()
     found = survey(path)
     track = track_cached(path, lambda stage, done: watcher.stage(path.name, stage, done, len(found.pts)))
-    folder = assets.cache_folder() / "tracks" / f"{video_digest(path)}-v{TRACK_VERSION}"
-    size = encoder_crop(domain)
+    digest, size = video_digest(path), encoder_crop(domain)
     parts = []
     for number, chunk in enumerate(found.chunks()):
         rows = track.rows(*chunk)
@@ -145,10 +140,10 @@ def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None
             crops, people = cut(path, track, rows, size)
             return {"codes": encode(domain, crops), "people": people}
 
-        parts.append(cached_arrays(folder / codes_name(domain, number), make))
+        parts.append(cached_arrays(track_folder(digest) / codes_name(domain, number), make))
         watcher.stage(path.name, "codes", rows.stop, len(track.index))
-    codes, summary = gathered(track, video_digest(path), parts)
-    watcher.finished(path.name, len(codes.index), summary)
+    codes, summary = gathered(track, digest, parts)
+    watcher.finished(path.name, summary)
     return codes
 
 
@@ -269,7 +264,7 @@ def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Doma
     """
     paths = {Path(video).name: Path(video) for video in videos}
     known = open_origins(latents)
-    size = max(LEAST_CROP, domain.config.resolution)
+    size = crop_size(domain)
     parts = []
     for row, video in enumerate(latents.manifest.videos):
         if video["name"] not in paths:

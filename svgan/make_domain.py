@@ -6,7 +6,6 @@ the same weights are not made again.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,6 +119,4 @@ def _finished_steps(folder: Path) -> int:
     """Steps behind the weights in `folder`, 0 where there are none."""
     if not (folder / "domain.json").exists():
         return 0
-    Domain.load(folder)
-    facts = json.loads((folder / "domain.json").read_text())
-    return int(facts.get("training", {}).get("steps", 0))
+    return int(Domain.load(folder).facts.get("training", {}).get("steps", 0))

@@ -81,7 +81,7 @@ def embed(
                 if video.path.name not in failures and video.track is not None:
                     parts = [_load(video.file("codes", k, domain)) for k in sorted(video.done["codes"])]
                     codes, summary = alone.gathered(video.track, video.digest, parts)
-                    watcher.finished(video.path.name, len(codes.index), summary)
+                    watcher.finished(video.path.name, summary)
                     yield codes
             if len(failures) == len(paths):
                 raise UserError(f"no latents written: {'; '.join(failures.values())}")

@@ -51,7 +51,7 @@ def track_cached(path: str | Path, progress: Progress = lambda stage, done: None
     Raises UserError for a missing or undecodable video, or one that nowhere shows one clear face.
     """
     path = Path(path)
-    folder = assets.cache_folder() / "tracks" / f"{video_digest(path)}-v{TRACK_VERSION}"
+    folder = track_folder(video_digest(path))
     found = survey(path)
     scans: list[Scan] = []
     done = 0
@@ -63,6 +63,11 @@ def track_cached(path: str | Path, progress: Progress = lambda stage, done: None
         scans.append(cached_arrays(folder / f"faces-{number:05d}.npz", look))
         done += len(scans[-1]["pts"])
     return follow(path, found, scans)
+
+
+def track_folder(digest: str) -> Path:
+    """Where stretches of the video of this digest are kept."""
+    return assets.cache_folder() / "tracks" / f"{digest}-v{TRACK_VERSION}"
 
 
 def align_cached(path: str | Path, size: int, progress: Progress = lambda stage, done: None) -> AlignedVideo:
