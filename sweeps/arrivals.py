@@ -38,7 +38,7 @@ def being_set_up() -> set[str]:
     from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
     from ray.experimental.internal_kv import _internal_kv_get
 
-    with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
         return {address for _, address, *_ in report["autoscaler_report"]["pending_nodes"]}
     return set()

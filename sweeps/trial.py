@@ -98,7 +98,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
                 return out_of_storage(plan, number, broken)
             if isinstance(error, RayError):
                 raise
-            return {FAILED: one_line(error)}
+            return {FAILED: described(error)}
 
 
 def out_of_storage(plan: Plan, number: int, broken: str) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class InController(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         rank = min(worker_exceptions)
-        events.tell(self.plan, self.number, f"rank {rank} ended with {one_line(worker_exceptions[rank])}")
+        events.tell(self.plan, self.number, f"rank {rank} ended with {described(worker_exceptions[rank])}")
 
 
 def last_checkpoint(plan: Plan, number: int) -> str | None:
@@ -297,11 +297,11 @@ def storage_arguments(storage: str) -> dict[str, Any]:
 def first_cause(error: BaseException) -> str:
     """The first worker's own exception in one line, without the frames that Ray wraps around it."""
     failures = getattr(error, "worker_failures", None)
-    return one_line(failures[min(failures)] if failures else getattr(error, "controller_failure", error))
+    return described(failures[min(failures)] if failures else getattr(error, "controller_failure", error))
 
 
-def one_line(error: BaseException) -> str:
-    """A user's error as it is; of any other its kind, its first line, and its own last frame."""
+def described(error: BaseException) -> str:
+    """In one line: a user's error as it is; of any other its kind, its first line, and its own last frame."""
     inner = getattr(error, "_base_exc", error)
     inner = getattr(inner, "cause", None) or inner  # of an error that Ray wrapped
     if isinstance(inner, UserError):
