@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ def refused(capsys, study, *flags):
 def toy(footage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # and not a cluster that somebody runs on this machine
     space = {"gap_weight": [0.0, 1.0], "batch": 8}
     return Study("toy", space, domain=footage[0], controls=[{"gap_weight": 0.0}], clips=0)
 
@@ -129,6 +131,13 @@ def test_a_space_that_the_recipe_refuses_is_found_before_ray_starts(capsys, toy)
     assert "window: 400 frames" in refused(capsys, wide, "--clips", "0")
     odd = Study("toy", {"batch": [7]}, domain=toy.domain)
     assert "cannot share a batch" in refused(capsys, odd, "--clips", "0", "--workers", "2", "--concurrency", "1")
+
+
+def test_latents_with_a_damaged_shard_are_refused(capsys, toy, footage, tmp_path):
+    damaged = Path(shutil.copytree(footage[1], tmp_path / "damaged"))
+    shard = min(damaged.glob("*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert f"{shard.name}: corrupt (sha256 differs" in refused(capsys, toy, "--latents", str(damaged))
 
 
 def test_latents_of_another_domain_are_refused(capsys, toy, tmp_path):
