@@ -8,6 +8,8 @@ All in float64 on the CPU. Axes: n sample, F feature.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from svgan.errors import UserError
@@ -57,3 +59,33 @@ def frechet_from_features(x: np.ndarray, y: np.ndarray) -> float:
     a, b = ((f - f.mean(0)) / np.sqrt(len(f) - 1) for f in (x, y))
     spread = np.square(a).sum() + np.square(b).sum() - 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum()
     return float(max(np.square(x.mean(0) - y.mean(0)).sum() + spread, 0))
+
+
+class FrechetTo:
+    """d^2 to one Gaussian of mean [F] and covariance [F, F], whose square root is taken once: for resamples.
+
+    unbiased: whether the other side's covariance is divided by n - 1, else by n.
+    """
+
+    def __init__(self, mean: np.ndarray, cov: np.ndarray, *, unbiased: bool = True):
+        self.mean, self.trace, self.unbiased = mean, float(np.trace(cov)), unbiased
+        self.factor = covariance_factor(cov)
+
+    def prepared(self, x: np.ndarray) -> Callable[[np.ndarray], float]:
+        """The distance of samples x [n, F] as a function of counts [n], how often each is there."""
+        x = np.asarray(x, np.float64)
+        if not np.isfinite(x).all():
+            raise UserError("Fréchet distance: a feature is NaN or infinite; the generator has probably diverged")
+
+        def of(counts: np.ndarray) -> float:
+            there = counts > 0
+            rows, weights, total = x[there], counts[there].astype(np.float64), float(counts.sum())
+            mean = weights @ rows / total
+            deviations = (rows - mean) * np.sqrt(weights / (total - self.unbiased))[:, None]
+            product = deviations @ self.factor  # tr((S1 S2)^(1/2)) is the sum of its singular values
+            gram = product @ product.T if len(product) < product.shape[1] else product.T @ product
+            root = np.sqrt(np.linalg.eigvalsh(gram).clip(0)).sum()
+            spread = self.trace + np.square(deviations).sum() - 2 * root
+            return float(max(np.square(self.mean - mean).sum() + spread, 0))
+
+        return of

@@ -5,7 +5,8 @@ import pytest
 from scipy.linalg import sqrtm
 
 from svgan.errors import UserError
-from svgan.metrics.frechet import covariance_factor, frechet_distance, frechet_from_features
+from svgan.metrics.frechet import FrechetTo, covariance_factor, frechet_distance, frechet_from_features
+from svgan.metrics.moments import Moments
 
 
 def by_sqrtm(x: np.ndarray, y: np.ndarray) -> float:
@@ -42,6 +43,43 @@ def test_closed_forms():
     assert frechet_from_features(x, x) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("features", [3, 400])
+def test_rank_deficient_gaussians_of_known_distance(features):
+    """S1 = a a^T and S2 = b b^T do not commute; tr((S1 S2)^(1/2)) = |a . b|."""
+    a, b = np.random.default_rng(8).normal(size=(2, features))
+    zero = np.zeros(features)
+    expected = a @ a + b @ b - 2 * abs(a @ b)
+    assert frechet_distance(zero, np.outer(a, a), zero, np.outer(b, b)) == pytest.approx(expected, rel=1e-6)
+    flat = np.diag(np.r_[4.0, np.zeros(features - 1)])
+    wide = np.diag(np.r_[9.0, 1.0, np.zeros(features - 2)])
+    assert frechet_distance(zero, flat, zero, wide) == pytest.approx((3 - 2) ** 2 + 1, rel=1e-6)
+
+
+def test_equals_sqrtm_on_moments_of_an_i3d_like_spectrum():
+    """400 features whose spread falls off as I3D's, full rank: streamed moments against scipy, within 1e-6."""
+    rng = np.random.default_rng(9)
+    basis = rng.normal(size=(400, 400)) * np.exp(-np.arange(400) / 60)[:, None]
+    x, y = rng.normal(size=(700, 400)) @ basis, 1.1 * rng.normal(size=(600, 400)) @ basis
+    moments = [Moments(400), Moments(400)]
+    for side, some in zip(moments, (x, y), strict=True):
+        for part in np.array_split(some, 7):
+            side.update(part)
+    found = frechet_distance(moments[0].mean, moments[0].cov, moments[1].mean, moments[1].cov)
+    assert found == pytest.approx(by_sqrtm(x, y), rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "unbiased"), [(20, True), (20, False), (300, True), (300, False)])
+def test_the_prepared_distance_is_the_plain_one(n, unbiased):
+    x, y = samples(n, 64, 10), samples(200, 64, 11)
+    of = FrechetTo(y.mean(0), np.cov(y.T), unbiased=unbiased).prepared(x)
+    plain = frechet_distance(x.mean(0), np.cov(x.T, bias=not unbiased), y.mean(0), np.cov(y.T))
+    assert of(np.ones(n)) == pytest.approx(plain, rel=1e-6)
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n))
+    again = np.repeat(x, counts, axis=0)
+    plain = frechet_distance(again.mean(0), np.cov(again.T, bias=not unbiased), y.mean(0), np.cov(y.T))
+    assert of(counts) == pytest.approx(plain, rel=1e-6)
+
+
 def test_symmetric():
     x, y = samples(50, 20, 5), samples(60, 20, 6)
     there = frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
@@ -61,5 +99,7 @@ def test_bad_input_is_one_line():
         frechet_distance(np.zeros(3), np.eye(3), np.zeros(2), np.eye(2))
     with pytest.raises(UserError, match="diverged"):
         frechet_from_features(np.full((3, 9), np.inf), np.zeros((4, 9)))
+    with pytest.raises(UserError, match="diverged"):
+        FrechetTo(np.zeros(9), np.eye(9)).prepared(np.full((3, 9), np.nan))
     with pytest.raises(UserError, match="two samples"):
         frechet_from_features(np.zeros((1, 9)), np.zeros((4, 9)))
