@@ -52,9 +52,7 @@ def photo_code(path: Path, domain: Domain) -> np.ndarray:
         picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
     faces = face_finder()(picture)
     if not faces:
-        raise UserError(
-            f"--subject {path}: no face found; give a photo of one face from the front, an eighth of it"
-        )
+        raise UserError(f"--subject {path}: no face found; give a photo of one face from the front, an eighth of it")
     centres, axes = ffhq_frame(np.stack(faces).astype(np.float64))
     meant = largest(np.arange(len(faces)), np.linalg.norm(axes, axis=-1))
     if meant is None:
