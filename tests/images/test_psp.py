@@ -1,14 +1,13 @@
 """pSp's encoder against numbers of the reference implementation (tests/vectors/README.md), e4e's against pSp's."""
 
 import json
-import math
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from checkpoint_files import psp, small_psp
+from formula_weights import formula_weight
 from torch import nn
 
 from svgan.errors import UserError
@@ -17,23 +16,6 @@ from svgan.torch_file import read
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 SHAPES = json.loads((VECTORS / "psp_irse50_shapes.json").read_text())
-
-
-def formula(name: str) -> torch.Tensor:
-    """The weights of the vectors."""
-    shape = SHAPES[name]
-    if name.endswith("num_batches_tracked"):
-        return torch.zeros(shape, dtype=torch.int64)
-    x = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-    if name.endswith("running_var"):
-        x = 1 + 0.1 * np.abs(x)
-    elif name.endswith(("running_mean", "bias")):
-        x = 0.1 * x
-    elif len(shape) == 1:
-        x = 1 + 0.1 * x
-    elif not name.endswith(".linear.weight"):
-        x = x / math.sqrt(np.prod(shape[1:]))
-    return torch.from_numpy(np.asarray(x, np.float32))
 
 
 def picture() -> torch.Tensor:
@@ -58,7 +40,8 @@ def test_codes_are_the_reference_implementations(heads):
     assert {f"encoder.{k}": list(v.shape) for k, v in encoder.state_dict().items() if k != "latent_avg"} == SHAPES
     for n in set(range(18)) - set(heads):
         encoder.styles[n] = Silent()
-    weights = {name: formula(f"encoder.{name}") for name in encoder.state_dict() if name != "latent_avg"}
+    names = {name: f"encoder.{name}" for name in encoder.state_dict() if name != "latent_avg"}
+    weights = {name: formula_weight(full, SHAPES[full], 1) for name, full in names.items()}
     encoder.load_state_dict(weights | {"latent_avg": torch.from_numpy(expected["latent_avg"])}, assign=True)
     ours = encoder.eval()(picture())[0].numpy()
     assert np.abs(ours - expected["wplus"])[list(heads)].max() < 1e-3
