@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from video_files import write_video
+from video_files import talking_face, write_video
 
 from svgan import assets, embed
 from svgan.errors import UserError
@@ -24,10 +24,8 @@ FRAMES = 14
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """good, other: a second of footage each; two: two faces; none: no face; cut: truncated; fast: 50 fps."""
-    if shutil.which("npm") is None:
-        pytest.skip("the footage comes through npm, which is not installed")
     folder = tmp_path_factory.mktemp("footage")
-    frames = list(islice(read_frames(assets.path("talking-face")), 2 * FRAMES + 1))
+    frames = talking_face(0, 2 * FRAMES + 1)
     face = frames[:FRAMES]
     noise = np.random.default_rng(0).integers(0, 255, (6, 120, 160, 3), np.uint8)
     videos = {
@@ -47,7 +45,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def disturbed(footage: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five frames a second: a face, beside it a smaller one; two seconds without; the face, alone, with a hand over it,
     then half covered; a cut to another person; a cut back."""
-    face = list(islice(read_frames(assets.path("talking-face")), 13))
+    face = talking_face(0, 13)
     stranger = [_sized(f) for f in islice(read_frames(assets.paths("second-subject")[0]), 60, 64)]
     wide = [np.pad(frame, ((0, 0), (0, 240), (0, 0))) for frame in face]
     small = np.asarray(Image.fromarray(face[0]).resize((240, 192)))

@@ -3,19 +3,17 @@
 import json
 import shutil
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from video_files import write_video
+from video_files import talking_face, write_video
 
-from svgan import assets, card, cli, make_domain
+from svgan import card, cli, make_domain
 from svgan.errors import UserError
 from svgan.images.aligned import AlignedVideo
 from svgan.images.domain import Domain
-from svgan.images.footage import read_frames
 from svgan.images.stylegan2 import StyleGAN2Config
 from svgan.images.trainer import DomainConfig, DomainState
 from svgan.latents.shards import VideoCodes, open_latents, write_latents
@@ -141,9 +139,7 @@ def test_figures_that_cannot_be_had_are_dashes_with_a_reason(seen, word, random_
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_the_whole_command_and_what_a_second_call_keeps(tmp_path, capsys):
-    if shutil.which("npm") is None:
-        pytest.skip("the footage comes through npm, which is not installed")
-    clip = write_video(tmp_path / "me.mkv", list(islice(read_frames(assets.path("talking-face")), 30)))
+    clip = write_video(tmp_path / "me.mkv", talking_face(0, 30))
     folder = tmp_path / "mine"
     call = ["domain", str(folder), "--footage", str(clip), "--device", "cpu", "--pictures", str(tmp_path / "look")]
     assert cli.run([*call, "--steps", "2"]) == 0

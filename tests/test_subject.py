@@ -1,17 +1,14 @@
 """A photograph as the person who is to move."""
 
-import shutil
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from video_files import talking_face
 
-from svgan import assets
 from svgan.errors import UserError
 from svgan.images.domain import Domain
-from svgan.images.footage import read_frames
 from svgan.latents.shards import VideoCodes, write_latents
 from svgan.subject import load_subject, read_photo
 
@@ -20,9 +17,7 @@ UPSIDE = 3  # EXIF's orientation of a picture that is to be turned by half
 
 @pytest.fixture(scope="module")
 def face() -> Image.Image:
-    if shutil.which("npm") is None:
-        pytest.skip("the footage comes through npm, which is not installed")
-    return Image.fromarray(next(islice(read_frames(assets.path("talking-face")), 3, None)))
+    return Image.fromarray(talking_face(3, 4)[0])
 
 
 def test_a_photo_is_aligned_and_embedded(face: Image.Image, tmp_path: Path):

@@ -1,19 +1,16 @@
 import json
 import shutil
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from video_files import write_video
+from video_files import talking_face, write_video
 
-from svgan import assets
 from svgan.errors import UserError
 from svgan.images.aligned import align_cached
 from svgan.images.build import shrink
 from svgan.images.domain import Domain, to_network, to_uint8
-from svgan.images.footage import read_frames
 from svgan.images.stylegan2 import StyleGAN2Config
 from svgan.latents.shards import open_latents
 from svgan.metrics.domain_report import psnr
@@ -110,8 +107,7 @@ def test_codes_come_back_from_their_pictures():
 def test_footage_comes_back_as_the_card_says(tmp_path):
     """50 of the 499 held-out frames, in one run of their end, within 1.5 dB of the card's figure for all of them."""
     domain = Domain.load()
-    shown = list(islice(read_frames(assets.path("talking-face")), 4900, 4950))
-    video = align_cached(write_video(tmp_path / "held.mkv", shown), 128)
+    video = align_cached(write_video(tmp_path / "held.mkv", talking_face(4900, 4950)), 128)
     frames = shrink(video.crops, domain.config.resolution)
     ours = psnr(frames, domain.render(domain.encode(frames)))
     assert abs(ours - domain.facts["figures"]["Reconstruction"]["psnr_frame"]) < 1.5

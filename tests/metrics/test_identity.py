@@ -1,10 +1,10 @@
 """Face measures on drawn landmarks, and the reader on frames of real footage (fetched by svgan.assets)."""
 
 import itertools
-import shutil
 
 import numpy as np
 import pytest
+from video_files import talking_face
 
 from svgan import assets
 from svgan.images.footage import read_frames
@@ -46,19 +46,9 @@ def reader() -> identity.FaceReader:
     return identity.FaceReader()
 
 
-needs_npm = pytest.mark.skipif(
-    shutil.which("npm") is None and {r.name: r.state for r in assets.table()}["talking-face"] != "ready",
-    reason="the footage comes by npm",
-)
-
-
-@needs_npm
 def test_reader_tells_the_two_men_apart_and_knows_each_again(reader):
-    def some(path) -> np.ndarray:
-        return np.stack([f for f in itertools.islice(read_frames(path), 0, 101, 50)])
-
-    one = reader.read(some(assets.path("talking-face")))
-    two = reader.read(some(assets.paths("second-subject")[0]))
+    one = reader.read(np.stack(talking_face(0, 101)[::50]))
+    two = reader.read(np.stack(list(itertools.islice(read_frames(assets.paths("second-subject")[0]), 0, 101, 50))))
     assert one.found.all()
     assert two.found.all()
     within = identity_distance(one.descriptors[:1], one.descriptors[1:])
@@ -66,9 +56,8 @@ def test_reader_tells_the_two_men_apart_and_knows_each_again(reader):
     assert within.max() < 0.45 < identity.SAME_PERSON < across.min()
 
 
-@needs_npm
 def test_small_frames_are_enlarged_and_points_come_back_in_their_pixels(reader):
-    frame = next(iter(read_frames(assets.path("talking-face"))))
+    (frame,) = talking_face(0, 1)
     face = frame[40:280, 60:300]
     small = face.reshape(60, 4, 60, 4, 3).mean((1, 3)).astype(np.uint8)
     whole, tiny = reader.read(face[None], descriptors=False), reader.read(small[None], descriptors=False)

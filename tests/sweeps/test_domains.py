@@ -1,22 +1,14 @@
 """The default domain on a second and a half of real footage, logged to a real MLflow."""
 
-import shutil
-from itertools import islice
+from video_files import talking_face, write_video
 
-import pytest
-from test_embed import write_video
-
-from svgan import assets
 from svgan.images.domain import Domain
-from svgan.images.footage import read_frames
 from sweeps.domains import log_domain
 from sweeps.tracking import open_experiment
 
 
 def test_frames_beside_reconstructions_are_logged_with_figures(tmp_path):
-    if shutil.which("npm") is None:
-        pytest.skip("the footage comes through npm, which is not installed")
-    footage = write_video(tmp_path / "short.mkv", list(islice(read_frames(assets.path("talking-face")), 40)))
+    footage = write_video(tmp_path / "short.mkv", talking_face(0, 40))
     client, experiment = open_experiment(f"sqlite:///{tmp_path}/mlflow.db", "svgan")
     run, figures = log_domain(client, experiment, Domain.load(), footage, every=1)
     assert figures["frames"] == 4  # the last tenth

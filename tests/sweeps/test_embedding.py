@@ -1,22 +1,18 @@
 """Embedding by Ray: the set of one process in every bit, also when the driver was killed and other workers went on."""
 
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-from video_files import write_video
+from video_files import talking_face, write_video
 
-from svgan import assets
 from svgan import embed as alone
 from svgan.errors import UserError
 from svgan.images.domain import Domain
-from svgan.images.footage import read_frames
 from svgan.latents.shards import open_latents, open_origins
 
 FRAMES, VIDEOS = 8, 4
@@ -25,10 +21,8 @@ FRAMES, VIDEOS = 8, 4
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Four pieces of footage, and one without a face."""
-    if shutil.which("npm") is None:
-        pytest.skip("the footage comes through npm, which is not installed")
     folder = tmp_path_factory.mktemp("videos")
-    frames = list(islice(read_frames(assets.path("talking-face")), FRAMES * VIDEOS))
+    frames = talking_face(0, FRAMES * VIDEOS)
     made = [write_video(folder / f"{k}.mkv", frames[k * FRAMES : (k + 1) * FRAMES]) for k in range(VIDEOS)]
     return [*made, write_video(folder / "none.mkv", [np.zeros_like(frames[0])] * 3)]
 
