@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -379,44 +378,3 @@ def test_as_a_process_without_a_traceback(tmp_path: Path):
     assert done.returncode == 2
     assert done.stderr.startswith("svgan: ")
     assert "Traceback" not in done.stderr
-
-
-def test_make_ui_serves_in_one_process_at_the_port_asked_for():
-    """MLflow's four workers are killed by a health check on a busy machine, and its job runner costs 230 MB."""
-    folder = Path(cli.__file__).parent.parent
-    done = subprocess.run(
-        ["make", "-n", "ui", "PORT=5077"], cwd=folder, capture_output=True, text=True, timeout=60, check=True
-    )
-    (line,) = [line for line in done.stdout.splitlines() if "mlflow ui" in line]
-    assert line.startswith("MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false ")
-    assert "--port 5077 --workers 1" in line
-
-
-def test_what_the_readme_writes_is_ignored_and_no_source_is():
-    folder = Path(cli.__file__).parent.parent
-    readme = (folder / "README.md").read_text()
-    written = re.findall(r"^svgan .* --out (\S+)|^svgan domain (\S+)", readme, re.MULTILINE)
-    names = [name for pair in written for name in pair if name]
-    assert {"latents/me", "runs/one", "clip.mp4", "my_domain"} <= set(names)
-    if not (folder / ".git").exists():
-        pytest.skip("no git here")
-    for name in [*names, "svgan/latents/shards.py"]:
-        asked = ["git", "check-ignore", "--no-index", "-q", name if Path(name).suffix else f"{name}/"]
-        code = subprocess.run(asked, cwd=folder, timeout=60).returncode
-        assert code == (1 if name.startswith("svgan/") else 0), name
-
-
-def test_no_text_names_a_file_of_the_cluster_folder_before_it_is_there():
-    folder = Path(cli.__file__).parent.parent
-    for file in (*folder.glob("sweeps/*.py"), *folder.glob("svgan/*.py"), folder / "README.md"):
-        for name in re.findall(r"\bcluster/[\w.-]+\.ya?ml", file.read_text()):
-            assert (folder / name).exists(), f"{file.name} names {name}"
-
-
-def test_python_beside_a_clone_named_svgan_finds_the_package(tmp_path: Path):
-    """The clone's folder is no package: an install by import hook would come after it, one by path comes before."""
-    (tmp_path / "svgan" / "latents" / "me").mkdir(parents=True)
-    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    asked = [sys.executable, "-c", "import svgan.latents.shards"]
-    done = subprocess.run(asked, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr + "installed before pyproject.toml said package-dir? make install"
