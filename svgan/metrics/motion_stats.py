@@ -44,3 +44,47 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     if known.sum() < 3:
         return float("nan")
     return float(np.corrcoef(a[known], b[known])[0, 1])
+
+
+def wasserstein(
+    x: np.ndarray, y: np.ndarray, x_weights: np.ndarray | None = None, y_weights: np.ndarray | None = None
+) -> float:
+    """W1 of two weighted samples on a line, in their unit: the area between their distribution functions (Vallender
+    1974)."""
+    places = np.sort(np.concatenate([x, y]))
+    widths = np.diff(places)
+
+    def share(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        order = np.argsort(values)
+        mass = np.concatenate([[0.0], np.cumsum(np.ones(len(values)) if weights is None else weights[order])])
+        return mass[np.searchsorted(values[order], places[:-1], side="right")] / mass[-1]
+
+    return float(np.sum(np.abs(share(x, x_weights) - share(y, y_weights)) * widths))
+
+
+def speeds(clips: np.ndarray) -> np.ndarray:
+    """Step sizes of all clips [n, T, ...], [n (T - 1)]."""
+    return np.concatenate([step_sizes(clip) for clip in clips])
+
+
+def motion_spectrum(clips: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies [F] in Hz and the share of the steps' power at each, [F], summing to 1: steps x_{t+1} - x_t of
+    clips [n, T, K] under a Hann window, power over clips and coordinates together. Without motion, all at 0 Hz."""
+    steps = np.diff(np.asarray(clips, np.float64), axis=1)
+    window = np.hanning(steps.shape[1] + 2)[1:-1, None]
+    power = np.square(np.abs(np.fft.rfft(steps * window, axis=1))).sum((0, 2))
+    if not power.sum():
+        power[0] = 1
+    return np.fft.rfftfreq(steps.shape[1], 1 / fps), power / power.sum()
+
+
+def speed_distance(clips: np.ndarray, footage: np.ndarray) -> float:
+    """W1 of the per-frame speeds of clips [n, T, K] from the footage's [m, T, K], in the footage's median speed."""
+    theirs = speeds(footage)
+    return wasserstein(speeds(clips), theirs) / max(float(np.median(theirs)), 1e-12)
+
+
+def spectrum_distance(clips: np.ndarray, footage: np.ndarray, fps: float) -> float:
+    """W1 in Hz of the power spectra of motion of clips [n, T, K] from the footage's [m, T', K]."""
+    ours, theirs = motion_spectrum(clips, fps), motion_spectrum(footage, fps)
+    return wasserstein(ours[0], theirs[0], ours[1], theirs[1])

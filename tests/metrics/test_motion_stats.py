@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from svgan.errors import UserError
-from svgan.metrics.motion_stats import correlation, spread_ratio, step_sizes, still_run, still_threshold
+from svgan.metrics.motion_stats import (
+    correlation,
+    motion_spectrum,
+    spectrum_distance,
+    speed_distance,
+    spread_ratio,
+    step_sizes,
+    still_run,
+    still_threshold,
+    wasserstein,
+)
 
 
 def ramp_with_pause(pause: int) -> np.ndarray:
@@ -38,3 +48,34 @@ def test_spread_and_correlation_leave_missing_frames_out():
 def test_one_frame_has_no_motion():
     with pytest.raises(UserError, match="two or more"):
         step_sizes(np.zeros((1, 3)))
+
+
+def test_wasserstein_equals_scipys():
+    from scipy.stats import wasserstein_distance
+
+    rng = np.random.default_rng(0)
+    x, y, u, v = rng.normal(size=30), rng.normal(size=45) + 1, rng.random(30), rng.random(45)
+    assert wasserstein(x, y) == pytest.approx(wasserstein_distance(x, y))
+    assert wasserstein(x, y, u, v) == pytest.approx(wasserstein_distance(x, y, u, v))
+    assert wasserstein(x, x + 2) == pytest.approx(2)
+
+
+def test_spectra_of_sines_lie_their_frequencies_apart():
+    t = np.arange(250)[None, :, None] / 25
+    one, three = np.sin(2 * np.pi * t), np.sin(2 * np.pi * 3 * t)
+    frequencies, power = motion_spectrum(one, 25)
+    assert frequencies[power.argmax()] == pytest.approx(1, abs=0.1)
+    assert power.sum() == pytest.approx(1)
+    assert spectrum_distance(three, one, 25) == pytest.approx(2, abs=0.05)
+    assert spectrum_distance(np.zeros((1, 250, 1)), one, 25) == pytest.approx(1, abs=0.05)
+
+
+def test_speeds_are_compared_in_the_footages_median():
+    footage = np.cumsum(np.random.default_rng(0).normal(size=(3, 100, 2)), 1)
+    assert speed_distance(footage, footage) == 0
+    twice = speed_distance(2 * footage, footage)
+    assert twice == pytest.approx(
+        np.mean(np.linalg.norm(np.diff(footage, axis=1), axis=2))
+        / np.median(np.linalg.norm(np.diff(footage, axis=1), axis=2)),
+        rel=1e-5,
+    )

@@ -1,0 +1,128 @@
+"""Does a long clip repeat itself, stand still, or drift away? What GAP exists for; measures of codes, ours.
+
+The codes are PCA coordinates about the footage's mean, one unit for all axes. Every measure has the footage's own value
+beside it: a talking man comes back to where he was, too.
+
+Axes: n clip, T frame, K coordinate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from svgan.errors import UserError
+from svgan.losses import EPSILON, gap_distance, gradient_angle
+from svgan.metrics.motion_stats import spectrum_distance, speed_distance, step_sizes, still_threshold
+from svgan.motion.gru import GRUMotion
+
+QUANTILE = 0.05  # of the footage's distances to the nearest earlier code: nearer than that is a recurrence
+FROZEN = 1e-3  # a clip whose codes spread less, in the footage's spread, repeats itself at every lag
+ENDS = 0.1  # the share of a clip whose norms count as its beginning, and as its end
+LEAST_SECONDS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loops:
+    """repeat: the autocorrelation's peak beyond one second, 1 for a loop. recurrence: share of frames (past the first
+    second) that lie nearer to a code at least a second older than the footage's nearest 5 %. still: share of steps of
+    less than a tenth of the footage's median. norm_drift: how much further from the footage's mean a clip ends than it
+    begins, in the footage's mean distance. speed, spectrum: how far speeds and the power spectrum of motion are from
+    the footage's (W1; in the footage's median speed, and in Hz). The footage's own: of one half from the other."""
+
+    repeat: float
+    recurrence: float
+    still: float
+    norm_drift: float
+    speed: float
+    spectrum: float
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+class LoopJudge:
+    """The measures against one footage's clips [n, T, K], n and T of two or more, T of three seconds or more."""
+
+    def __init__(self, footage: np.ndarray, fps: float):
+        self.footage, self.fps, self.second = np.asarray(footage, np.float64), fps, round(fps)
+        if self.footage.ndim != 3 or len(self.footage) < 2 or self.footage.shape[1] < LEAST_SECONDS * fps:
+            raise UserError(
+                f"loops: footage of shape {self.footage.shape}; needs two clips [n, T, K] of {LEAST_SECONDS:g} s or "
+                f"more ({LEAST_SECONDS * fps:.0f} frames); embed longer footage"
+            )
+        self.spread = float(np.sqrt(np.square(self.footage - self.footage.mean((0, 1))).sum(2).mean()))
+        self.norm = float(np.linalg.norm(self.footage, axis=2).mean())
+        self.threshold = float(np.median([still_threshold(clip) for clip in self.footage]))
+        self.near = float(np.quantile(np.concatenate([self._nearest(clip) for clip in self.footage]), QUANTILE))
+        half = len(self.footage) // 2
+        self.own = self._judge(self.footage, (self.footage[:half], self.footage[half:]))
+
+    def __call__(self, clips: np.ndarray) -> Loops:
+        """Of generated clips [m, T, K]. Raises UserError for codes that are not finite, or of another width."""
+        clips = np.asarray(clips, np.float64)
+        if clips.ndim != 3 or clips.shape[1:] != self.footage.shape[1:]:
+            raise UserError(f"loops: clips of shape {clips.shape}, the footage's are {self.footage.shape}")
+        if not np.isfinite(clips).all():
+            raise UserError("loops: a code is NaN or infinite; the generator has diverged")
+        return self._judge(clips, (clips, self.footage))
+
+    def _judge(self, clips: np.ndarray, sides: tuple[np.ndarray, np.ndarray]) -> Loops:
+        return Loops(
+            repeat=float(np.mean([self._repeat(clip) for clip in clips])),
+            recurrence=float(np.mean([np.mean(self._nearest(clip) < self.near) for clip in clips])),
+            still=float(np.mean([np.mean(step_sizes(clip) <= self.threshold) for clip in clips])),
+            norm_drift=float(np.mean([norm_change(clip) for clip in clips])) / self.norm,
+            speed=speed_distance(*sides),
+            spectrum=spectrum_distance(*sides, self.fps),
+        )
+
+    def _repeat(self, clip: np.ndarray) -> float:
+        if np.sqrt(np.square(clip - clip.mean(0)).sum(1).mean()) < FROZEN * self.spread:
+            return 1.0
+        return float(autocorrelation(clip)[self.second + 1 :].max())
+
+    def _nearest(self, clip: np.ndarray) -> np.ndarray:
+        return nearest_earlier(clip, self.second)
+
+
+def autocorrelation(x: np.ndarray) -> np.ndarray:
+    """r(k) of codes [T, K] for lags 0 to T // 2: the products <x_t - m, x_{t+k} - m> with mean m, summed over t, by the
+    mean power of the two stretches multiplied, so that 1 is a repetition (McLeod and Wyvill 2005, their n'(tau))."""
+    length = len(x)
+    lags = np.arange(length // 2 + 1)
+    centred = x - x.mean(0)
+    spectrum = np.square(np.abs(np.fft.rfft(centred, 2 * length, axis=0))).sum(1)
+    products = np.fft.irfft(spectrum)[: len(lags)]
+    power = np.concatenate([[0.0], np.cumsum(np.square(centred).sum(1))])
+    return 2 * products / (power[length - lags] + power[-1] - power[lags])
+
+
+def nearest_earlier(x: np.ndarray, lag: int) -> np.ndarray:
+    """For each frame from `lag` on, the distance of its code to the nearest one at least `lag` frames older; [T - lag]
+    (the close returns of a recurrence plot, Eckmann et al. 1987)."""
+    codes = torch.from_numpy(np.ascontiguousarray(x, np.float64))
+    apart = torch.cdist(codes[lag:], codes, compute_mode="donot_use_mm_for_euclid_dist")
+    too_new = torch.arange(len(codes))[None] > torch.arange(len(codes) - lag)[:, None]
+    return apart.masked_fill(too_new, torch.inf).amin(1).numpy()
+
+
+def norm_change(x: np.ndarray) -> float:
+    """Mean norm of the last tenth of the codes [T, K] less that of the first."""
+    norms = np.linalg.norm(x, axis=1)
+    part = max(1, round(ENDS * len(x)))
+    return float(norms[-part:].mean() - norms[:part].mean())
+
+
+def mean_phi(motion: GRUMotion, length: int, clips: int, generator: torch.Generator) -> float:
+    """Mean gradient angle phi of clips of `length` frames, in radians: near 0 where a clip follows from its first frame
+    alone. d's mean and spread are those of these clips (in training they run)."""
+    noise = motion.draw(clips, length, generator).requires_grad()
+    with torch.enable_grad():
+        _, latents = motion(noise)
+        moved = (latents[:, -1] - latents[:, 0]).detach()
+        spread = (moved.var(0, unbiased=False) + EPSILON).sqrt()
+        phi = gradient_angle(gap_distance(latents, moved.mean(0), spread), noise)
+    return float(phi.detach().mean())
