@@ -133,15 +133,18 @@ class DomainState:
         return nn.ModuleDict({name: getattr(self, name) for name in names})
 
     def save(self, folder: Path) -> None:
-        """Tensors and JSON, written aside and renamed: a kill leaves the last good state."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Tensors and JSON, written aside and renamed: a kill leaves the last good state, as does a full disk, which
+        raises UserError."""
         tensors = {f"nets.{k}": v.contiguous() for k, v in self.modules.state_dict().items()}
         for name, optimiser in self.optimisers.items():
             for row, values in optimiser.state_dict()["state"].items():
                 tensors |= {f"adam.{name}.{row}.{k}": v.contiguous() for k, v in values.items()}
         meta = {"step": str(self.step), "config": json.dumps(asdict(self.config))}
-        with whole(folder / "state.safetensors") as aside:
-            save_file({k: v.clone() for k, v in tensors.items()}, aside, metadata=meta)
+        try:
+            with whole(folder / "state.safetensors") as aside:
+                save_file({k: v.clone() for k, v in tensors.items()}, aside, metadata=meta)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{folder}: cannot write ({error}); make room, and give the command again") from error
 
     def load(self, folder: Path) -> None:
         """Continue from `save`'s folder; the configuration of this object stands."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from full_disk import no_room
 from made_faces import made_landmarks
 
 from svgan.errors import UserError
@@ -14,7 +15,7 @@ from svgan.images.build import build_domain, shrink, split
 from svgan.images.domain import Domain, to_network
 from svgan.images.masks import face_hull, reconstruction_weight
 from svgan.images.stylegan2 import StyleGAN2Config
-from svgan.images.trainer import DomainConfig
+from svgan.images.trainer import DomainConfig, DomainState
 
 MODEL = StyleGAN2Config(resolution=16, w_dim=8, mapping_layers=2, channels={4: 16, 8: 16, 16: 16}, mapping_lr=0.1)
 CONFIG = DomainConfig(
@@ -81,6 +82,15 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
     assert not (tmp_path / "cut" / "domain.json").exists()
     resumed = build_domain([[made_video()]], tmp_path / "cut", name="m", model=MODEL, config=CONFIG)
     assert resumed.digest == whole.digest
+
+
+def test_a_full_disk_is_told_and_keeps_the_last_state(tmp_path):
+    state = DomainState(MODEL, CONFIG, torch.device("cpu"))
+    state.save(tmp_path / "training")
+    before = (tmp_path / "training" / "state.safetensors").read_bytes()
+    with no_room(10_000), pytest.raises(UserError, match=r"training: cannot write \(.*make room"):
+        state.save(tmp_path / "training")
+    assert [p.read_bytes() for p in (tmp_path / "training").iterdir()] == [before]
 
 
 def test_encoder_offset_is_the_generators_average(tmp_path):
