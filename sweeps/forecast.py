@@ -8,6 +8,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from svgan.errors import NonFiniteLoss
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents
 from svgan.latents.stats import make_space
+from svgan.metrics import i3d
+from svgan.metrics.protocol import PROTOCOLS
 from svgan.state import State
 from svgan.step import iterate
 from sweeps.plan import Plan
@@ -28,6 +31,7 @@ from sweeps.tracking import ATTEMPTS, DEVICE, OUTCOME, ROLE
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+    from svgan.images.domain import Domain
     from sweeps.preflight import Cleared
     from sweeps.tracking import Tracking
 
@@ -39,10 +43,11 @@ STUDY_START, STUDY_END, TRIAL_START, REPORT = 10.0, 15.0, 8.0, 0.5
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a generator step, of scoring a finished trial, and of all else in a whole trial; whence."""
+    """Seconds of a generator step, of scoring a finished trial (None: not known), and of all else in a whole trial;
+    whence."""
 
     step: float
-    scoring: float
+    scoring: float | None
     around: float
     source: str
 
@@ -54,9 +59,12 @@ def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
     run = cleared.runs[0]
     wanted = device_name(device) if here and cleared.there.local else f"{device} %"
     found = earlier(tracking, run, wanted)
-    if found:
-        return learned(found, plan)
-    return timed(plan, run, cleared.latents, device) if here else None
+    if not found and not here:
+        return None
+    known = learned(found, plan) if found else timed(plan, run, cleared.latents, device)
+    if plan.clips and known.scoring is None and here:
+        return replace(known, scoring=timed_scoring(plan, cleared.domain, device))
+    return known
 
 
 def earlier(tracking: Tracking, run: RunConfig, device: str, most: int = 50) -> list[Run]:
@@ -84,10 +92,9 @@ def learned(runs: Sequence[Run], plan: Plan) -> Pace:
         for run in runs
         if run.data.tags.get(OUTCOME) == "finished" and run.data.tags.get(ATTEMPTS) == "1"
     ]
-    scoring = statistics.median(scored) if scored else scoring_time(plan)
     return Pace(
         step,
-        scoring if plan.clips else 0.0,
+        statistics.median(scored) if scored else None,
         max(0.0, statistics.median(around)) if around else TRIAL_START + REPORT * plan.reports,
         f"as {len(runs)} earlier trial{'s' if len(runs) > 1 else ''} took",
     )
@@ -119,7 +126,7 @@ def timed(plan: Plan, run: RunConfig, latents: Latents, device: str, budget: flo
             step, count = min(laps) * whole / batch, len(laps)
     finally:
         torch.set_num_threads(threads)
-    return Pace(step, scoring_time(plan), TRIAL_START + REPORT * plan.reports, f"from {count} iterations timed here")
+    return Pace(step, None, TRIAL_START + REPORT * plan.reports, f"from {count} iterations timed here")
 
 
 def _laps(run: RunConfig, clips: ClipSource, device: str, budget: float, most: int = 4) -> list[float]:
@@ -134,10 +141,29 @@ def _laps(run: RunConfig, clips: ClipSource, device: str, budget: float, most: i
     return laps
 
 
-def scoring_time(plan: Plan) -> float:
-    """Seconds of FVD, short and long, where no trial has told: of one core, or a GPU (svgan.metrics.protocol)."""
-    each = 0.02 if plan.gpus_per_worker else {"bfloat16": 0.28, "float32": 1.4}[plan.precision]
-    return 2 * plan.clips * each
+def timed_scoring(plan: Plan, domain: Domain, device: str) -> float:
+    """Seconds of FVD, short and long, of one trial, from one clip rendered and seen by I3D in every place at once:
+    trials that run side by side share caches, memory and, on most machines, cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
+    try:
+        network = i3d.load(device=device, precision=plan.precision)
+        codes = domain.generator.w_avg.expand(i3d.MIN_FRAMES, domain.config.num_layers, -1)
+
+        def one_clip() -> None:
+            network(torch.from_numpy(domain.render(codes)[None])).cpu()
+
+        one_clip()
+        places = 1 if plan.gpus_per_worker else plan.concurrency
+        with ThreadPoolExecutor(places) as pool:
+            started = time.perf_counter()
+            for lap in [pool.submit(one_clip) for _ in range(places)]:
+                lap.result()
+            seconds = time.perf_counter() - started
+    finally:
+        torch.set_num_threads(threads)
+    return 2 * plan.clips * seconds * PROTOCOLS["svg-short"].frames / i3d.MIN_FRAMES
 
 
 def halved(plan: Plan, draws: int = 20, most: int = 100) -> tuple[float, float]:
@@ -176,8 +202,9 @@ def forecast(plan: Plan, known: Pace) -> Forecast:
     """The study's wall time when trials are handed out one after another to `concurrency` places."""
     free = plan.trials - plan.controls
     share, chance = halved(plan)
-    whole = known.around + plan.seeds * (plan.steps * known.step + known.scoring)
-    mean = known.around + plan.seeds * (share * plan.steps * known.step + chance * known.scoring)
+    scoring = (known.scoring or 0.0) if plan.clips else 0.0
+    whole = known.around + plan.seeds * (plan.steps * known.step + scoring)
+    mean = known.around + plan.seeds * (share * plan.steps * known.step + chance * scoring)
     places = [0.0] * plan.concurrency
     for length in [whole] * plan.controls + [mean] * free:
         heapq.heapreplace(places, places[0] + length)
@@ -192,7 +219,8 @@ def told(plan: Plan, known: Pace | None) -> str:
     coming = forecast(plan, known)
     kind = "GPU" if plan.gpus_per_worker else "core"
     hours = coming.trial_hours * plan.workers * (plan.gpus_per_worker or plan.cpus_per_worker)
-    scoring = f" and {known.scoring:.0f} s of FVD" if plan.clips else ""
+    fvd = "FVD, whose time is not known" if known.scoring is None else f"{known.scoring:.0f} s of FVD"
+    scoring = f" and {fvd}" if plan.clips else ""
     return (
         f"time: about {duration(coming.seconds)} and {hours:.2g} {kind}-hours if some {coming.finishers:.0f} trials "
         f"run to the end, with {known.step:.2g} s a step{scoring}, {known.source}"

@@ -7,6 +7,7 @@ import pytest
 from harness import DRIVER, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, told
 
 from sweeps.tracking import Tracking
+from sweeps.trial import DRIVER_RETRIES
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +21,23 @@ def test_a_killed_process_of_a_trial_changes_no_figure(undisturbed, footage, tmp
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
     assert [run.data.tags["attempts"] for run in Tracking(sweep.plan).runs()] == ["2"]
     assert "workers started again (2 times now)" in told(sweep.plan)
+
+
+def test_a_trial_whose_process_dies_again_and_again_is_halted_and_goes_on_at_resume(undisturbed, footage, tmp_path):
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
+    sweep.until_reports(1)
+    killed: set[int] = set()
+    while len(killed) <= DRIVER_RETRIES:
+        sweep.until(lambda: any(process.pid not in killed for process in sweep.processes(DRIVER)))
+        for process in sweep.processes(DRIVER):
+            killed.add(process.pid)
+            process.kill()
+    shown = sweep.end(code=2)
+    assert f"trial 0: its process died {DRIVER_RETRIES + 1} times" in shown
+    assert "--resume hurt" in shown
+    assert "Traceback" not in shown
+    Sweep(tmp_path, footage[0], "--resume", "hurt").end()
+    assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
 
 
 def test_a_sweep_that_is_cut_again_and_again_is_resumed_as_if_nothing_had_happened(undisturbed, footage, tmp_path):

@@ -59,12 +59,19 @@ def test_iterations_are_timed_and_a_slow_batch_in_part(footage):
     latents, asked = open_latents(footage[1]), plan(clips=0)
     found = forecast.timed(asked, recipes.tiny(batch=8), latents, "cpu")
     assert 0 < found.step < 5
-    assert found.scoring == 0
     assert found.source.endswith("iterations timed here")
     diverging = forecast.timed(asked, recipes.tiny(batch=8, lr=1e30), latents, "cpu")
     assert diverging.step > 0
     hurried = forecast.timed(asked, recipes.tiny(batch=64), latents, "cpu", budget=1e-6)
     assert "from 1 iterations" in hurried.source
+
+
+def test_scoring_is_timed_here_and_follows_the_number_of_clips(random_domain):
+    from svgan.images.domain import Domain
+
+    domain = Domain.load(random_domain)
+    few, many = (forecast.timed_scoring(plan(clips=clips, precision="float32"), domain, "cpu") for clips in (2, 64))
+    assert 0.1 < few < many
 
 
 def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
@@ -94,4 +101,5 @@ def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     assert len(forecast.earlier(tracking, run, "cpu %")) == 4
     assert not forecast.earlier(tracking, dataclasses.replace(run, width=8), "cpu A")
     other = forecast.learned(found, dataclasses.replace(asked, digests=(("protocol.long", "def"),)))
-    assert other.scoring == forecast.scoring_time(asked)
+    assert other.scoring is None, "scored by another protocol"
+    assert forecast.told(asked, other).endswith("FVD, whose time is not known, as 3 earlier trials took")
