@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from svgan.errors import UserError
+from sweeps.tracking import one_at_a_time
 
 DATABASES = ("postgresql", "mysql", "mssql")
 
@@ -21,7 +22,8 @@ def check_tracking(uri: str, experiment: str) -> None:
     if scheme in ("http", "https"):
         _check_server(uri, experiment)
     elif uri.startswith("sqlite:///"):
-        _check_sqlite(uri, Path(uri.removeprefix("sqlite:///")))
+        with one_at_a_time(uri):
+            _check_sqlite(uri, Path(uri.removeprefix("sqlite:///")))
     elif scheme in DATABASES:
         _check_database(uri)
     else:

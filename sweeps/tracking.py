@@ -70,8 +70,9 @@ def connect(uri: str) -> MlflowClient:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Of this machine's processes, one opens a database file: two that migrate a fresh one break it (docs/traps.md)."""
+def one_at_a_time(uri: str) -> Iterator[None]:
+    """Of this machine's processes, one opens a database file: two that migrate a fresh one break it, and what is read
+    meanwhile is neither old nor new (docs/traps.md)."""
     if not uri.startswith("sqlite:///"):
         yield
         return
@@ -97,7 +98,7 @@ def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        with _one_at_a_time(uri):
+        with one_at_a_time(uri):
             client = connect(uri)
             found = client.get_experiment_by_name(name)
             if found is None:

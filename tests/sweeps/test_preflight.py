@@ -18,6 +18,7 @@ from toy import toy
 from svgan.errors import UserError
 from sweeps import disk, preflight, schema, study
 from sweeps.plan import Plan, parser
+from sweeps.tracking import one_at_a_time
 
 
 def of_schema(database, tmp_path, revision):
@@ -51,6 +52,25 @@ def test_an_older_or_newer_schema_is_refused_with_the_command(database, tmp_path
     path = of_schema(database, tmp_path, "f00dfacecafe")
     with pytest.raises(UserError, match=r"of a newer MLflow than .* \(schema f00dfacecafe\)"):
         schema.check_tracking(f"sqlite:///{path}", "svgan")
+
+
+def test_a_database_that_another_study_is_making_is_waited_for(database, tmp_path):
+    path, made = of_schema(database, tmp_path, ""), threading.Event()
+    with sqlite3.connect(path) as writing:
+        writing.execute("delete from alembic_version")
+    writing.close()
+
+    def make():
+        with one_at_a_time(f"sqlite:///{path}"):
+            made.set()
+            time.sleep(0.5)
+            shutil.copy(database, path)
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    made.wait()
+    schema.check_tracking(f"sqlite:///{path}", "svgan")
+    maker.join()
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from sweeps import __main__ as commands
 from sweeps import registry, table
 from sweeps.artifacts import export_generator
 from sweeps.plan import Plan
-from sweeps.tracking import Tracking, _one_at_a_time, open_experiment, sweep_models
+from sweeps.tracking import Tracking, one_at_a_time, open_experiment, sweep_models
 from sweeps.trial_log import TrialLog
 
 
@@ -266,7 +266,7 @@ def test_one_process_at_a_time_opens_a_database_and_no_lock_stays(tmp_path, monk
 
     def hold():
         for _ in range(20):
-            with _one_at_a_time("sqlite:///mlflow.db"):
+            with one_at_a_time("sqlite:///mlflow.db"):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.001)
