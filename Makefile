@@ -7,6 +7,9 @@ ARGS   ?=
 PORT   ?= 5000
 SCRIPT ?= sweeps/gap.py
 CLUSTER ?= cluster/gpu.yaml
+JOBS   ?= 2
+# So many processes take a file of tests each; most of a slow test's time is waiting.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help install sweep aws-setup submit test test-all e2e-cluster bench lint format ui clean
 
@@ -30,11 +33,11 @@ aws-setup: $(READY)  ## what cluster/gpu.yaml needs on AWS: said, or with ARGS=-
 submit: $(READY)  ## a study on the cluster, with this code (SCRIPT=sweeps/gap.py ARGS="..." CLUSTER=cluster/gpu.yaml)
 	@$(BIN)/python cluster/submit.py --cluster $(CLUSTER) $(SCRIPT) -- $(ARGS)
 
-test: $(READY)  ## the fast tests, with one small sweep in them
-	$(BIN)/python -m pytest
+test: $(READY)  ## the fast tests, with one small sweep in them (JOBS=8: so many files at once)
+	$(PYTEST)
 
-test-all: $(READY)  ## the slow suites, one test after another: they keep two cores busy
-	$(BIN)/python -m pytest -m "slow and not gpu" --durations=25 -rs
+test-all: $(READY)  ## the slow suites: faults, services, clusters of several hosts (JOBS=3: so many at once)
+	$(PYTEST) -m "slow and not gpu" --durations=25 -rs
 
 e2e-cluster: $(READY)  ## the launcher's clusters, of several hosts on this machine (root; Debian's packages as it says)
 	$(BIN)/python -m pytest -m slow -rsP --durations=12 tests/e2e

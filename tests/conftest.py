@@ -7,8 +7,6 @@ starts the tests in the background hands on that SIGINT is ignored, and no Ctrl-
 import os
 import signal
 import sqlite3
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,6 @@ from made_footage import footage  # noqa: F401  (a fixture)
 from s3_server import s3, s3_server  # noqa: F401  (fixtures)
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
-STARTED = time.monotonic()
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,20 +47,8 @@ def database(tmp_path_factory) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With SLOW_MINUTES the slow tests begin at another file from commit to commit: the time ends before they do."""
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if "SLOW_MINUTES" not in os.environ or not slow:
-        return
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    ).stdout
-    files = list(dict.fromkeys(item.path for item in slow))
-    first = int(head[:8] or "0", 16) % len(files)
-    place = {path: (at - first) % len(files) for at, path in enumerate(files)}
-    items.sort(key=lambda item: place.get(item.path, -1))
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    minutes = os.environ.get("SLOW_MINUTES")
-    if minutes and item.get_closest_marker("slow") and time.monotonic() - STARTED > 60 * float(minutes):
-        pytest.skip(f"the {minutes} minutes of SLOW_MINUTES are over; `make test-all` without it runs this")
+    """Several processes run the tests (pytest-xdist): a file's stay together, for the servers and sweeps they share,
+    and so do tests/e2e's, whose hosts are there once on a machine."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent)
+        item.add_marker(pytest.mark.xdist_group(place.parts[0] if place.parts[0] == "e2e" else str(place)))
