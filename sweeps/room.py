@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 SLOT, HERE, CLUSTER = "trial_slot", "this machine", "the cluster"
 HEAD = "node:__internal_head__"
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
-# Measured, before a trial had so few processes (bench/LOG.md): Ray's own processes with the sweep's driver, what a trial keeps beside its workers, a worker.
+# Ray's own processes with the sweep's driver, what a trial keeps beside its workers, a worker: measured before a trial
+# had so few processes, so with room to spare (bench/LOG.md).
 BASE_GB, TRIAL_GB, WORKER_GB = 2.0, 1.1, 1.0
 
 Node = Mapping[str, float]
