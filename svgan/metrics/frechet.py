@@ -9,6 +9,7 @@ All in float64 on the CPU. Axes: n sample, F feature.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -61,21 +62,38 @@ def frechet_from_features(x: np.ndarray, y: np.ndarray) -> float:
     return float(max(np.square(x.mean(0) - y.mean(0)).sum() + spread, 0))
 
 
+@dataclass(frozen=True)
 class FrechetTo:
-    """d^2 to one Gaussian of mean [F] and covariance [F, F], whose square root is taken once: for resamples.
+    """d^2 to one Gaussian of mean [F] and covariance L L^T, whose factor L [F, any] is found once: for resamples.
 
     unbiased: whether the other side's covariance is divided by n - 1, else by n.
     """
 
-    def __init__(self, mean: np.ndarray, cov: np.ndarray, *, unbiased: bool = True):
-        self.mean, self.trace, self.unbiased = mean, float(np.trace(cov)), unbiased
-        self.factor = covariance_factor(cov)
+    mean: np.ndarray
+    factor: np.ndarray
+    unbiased: bool = True
+
+    @classmethod
+    def of_moments(cls, mean: np.ndarray, cov: np.ndarray, *, unbiased: bool = True) -> FrechetTo:
+        return cls(mean, covariance_factor(cov), unbiased)
+
+    @classmethod
+    def of_features(cls, features: np.ndarray, *, unbiased: bool = True) -> FrechetTo:
+        """To the Gaussian of samples [m, F]; of fewer than F, they themselves are the factor."""
+        y = np.asarray(features, np.float64)
+        if not np.isfinite(y).all():
+            raise UserError("Fréchet distance: a feature of the real side is NaN or infinite; was its footage damaged?")
+        deviations = (y - y.mean(0)) / np.sqrt(len(y) - unbiased)
+        few = len(y) < y.shape[1]
+        return cls(y.mean(0), deviations.T if few else covariance_factor(deviations.T @ deviations), unbiased)
 
     def prepared(self, x: np.ndarray) -> Callable[[np.ndarray], float]:
         """The distance of samples x [n, F] as a function of counts [n], how often each is there."""
         x = np.asarray(x, np.float64)
         if not np.isfinite(x).all():
             raise UserError("Fréchet distance: a feature is NaN or infinite; the generator has probably diverged")
+
+        trace = np.square(self.factor).sum()
 
         def of(counts: np.ndarray) -> float:
             there = counts > 0
@@ -85,7 +103,7 @@ class FrechetTo:
             product = deviations @ self.factor  # tr((S1 S2)^(1/2)) is the sum of its singular values
             gram = product @ product.T if len(product) < product.shape[1] else product.T @ product
             root = np.sqrt(np.linalg.eigvalsh(gram).clip(0)).sum()
-            spread = self.trace + np.square(deviations).sum() - 2 * root
+            spread = trace + np.square(deviations).sum() - 2 * root
             return float(max(np.square(self.mean - mean).sum() + spread, 0))
 
         return of

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 Reference = Literal["wplus", "original"]
 Progress = Callable[[str, int, int], None]  # what is being done, clips done, clips in all
+See = Callable[[np.ndarray], np.ndarray]  # clips uint8 [b, T, S, S, 3] to features [b, F]
 REFERENCES: tuple[Reference, ...] = ("wplus", "original")
 DETECTOR = PROTOCOLS["svg-short"].detector
-BATCH = {"cpu": 2, "cuda": 32}  # clips per call of I3D
+BATCH = {"cpu": 2, "cuda": 32}
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -71,6 +72,7 @@ def real_moments(
     *,
     folder: Path | None = None,
     device: str | torch.device | None = None,
+    see: See | None = None,
     progress: Progress = silent,
 ) -> Moments:
     """Moments of I3D features of the real windows: found, or made and kept in `folder` (default: the cache).
@@ -89,18 +91,21 @@ def real_moments(
     if reference == "wplus":
         clips: Iterable[np.ndarray] = rendered(domain, protocol, (latents.codes[rows] for rows in windows))
     else:
-        originals = _checked(frames, domain, latents)
+        originals = checked(frames, domain, latents)
         clips = (sized(originals[rows], protocol.image_size) for rows in windows)
-    network = _network(protocol, device or domain.device)
-    moments = features_moments(network, clips, len(windows), f"real clips, {reference}", progress, counts)
+    device = torch.device(device or domain.device)
+    see = see or detector(protocol, device)
+    stage = f"real clips, {reference}"
+    moments = features_moments(see, clips, len(windows), stage, progress, counts, batch_of(device))
     moments.facts = {
         "reference": reference,
         "protocol": {k: v for k, v in protocol.to_json().items() if k in REAL_FIELDS},
         "domain": domain.digest,
         "latents": latents.digest,
     }
-    moments.save((folder or _cache()) / name, "float32")
-    return moments
+    kept = (folder or _cache()) / name
+    moments.save(kept, "float32")
+    return Moments.load(kept)  # as all later ones have them, in every digit
 
 
 def ship(
@@ -147,7 +152,7 @@ def score(
     ones are absent when neither their moments nor `frames` are at hand. precision: by default what
     `usual_precision` says of the device. The rollouts' seed is not part of the protocol: it tells samples apart.
     """
-    device = device or domain.device
+    device = torch.device(device or domain.device)
     precision = precision or usual_precision(str(device))
     protocols = {
         kind: replace(PROTOCOLS[f"svg-{kind}"], clips=clips, real_clips=real_clips, precision=precision)
@@ -160,12 +165,13 @@ def score(
             real[reference] = known or real_moments(
                 protocols["short"], domain, latents, reference, frames, device=device, progress=progress
             )
-    network = _network(protocols["short"], device)
+    see = detector(protocols["short"], device)
     codes = rollouts(sampler, protocols, seed)
     figures: dict[str, Any] = {}
     for kind, protocol in protocols.items():
         shown = rendered(domain, protocol, codes[kind])
-        fake = features_moments(network, shown, clips, f"generated clips, {kind}", progress)
+        stage = f"generated clips, {kind}"
+        fake = features_moments(see, shown, clips, stage, progress, batch=batch_of(device))
         figures[f"protocol_{kind}"] = protocol.hash
         for reference, moments in real.items():
             name = f"fvd_{kind}" if reference == "wplus" else f"fvd_{kind}_original"
@@ -186,25 +192,27 @@ def rendered(domain: Domain, protocol: Protocol, codes: Iterable[np.ndarray | Te
 
 
 def features_moments(
-    network: i3d.I3D,
+    see: See,
     clips: Iterable[np.ndarray],
     total: int,
     stage: str,
     progress: Progress = silent,
     counts: np.ndarray | None = None,
+    batch: int = BATCH["cpu"],
 ) -> Moments:
-    """Moments of the logits of clips, each uint8 [T, R, R, 3], a few at a time; a clip counts `counts` [n] times."""
+    """Moments of what is seen in clips, each uint8 [T, R, R, 3], a few at a time; a clip counts `counts` [n] times."""
     moments, done = Moments(400), 0
-    for batch in _batches(clips, BATCH.get(network.logits.weight.device.type, 2)):
-        logits = network(torch.from_numpy(np.stack(batch))).cpu().numpy()
-        rows = slice(done, done + len(batch))
+    for some in batches(clips, batch):
+        logits = see(np.stack(some))
+        rows = slice(done, done + len(some))
         moments.update(logits if counts is None else np.repeat(logits, counts[rows], axis=0))
         done = rows.stop
         progress(stage, done, total)
     return moments
 
 
-def _batches(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+def batches(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    """The items in lists of `size`, the last of what is left."""
     batch: list[np.ndarray] = []
     for item in items:
         batch.append(item)
@@ -215,21 +223,32 @@ def _batches(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray
         yield batch
 
 
-def _network(protocol: Protocol, device: str | torch.device) -> i3d.I3D:
-    """Raises UserError where the protocol names another detector than the one there is."""
+def detector(protocol: Protocol, device: str | torch.device) -> See:
+    """The protocol's network. Raises UserError where it names another than the one there is."""
     if protocol.detector != DETECTOR:
         raise UserError(
             f"protocol {protocol.name}: its detector is {protocol.detector}, the one here is {DETECTOR}; figures of "
             "another detector cannot be made again with this svgan"
         )
-    return i3d.load(device=device, precision=protocol.precision)
+    return seeing(i3d.load(device=device, precision=protocol.precision))
+
+
+def seeing(network: i3d.I3D) -> See:
+    """The network as a function of arrays."""
+    return lambda clips: network(torch.from_numpy(clips)).cpu().numpy()
+
+
+def batch_of(device: torch.device) -> int:
+    """Clips per call of I3D."""
+    return BATCH.get(device.type, BATCH["cpu"])
 
 
 def _cache() -> Path:
     return assets.cache_folder() / "moments"
 
 
-def _checked(frames: np.ndarray | None, domain: Domain, latents: Latents) -> np.ndarray:
+def checked(frames: np.ndarray | None, domain: Domain, latents: Latents) -> np.ndarray:
+    """The recorded frames. Raises UserError where there are none, or they do not fit the codes."""
     expected = (len(latents.codes), *(domain.config.resolution,) * 2, 3)
     if frames is None:
         raise UserError(

@@ -110,6 +110,22 @@ def typical_descriptor(descriptors: np.ndarray) -> np.ndarray:
     return found.mean(0) if len(found) else np.full(descriptors.shape[1], np.nan)
 
 
+def content_distance(descriptors: np.ndarray) -> float:
+    """ACD, the average content distance: the mean distance of descriptors [T, 128] of a clip's frames from one another
+    (Tulyakov et al. 2018, arXiv:1707.04993, section 4); NaN for fewer than two frames with a face."""
+    found = descriptors[np.isfinite(descriptors[:, 0])].astype(np.float64)
+    if len(found) < 2:
+        return float("nan")
+    apart = identity_distance(found[:, None], found[None])
+    return float(apart.sum() / (len(found) * (len(found) - 1)))
+
+
+def subject_distance(descriptors: np.ndarray, subject: np.ndarray) -> float:
+    """Mean distance of a clip's descriptors [T, 128] from a subject's [128]; NaN where no frame has a face."""
+    apart = identity_distance(descriptors, subject)
+    return float(np.nanmean(apart)) if np.isfinite(apart).any() else float("nan")
+
+
 def _distance(landmarks: np.ndarray, a: int | np.ndarray, b: int | np.ndarray) -> np.ndarray:
     return np.linalg.norm(landmarks[:, a] - landmarks[:, b], axis=-1)
 

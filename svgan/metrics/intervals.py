@@ -6,7 +6,7 @@ interval says what another seed of the generator could have given, not what othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,18 @@ class Comparison:
         return self.difference < 0
 
 
+def weighted(values: Sequence[float] | np.ndarray) -> Statistic:
+    """The mean of a value per sample, those that are NaN left out; NaN where all are."""
+    known = np.asarray(values, np.float64)
+    there = np.isfinite(known)
+
+    def of(counts: np.ndarray) -> float:
+        total = counts[there].sum()
+        return float(counts[there] @ known[there] / total) if total else float("nan")
+
+    return of
+
+
 def resamples(n: int, draws: int = DRAWS, seed: int = 0) -> Iterator[np.ndarray]:
     """Counts [n] of n samples drawn with replacement (Efron 1979). Raises UserError for fewer than two samples."""
     if n < 2:
@@ -57,7 +69,7 @@ def interval(value: float, redrawn: np.ndarray, level: float = LEVEL) -> Interva
     A resample has only some two thirds of the samples, so a Fréchet distance of it lies above that of all: moved back,
     the percentiles say the spread alone. (Ours; the plain ones can lie wholly above the figure.)
     """
-    low, high = np.quantile(redrawn - np.mean(redrawn) + value, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(redrawn - np.nanmean(redrawn) + value, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value), float(low), float(high))
 
 

@@ -8,14 +8,15 @@ Axes: n clip, T frame, K coordinate.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from svgan.errors import UserError
 from svgan.losses import EPSILON, gap_distance, gradient_angle
-from svgan.metrics.motion_stats import spectrum_distance, speed_distance, step_sizes, still_threshold
+from svgan.metrics.intervals import Statistic, weighted
+from svgan.metrics.motion_stats import spectrum_statistic, speed_statistic, step_sizes, still_threshold
 from svgan.motion.gru import GRUMotion
 
 QUANTILE = 0.05  # of the footage's distances to the nearest earlier code: nearer than that is a recurrence
@@ -39,9 +40,6 @@ class Loops:
     speed: float
     spectrum: float
 
-    def to_json(self) -> dict[str, float]:
-        return asdict(self)
-
 
 class LoopJudge:
     """The measures against one footage's clips [n, T, K], n and T of two or more, T of three seconds or more."""
@@ -58,26 +56,32 @@ class LoopJudge:
         self.threshold = float(np.median([still_threshold(clip) for clip in self.footage]))
         self.near = float(np.quantile(np.concatenate([self._nearest(clip) for clip in self.footage]), QUANTILE))
         half = len(self.footage) // 2
-        self.own = self._judge(self.footage, (self.footage[:half], self.footage[half:]))
+        whole = _all(self._prepared(self.footage, self.footage), len(self.footage))
+        parts = _all(self._prepared(self.footage[:half], self.footage[half:]), half)
+        self.own = replace(whole, speed=parts.speed, spectrum=parts.spectrum)
 
     def __call__(self, clips: np.ndarray) -> Loops:
-        """Of generated clips [m, T, K]. Raises UserError for codes that are not finite, or of another width."""
+        """Of generated clips [m, T, K]. Raises UserError for codes that are not finite, or of another shape."""
+        return _all(self.prepared(clips), len(clips))
+
+    def prepared(self, clips: np.ndarray) -> dict[str, Statistic]:
+        """The measures of clips [m, T, K] as functions of counts [m], how often each clip is there."""
         clips = np.asarray(clips, np.float64)
         if clips.ndim != 3 or clips.shape[1:] != self.footage.shape[1:]:
             raise UserError(f"loops: clips of shape {clips.shape}, the footage's are {self.footage.shape}")
         if not np.isfinite(clips).all():
             raise UserError("loops: a code is NaN or infinite; the generator has diverged")
-        return self._judge(clips, (clips, self.footage))
+        return self._prepared(clips, self.footage)
 
-    def _judge(self, clips: np.ndarray, sides: tuple[np.ndarray, np.ndarray]) -> Loops:
-        return Loops(
-            repeat=float(np.mean([self._repeat(clip) for clip in clips])),
-            recurrence=float(np.mean([np.mean(self._nearest(clip) < self.near) for clip in clips])),
-            still=float(np.mean([np.mean(step_sizes(clip) <= self.threshold) for clip in clips])),
-            norm_drift=float(np.mean([norm_change(clip) for clip in clips])) / self.norm,
-            speed=speed_distance(*sides),
-            spectrum=spectrum_distance(*sides, self.fps),
-        )
+    def _prepared(self, clips: np.ndarray, footage: np.ndarray) -> dict[str, Statistic]:
+        return {
+            "repeat": weighted([self._repeat(clip) for clip in clips]),
+            "recurrence": weighted(np.array([np.mean(self._nearest(clip) < self.near) for clip in clips])),
+            "still": weighted(np.array([np.mean(step_sizes(clip) <= self.threshold) for clip in clips])),
+            "norm_drift": weighted([norm_change(clip) / self.norm for clip in clips]),
+            "speed": speed_statistic(clips, footage),
+            "spectrum": spectrum_statistic(clips, footage, self.fps),
+        }
 
     def _repeat(self, clip: np.ndarray) -> float:
         if np.sqrt(np.square(clip - clip.mean(0)).sum(1).mean()) < FROZEN * self.spread:
@@ -86,6 +90,10 @@ class LoopJudge:
 
     def _nearest(self, clip: np.ndarray) -> np.ndarray:
         return nearest_earlier(clip, self.second)
+
+
+def _all(statistics: dict[str, Statistic], clips: int) -> Loops:
+    return Loops(**{name: of(np.ones(clips)) for name, of in statistics.items()})
 
 
 def autocorrelation(x: np.ndarray) -> np.ndarray:
@@ -116,13 +124,13 @@ def norm_change(x: np.ndarray) -> float:
     return float(norms[-part:].mean() - norms[:part].mean())
 
 
-def mean_phi(motion: GRUMotion, length: int, clips: int, generator: torch.Generator) -> float:
-    """Mean gradient angle phi of clips of `length` frames, in radians: near 0 where a clip follows from its first frame
-    alone. d's mean and spread are those of these clips (in training they run)."""
+def gradient_angles(motion: GRUMotion, length: int, clips: int, generator: torch.Generator) -> np.ndarray:
+    """phi of clips of `length` frames, in radians, [clips]: near 0 where a clip follows from its first frame alone.
+    d's mean and spread are those of these clips (in training they run)."""
     noise = motion.draw(clips, length, generator).requires_grad()
     with torch.enable_grad():
         _, latents = motion(noise)
         moved = (latents[:, -1] - latents[:, 0]).detach()
         spread = (moved.var(0, unbiased=False) + EPSILON).sqrt()
         phi = gradient_angle(gap_distance(latents, moved.mean(0), spread), noise)
-    return float(phi.detach().mean())
+    return phi.detach().cpu().double().numpy()

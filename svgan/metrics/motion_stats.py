@@ -5,6 +5,8 @@ Axes: T frame; a signal is [T] or [T, ...], codes, frames or a landmark measure.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from svgan.errors import UserError
@@ -63,28 +65,38 @@ def wasserstein(
 
 
 def speeds(clips: np.ndarray) -> np.ndarray:
-    """Step sizes of all clips [n, T, ...], [n (T - 1)]."""
-    return np.concatenate([step_sizes(clip) for clip in clips])
+    """Step sizes of clips [n, T, ...], [n, T - 1]."""
+    return np.stack([step_sizes(clip) for clip in clips])
 
 
-def motion_spectrum(clips: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies [F] in Hz and the share of the steps' power at each, [F], summing to 1: steps x_{t+1} - x_t of
-    clips [n, T, K] under a Hann window, power over clips and coordinates together. Without motion, all at 0 Hz."""
+def motion_power(clips: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies [F] in Hz and each clip's power there, [n, F]: of the steps x_{t+1} - x_t of clips [n, T, K] under a
+    Hann window, summed over the coordinates. A clip without motion has a trace of it, at 0 Hz."""
     steps = np.diff(np.asarray(clips, np.float64), axis=1)
     window = np.hanning(steps.shape[1] + 2)[1:-1, None]
-    power = np.square(np.abs(np.fft.rfft(steps * window, axis=1))).sum((0, 2))
-    if not power.sum():
-        power[0] = 1
-    return np.fft.rfftfreq(steps.shape[1], 1 / fps), power / power.sum()
+    power = np.square(np.abs(np.fft.rfft(steps * window, axis=1))).sum(2)
+    power[:, 0] += np.finfo(np.float64).tiny
+    return np.fft.rfftfreq(steps.shape[1], 1 / fps), power
 
 
 def speed_distance(clips: np.ndarray, footage: np.ndarray) -> float:
-    """W1 of the per-frame speeds of clips [n, T, K] from the footage's [m, T, K], in the footage's median speed."""
-    theirs = speeds(footage)
-    return wasserstein(speeds(clips), theirs) / max(float(np.median(theirs)), 1e-12)
+    """W1 of the per-frame speeds of clips [n, T, K] from the footage's [m, T', K], in the footage's median speed."""
+    return speed_statistic(clips, footage)(np.ones(len(clips)))
+
+
+def speed_statistic(clips: np.ndarray, footage: np.ndarray) -> Callable[[np.ndarray], float]:
+    """`speed_distance` as a function of counts [n], how often each clip is there."""
+    ours, theirs = speeds(clips), speeds(footage).ravel()
+    unit = max(float(np.median(theirs)), 1e-12)
+    return lambda counts: wasserstein(ours.ravel(), theirs, np.repeat(counts, ours.shape[1])) / unit
 
 
 def spectrum_distance(clips: np.ndarray, footage: np.ndarray, fps: float) -> float:
     """W1 in Hz of the power spectra of motion of clips [n, T, K] from the footage's [m, T', K]."""
-    ours, theirs = motion_spectrum(clips, fps), motion_spectrum(footage, fps)
-    return wasserstein(ours[0], theirs[0], ours[1], theirs[1])
+    return spectrum_statistic(clips, footage, fps)(np.ones(len(clips)))
+
+
+def spectrum_statistic(clips: np.ndarray, footage: np.ndarray, fps: float) -> Callable[[np.ndarray], float]:
+    """`spectrum_distance` as a function of counts [n], how often each clip is there."""
+    (at, ours), (theirs_at, theirs) = motion_power(clips, fps), motion_power(footage, fps)
+    return lambda counts: wasserstein(at, theirs_at, counts @ ours, theirs.sum(0))

@@ -23,6 +23,7 @@ REAL_FIELDS = (
     *("real_clips", "frames", "stride", "resize", "detector", "precision", "seed"),
     *("split", "per_video", "starts", "image_size"),
 )
+INCEPTION = "inception-2015-12-05/7ff4a85c3a63"  # start of the weights' sha256 in svgan.assets
 LEAST_REAL = 64  # real clips of a protocol that is asked for by its name
 # Rules that were always kept and are fields since 2026-11-22: at these values they stay out of the hashes, so that
 # figures of before and the moments that ship keep theirs.
@@ -32,9 +33,9 @@ ALWAYS: dict[str, Any] = {
     "starts": "uniform",
     "image_size": None,
     "covariance": "1/(N-1)",
+    "pictures": 4,
+    "picture_detector": INCEPTION,
 }
-
-
 KNOWN: dict[str, tuple[Any, ...]] = {
     "precision": ("float32", "bfloat16"),
     "split": ("all",),
@@ -52,7 +53,8 @@ class Protocol:
     `real_clips` windows of as many frames, of the videos in `split` (all), their starts drawn with `seed` uniformly
     among all windows, overlap allowed; with `per_video` 1 one window of each video instead, of at most `real_clips`
     videos in their order, those shorter than frames * stride left out. Pictures are brought to `image_size` pixels
-    (None: the domain's own), then by `resize` to the detector's. `covariance` is that of either side.
+    (None: the domain's own), then by `resize` to the detector's. `covariance` is that of either side. FID and KID look
+    at `pictures` evenly spaced frames of each clip.
     """
 
     name: str
@@ -70,9 +72,11 @@ class Protocol:
     starts: Literal["uniform"] = "uniform"
     image_size: int | None = None
     covariance: Covariance = "1/(N-1)"
+    pictures: int = 4
+    picture_detector: str = INCEPTION
 
     def __post_init__(self) -> None:
-        for name, least in (("clips", 2), ("real_clips", 2), ("frames", MIN_FRAMES), ("stride", 1)):
+        for name, least in (("clips", 2), ("real_clips", 2), ("frames", MIN_FRAMES), ("stride", 1), ("pictures", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"protocol {self.name}: {name} must be at least {least}, got {getattr(self, name)}")
         if self.rollout < self.span:

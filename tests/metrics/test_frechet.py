@@ -71,9 +71,19 @@ def test_equals_sqrtm_on_moments_of_an_i3d_like_spectrum():
 @pytest.mark.parametrize(("n", "unbiased"), [(20, True), (20, False), (300, True), (300, False)])
 def test_the_prepared_distance_is_the_plain_one(n, unbiased):
     x, y = samples(n, 64, 10), samples(200, 64, 11)
-    of = FrechetTo(y.mean(0), np.cov(y.T), unbiased=unbiased).prepared(x)
+    of = FrechetTo.of_moments(y.mean(0), np.cov(y.T), unbiased=unbiased).prepared(x)
     plain = frechet_distance(x.mean(0), np.cov(x.T, bias=not unbiased), y.mean(0), np.cov(y.T))
     assert of(np.ones(n)) == pytest.approx(plain, rel=1e-6)
+    samplewise = FrechetTo.of_features(y, unbiased=unbiased)
+    few = FrechetTo.of_features(y[:30], unbiased=unbiased).prepared(x)(np.ones(n))
+    assert few == pytest.approx(
+        frechet_distance(
+            x.mean(0), np.cov(x.T, bias=not unbiased), y[:30].mean(0), np.cov(y[:30].T, bias=not unbiased)
+        ),
+        rel=1e-6,
+    )
+    if unbiased:
+        assert samplewise.prepared(x)(np.ones(n)) == pytest.approx(plain, rel=1e-6)
     counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n))
     again = np.repeat(x, counts, axis=0)
     plain = frechet_distance(again.mean(0), np.cov(again.T, bias=not unbiased), y.mean(0), np.cov(y.T))
@@ -100,6 +110,6 @@ def test_bad_input_is_one_line():
     with pytest.raises(UserError, match="diverged"):
         frechet_from_features(np.full((3, 9), np.inf), np.zeros((4, 9)))
     with pytest.raises(UserError, match="diverged"):
-        FrechetTo(np.zeros(9), np.eye(9)).prepared(np.full((3, 9), np.nan))
+        FrechetTo.of_moments(np.zeros(9), np.eye(9)).prepared(np.full((3, 9), np.nan))
     with pytest.raises(UserError, match="two samples"):
         frechet_from_features(np.zeros((1, 9)), np.zeros((4, 9)))

@@ -9,7 +9,14 @@ from video_files import talking_face
 from svgan import assets
 from svgan.images.footage import read_frames
 from svgan.metrics import identity
-from svgan.metrics.identity import eye_opening, head_yaw, identity_distance, mouth_opening
+from svgan.metrics.identity import (
+    content_distance,
+    eye_opening,
+    head_yaw,
+    identity_distance,
+    mouth_opening,
+    subject_distance,
+)
 
 
 def drawn(mouth: float = 0.0, eyes: float = 4.0, nose: float = 0.0) -> np.ndarray:
@@ -71,3 +78,22 @@ def test_a_frame_without_a_face_gives_nan(reader):
     assert not faces.found.any()
     assert np.isnan(faces.descriptors).all()
     assert np.isnan(mouth_opening(faces.landmarks)).all()
+
+
+def test_content_distance_is_the_mean_over_pairs_of_frames():
+    rng = np.random.default_rng(0)
+    clip = rng.normal(size=(5, 128))
+    pairs = [np.linalg.norm(clip[i] - clip[j]) for i in range(5) for j in range(i)]
+    assert content_distance(clip) == pytest.approx(np.mean(pairs))
+    assert content_distance(np.repeat(clip[:1], 4, axis=0)) == 0
+    holed = np.concatenate([clip, np.full((2, 128), np.nan)])
+    assert content_distance(holed) == pytest.approx(np.mean(pairs)), "frames without a face are left out"
+    assert np.isnan(content_distance(holed[4:]))
+
+
+def test_distance_from_the_subject():
+    rng = np.random.default_rng(1)
+    subject, clip = rng.normal(size=128), rng.normal(size=(4, 128))
+    assert subject_distance(clip, subject) == pytest.approx(np.linalg.norm(clip - subject, axis=1).mean())
+    assert subject_distance(np.stack([subject, np.full(128, np.nan)]), subject) == 0
+    assert np.isnan(subject_distance(np.full((2, 128), np.nan), subject))

@@ -9,7 +9,7 @@ from svgan.metrics.intervals import bootstrap, endless, paired, resamples
 
 FEATURES, SHIFT = 8, 0.6
 TRUTH = FEATURES * SHIFT**2  # of endless samples: the spreads are equal
-TO = FrechetTo(np.zeros(FEATURES), np.eye(FEATURES))
+TO = FrechetTo.of_moments(np.zeros(FEATURES), np.eye(FEATURES))
 
 
 def statistic(n: int, seed: int, shift: float = SHIFT):

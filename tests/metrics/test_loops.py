@@ -6,7 +6,7 @@ import torch
 
 from svgan import recipes
 from svgan.errors import UserError
-from svgan.metrics.loops import LoopJudge, autocorrelation, mean_phi, nearest_earlier, norm_change
+from svgan.metrics.loops import LoopJudge, autocorrelation, gradient_angles, nearest_earlier, norm_change
 from svgan.motion import make_motion
 
 FPS, T, K = 25.0, 500, 6
@@ -62,8 +62,15 @@ def test_footage_of_the_same_kind_is_like_the_footage(judge):
 
 def test_the_footage_itself(judge):
     found = judge(footage(0))
-    assert (found.speed, found.spectrum) == (0, 0)
+    assert (found.speed, found.spectrum) == pytest.approx((0, 0), abs=1e-9)
     assert (found.repeat, found.recurrence, found.still) == (judge.own.repeat, judge.own.recurrence, judge.own.still)
+
+
+def test_measures_of_resampled_clips_are_those_of_the_clips_repeated(judge):
+    clips, counts = footage(1), np.array([2, 0, 1, 1, 0, 3, 0, 1])
+    again = judge(np.repeat(clips, counts, axis=0))
+    for name, of in judge.prepared(clips).items():
+        assert of(counts) == pytest.approx(getattr(again, name), rel=1e-9)
 
 
 def test_a_short_loop_beyond_one_second_counts_and_a_tremble_within_does_not():
@@ -115,12 +122,13 @@ def test_shuffled_frames_are_far(judge):
 def test_phi_is_nought_for_a_motion_that_ignores_its_noise():
     torch.manual_seed(0)
     motion = make_motion(recipes.tiny(components=4, width=8, trunk=(8,)), 4)
-    assert 0.05 < mean_phi(motion, 12, 16, torch.Generator().manual_seed(0)) < np.pi / 2
-    again = mean_phi(motion, 12, 16, torch.Generator().manual_seed(0))
-    assert mean_phi(motion, 12, 16, torch.Generator().manual_seed(0)) == again
+    phi = gradient_angles(motion, 12, 16, torch.Generator().manual_seed(0))
+    assert phi.shape == (16,)
+    assert 0.05 < phi.mean() < np.pi / 2
+    np.testing.assert_array_equal(gradient_angles(motion, 12, 16, torch.Generator().manual_seed(0)), phi)
     with torch.no_grad():
         motion.cells.weight_ih_l0.zero_()
-    assert mean_phi(motion, 12, 16, torch.Generator().manual_seed(0)) < 1e-6
+    assert gradient_angles(motion, 12, 16, torch.Generator().manual_seed(0)).max() < 1e-6
 
 
 def test_bad_input_is_one_line(judge):

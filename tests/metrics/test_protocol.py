@@ -25,6 +25,8 @@ CHANGED = {
     "starts": "first",
     "image_size": 64,
     "covariance": "1/N",
+    "pictures": 5,
+    "picture_detector": "other",
 }
 # As they were when svg-short and svg-long had no such fields: figures and moments of then keep their hashes.
 HASHES = {"svg-short": ("9d7d67f1b6b9", "90f2d0b1c19c"), "svg-long": ("35a7bbfb3994", "90f2d0b1c19c")}
@@ -94,9 +96,11 @@ def test_json_round_trip():
         Protocol.from_json({**protocol.to_json(), "colour": 1})
 
 
-def test_the_detector_is_the_asset():
+def test_the_detectors_are_the_assets():
     digest = assets.ASSETS["i3d"].files[0].sha256
     assert PROTOCOLS["svg-short"].detector.endswith(digest[:12])
+    digest = assets.ASSETS["inception"].files[0].sha256
+    assert PROTOCOLS["svg-short"].picture_detector.endswith(digest[:12])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,296 @@
+"""Everything that is measured of one model under one protocol, each figure with its interval, and two models compared.
+
+The real side is prepared once (`Judge`), then models are measured. A figure is a function of counts, how often each
+generated clip is there, so that intervals and comparisons of all are one bootstrap (`svgan.metrics.intervals`).
+
+Axes: n clip, T frame, L W+ layer, D width of W, K coordinate, F feature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from svgan import rng
+from svgan.errors import UserError
+from svgan.latents.stats import make_space
+from svgan.metrics import fvd
+from svgan.metrics.features import Extractor, Kind, extract, extractor, real_features
+from svgan.metrics.frechet import FrechetTo
+from svgan.metrics.fvd import REFERENCES, Progress, Reference, silent
+from svgan.metrics.identity import content_distance, subject_distance, typical_descriptor
+from svgan.metrics.intervals import DRAWS, Comparison, Statistic, bootstrap, endless, paired, weighted
+from svgan.metrics.kernel import KernelTo
+from svgan.metrics.loops import LEAST_SECONDS, LoopJudge, gradient_angles
+from svgan.metrics.moments import Moments
+from svgan.metrics.protocol import Protocol
+from svgan.metrics.windows import check_real, rollouts
+
+if TYPE_CHECKING:
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import Latents
+    from svgan.sample import Sampler
+
+METRICS: dict[str, tuple[Kind, ...]] = {  # by name, what must be seen of generated clips
+    "fvd": ("clips",),
+    "kvd": ("clips",),
+    "fid": ("pictures",),
+    "kid": ("pictures",),
+    "identity": ("faces",),
+    "loops": (),
+}
+LEAST_ENDLESS = 16
+LOOP_CLIPS, LOOP_FRAMES, LOOP_COORDINATES, PHI_CLIPS = 16, 1000, 16, 64
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its 95 % interval; its value for endless clips and the footage's own, where there are such."""
+
+    value: float
+    low: float
+    high: float
+    endless: float | None = None
+    footage: float | None = None
+
+    def to_json(self) -> dict[str, float | None]:
+        """NaN as None, which JSON knows."""
+        return {k: None if v is None or math.isnan(v) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """One figure's value, and how it depends on n clips' counts. plain: the value as a run logs it, where that is
+    computed another way than `of` (equal but for the last digits)."""
+
+    of: Statistic
+    n: int
+    plain: float | None = None
+    footage: float | None = None
+    extrapolates: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one model: figures' statistics by name, under the protocol of `hash`."""
+
+    hash: str
+    statistics: dict[str, Statistics] = field(default_factory=dict)
+
+    def figures(self, draws: int = DRAWS, progress: Progress = silent) -> dict[str, Figure]:
+        """Each with its interval of `draws` resamples."""
+        found = {}
+        for done, (name, one) in enumerate(self.statistics.items()):
+            progress("intervals", done, len(self.statistics))
+            around = bootstrap(one.of, one.n, draws=draws)
+            value = around.value if one.plain is None else one.plain
+            moved = value - around.value
+            far = endless(one.of, one.n) if one.extrapolates and one.n >= LEAST_ENDLESS else None
+            found[name] = Figure(value, around.low + moved, around.high + moved, far, one.footage)
+        return found
+
+
+def compare(first: Measured, second: Measured, draws: int = DRAWS) -> dict[str, Comparison]:
+    """Paired, figure by figure. Raises UserError for figures of two protocols."""
+    if first.hash != second.hash:
+        raise UserError(
+            f"figures of protocol {first.hash} and of {second.hash} do not compare; measure both under one protocol"
+        )
+    both = [name for name in first.statistics if name in second.statistics]
+    pairs = {name: (first.statistics[name], second.statistics[name]) for name in both}
+    return {name: paired(one.of, other.of, one.n, draws=draws) for name, (one, other) in pairs.items()}
+
+
+class Judge:
+    """The real side of a protocol, ready to measure models against.
+
+    metrics: of METRICS. frames: the recorded frames, for the original reference (fvd.real_moments). extractors: in
+    place of the real networks. Raises UserError for footage of too few clips, too short ones, or another domain's.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        domain: Domain,
+        latents: Latents,
+        metrics: Sequence[str] = ("fvd",),
+        *,
+        seed: int = 0,
+        frames: np.ndarray | None = None,
+        extractors: Mapping[Kind, Extractor] | None = None,
+        progress: Progress = silent,
+    ):
+        unknown = [name for name in metrics if name not in METRICS]
+        if unknown or not metrics:
+            raise UserError(f"--metrics {','.join(unknown)}: unknown; any of {','.join(METRICS)}")
+        if latents.manifest.domain != domain.digest:
+            raise UserError(
+                f"{latents.uri}: footage of another domain ({latents.manifest.domain[:12]}); give its codes"
+            )
+        check_real(protocol, latents)
+        self.protocol, self.domain, self.latents, self.metrics = protocol, domain, latents, tuple(metrics)
+        self.seed, self.frames, self.progress = seed, frames, progress
+        self.batch = fvd.batch_of(domain.device)
+        kinds = dict.fromkeys(kind for name in metrics for kind in METRICS[name])
+        self.extractors = {k: (extractors or {}).get(k) or extractor(k, protocol, domain.device) for k in kinds}
+        self.moments: dict[Reference, Moments] = {}
+        self.real: dict[Reference, dict[Kind, np.ndarray]] = {}
+        for reference in REFERENCES:
+            self._prepare(reference)
+        self.loops: LoopJudge | None = None
+        if "loops" in metrics:
+            self.space = make_space("pca", latents, min(LOOP_COORDINATES, len(latents.basis)))
+            self.loops = LoopJudge(self._loop_windows(), latents.manifest.fps)
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each thing that a reader of the figures must know."""
+        told = []
+        n, width = self.protocol.clips, next((m.mean.size for m in self.moments.values()), 0)
+        if n <= width:
+            told.append(f"{n} generated clips are fewer than {width} features: FVD is biased upwards")
+        for reference, moments in self.moments.items():
+            if moments.count <= width:
+                told.append(f"{moments.count} real clips ({reference}) are fewer than {width} features: the same bias")
+        return told
+
+    def _prepare(self, reference: Reference) -> None:
+        """What the metrics need of one reference; nothing of the original where neither it nor frames are at hand."""
+        protocol, domain, latents = self.protocol, self.domain, self.latents
+        if "fvd" in self.metrics:
+            known = fvd.find_moments(protocol, domain, latents, reference)
+            if known is None and (reference == "wplus" or self.frames is not None):
+                see = self.extractors["clips"].see
+                known = fvd.real_moments(
+                    protocol, domain, latents, reference, self.frames, see=see, progress=self.progress
+                )
+            if known is not None:
+                self.moments[reference] = known
+        seen: list[Kind] = ["clips"] if "kvd" in self.metrics else []
+        seen += [kind for kind in ("pictures", "faces") if kind in self.extractors]  # type: ignore[misc]
+        if seen and (reference == "wplus" or self.frames is not None):
+            wanted = {kind: self.extractors[kind] for kind in seen}
+            self.real[reference] = real_features(
+                wanted, protocol, domain, latents, reference, self.frames, progress=self.progress, batch=self.batch
+            )
+
+    def measure(self, sampler: Sampler) -> Measured:
+        """All metrics of a model's clips. Raises UserError where its codes are not finite."""
+        measured = Measured(self.protocol.hash)
+        if self.extractors:
+            name = self.protocol.name
+            codes = rollouts(sampler, {name: self.protocol}, self.seed)[name]
+            shown = fvd.rendered(self.domain, self.protocol, codes)
+            seen = extract(self.extractors, shown, len(codes), "generated clips", self.progress, self.batch)
+            measured.statistics.update(self._distances(seen))
+            if "identity" in self.metrics:
+                measured.statistics.update(self._identity(seen["faces"]))
+        if self.loops is not None:
+            measured.statistics.update(self._loops(sampler))
+        return measured
+
+    def _distances(self, seen: Mapping[Kind, np.ndarray]) -> dict[str, Statistics]:
+        found: dict[str, Statistics] = {}
+        unbiased, n = self.protocol.covariance == "1/(N-1)", self.protocol.clips
+        for reference, moments in self.moments.items():
+            to = FrechetTo.of_moments(moments.mean, moments.covariance(self.protocol.covariance), unbiased=unbiased)
+            plain = fvd.distance(self.protocol, moments, moments_of(seen["clips"], self.batch))
+            of = to.prepared(seen["clips"])
+            found[self._name("fvd", reference)] = Statistics(of, n, plain, extrapolates=True)
+        for reference, real in self.real.items():
+            if "kvd" in self.metrics:
+                found[self._name("kvd", reference)] = Statistics(KernelTo(real["clips"]).prepared(seen["clips"]), n)
+            if "pictures" in real:
+                theirs = real["pictures"].reshape(-1, real["pictures"].shape[-1])
+                ours = seen["pictures"].reshape(-1, theirs.shape[-1])
+                if "fid" in self.metrics:
+                    of = FrechetTo.of_features(theirs, unbiased=unbiased).prepared(ours)
+                    found[self._name("fid", reference)] = Statistics(self._by_clip(of), n, extrapolates=True)
+                if "kid" in self.metrics:
+                    of = KernelTo(theirs).prepared(ours)
+                    found[self._name("kid", reference)] = Statistics(self._by_clip(of), n)
+        return found
+
+    def _name(self, metric: str, reference: Reference) -> str:
+        own = self.protocol.figure.replace("fvd", metric, 1)
+        return own if reference == "wplus" else f"{own}_original"
+
+    def _by_clip(self, of: Statistic) -> Statistic:
+        """A statistic of pictures as one of clips: a clip's pictures go together."""
+        return lambda counts: of(np.repeat(counts, self.protocol.pictures))
+
+    def _identity(self, faces: np.ndarray) -> dict[str, Statistics]:
+        """ACD, the distance from the footage's subject, and the share of frames with a face; of FACE_CLIPS clips."""
+        theirs = self.real["wplus"]["faces"]
+        subject = typical_descriptor(theirs.reshape(-1, theirs.shape[-1]))
+        found = {}
+        for name, measure in (
+            ("acd", content_distance),
+            ("identity", lambda clip: subject_distance(clip, subject)),
+            ("faces", lambda clip: float(np.isfinite(clip[:, 0]).mean())),
+        ):
+            own = weighted([measure(clip) for clip in theirs])(np.ones(len(theirs)))
+            found[name] = Statistics(weighted([measure(clip) for clip in faces]), len(faces), footage=own)
+        return found
+
+    def _loops(self, sampler: Sampler) -> dict[str, Statistics]:
+        assert self.loops is not None
+        clips, length = self.loops.footage.shape[0], self.loops.footage.shape[1]
+        pieces = []
+        for done, piece in enumerate(sampler.stream(clips, length, self.seed)):
+            self.progress("long clips' codes", min(64 * done + 1, length), length)
+            pieces.append(self._coordinates(piece))
+        own = self.loops.own
+        found = {
+            f"loops/{name}": Statistics(of, clips, footage=getattr(own, name))
+            for name, of in self.loops.prepared(np.concatenate(pieces, 1)).items()
+        }
+        window = int(sampler.meta["config"]["window"]) if "config" in sampler.meta else self.protocol.frames
+        generator = rng.generator(sampler.space.mean.device, self.seed, "phi")
+        phi = gradient_angles(sampler.motion, window, PHI_CLIPS, generator)
+        return found | {"loops/phi": Statistics(weighted(phi), len(phi))}
+
+    def _loop_windows(self) -> np.ndarray:
+        """Evenly spaced windows of the footage [n, T, K]."""
+        length = min(LOOP_FRAMES, longest_run(self.latents))
+        if length < LEAST_SECONDS * self.latents.manifest.fps:
+            raise UserError(
+                f"loops: the longest run of frames in {self.latents.uri} has {length}, and they need "
+                f"{LEAST_SECONDS:g} s; leave loops out of --metrics, or embed longer footage"
+            )
+        starts = self.latents.windows(length)
+        starts = starts[np.linspace(0, len(starts) - 1, LOOP_CLIPS).astype(int)]
+        codes = torch.from_numpy(self.latents.codes)
+        return np.stack([self._coordinates(codes[start : start + length]) for start in starts])
+
+    def _coordinates(self, codes: torch.Tensor) -> np.ndarray:
+        """W+ codes [..., L, D] in the footage's first principal components, [..., K]."""
+        return self.space.encode(codes.detach().cpu().float()).numpy()
+
+
+def longest_run(latents: Latents) -> int:
+    """Frames of the longest run without a gap."""
+    breaks = np.flatnonzero((np.diff(latents.video) != 0) | (np.diff(latents.index) != 1)) + 1
+    return int(np.diff([0, *breaks, len(latents.index)]).max())
+
+
+def moments_of(features: np.ndarray, batch: int) -> Moments:
+    """Of features [n, F], added as they come from the network: so that every digit is a run's own."""
+    moments = Moments(features.shape[1])
+    for start in range(0, len(features), batch):
+        moments.update(features[start : start + batch])
+    return moments
+
+
+def to_json(protocol: Protocol, figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """The protocol whole, its hash, and the figures."""
+    return {
+        "protocol": protocol.to_json(),
+        "hash": protocol.hash,
+        "figures": {name: one.to_json() for name, one in figures.items()},
+    }

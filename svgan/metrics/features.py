@@ -1,0 +1,168 @@
+"""What networks see in clips, clip by clip: I3D's logits, Inception's features of a few frames, faces' descriptors.
+
+Rendered clips go through once, a few at a time, whatever is asked of them. What is found of the real side is kept in
+the cache under the digest of all that decides it, so that another file, domain or network is a miss.
+
+Axes: n clip, T frame, P picture of a clip, F feature, S pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from svgan import assets
+from svgan.errors import UserError
+from svgan.files import whole
+from svgan.metrics import fvd
+from svgan.metrics.fvd import Progress, Reference, silent
+from svgan.metrics.protocol import INCEPTION, Protocol
+from svgan.metrics.windows import real_windows, sized
+
+if TYPE_CHECKING:
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import Latents
+
+Kind = Literal["clips", "pictures", "faces"]
+FACE_CLIPS, FACE_FRAMES = 16, 8  # clips, and evenly spaced frames of each, whose faces are read: 0.1 s a frame
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """see: uint8 [b, T, S, S, 3] to [b, ...]. rule names network and frames, for the cache. most: clips it looks at."""
+
+    see: Callable[[np.ndarray], np.ndarray]
+    rule: str
+    most: int | None = None
+
+
+def extractor(kind: Kind, protocol: Protocol, device: str | torch.device) -> Extractor:
+    """The real networks, fetched where they are not in the cache."""
+    if kind == "clips":
+        return Extractor(fvd.detector(protocol, device), protocol.detector)
+    if kind == "pictures":
+        return _pictures(protocol, device)
+    from svgan.metrics.identity import FaceReader
+
+    reader = FaceReader()
+    digest = assets.ASSETS["identity"].files[0].sha256[:12]
+    return Extractor(
+        lambda clips: np.stack([reader.read(evenly(clip, FACE_FRAMES)).descriptors for clip in clips]),
+        f"{FACE_FRAMES} frames, dlib-resnet/{digest}",
+        FACE_CLIPS,
+    )
+
+
+def _pictures(protocol: Protocol, device: str | torch.device) -> Extractor:
+    from svgan.metrics import inception
+
+    if protocol.picture_detector != INCEPTION:
+        raise UserError(
+            f"protocol {protocol.name}: picture_detector is {protocol.picture_detector}, the one here is {INCEPTION}"
+        )
+    network = inception.load(device)
+
+    def see(clips: np.ndarray) -> np.ndarray:
+        few = np.stack([evenly(clip, protocol.pictures) for clip in clips])
+        found = network(torch.from_numpy(few.reshape(-1, *few.shape[2:])))
+        return found.cpu().numpy().reshape(*few.shape[:2], -1)
+
+    return Extractor(see, f"{protocol.pictures} frames, {protocol.picture_detector}")
+
+
+def evenly(clip: np.ndarray, count: int) -> np.ndarray:
+    """`count` evenly spaced frames of a clip [T, ...], the first and the last among them."""
+    return clip[np.linspace(0, len(clip) - 1, count).round().astype(int)]
+
+
+def extract(
+    extractors: Mapping[Kind, Extractor],
+    clips: Iterable[np.ndarray],
+    total: int,
+    stage: str,
+    progress: Progress = silent,
+    batch: int = 2,
+) -> dict[Kind, np.ndarray]:
+    """What each finds in clips uint8 [T, S, S, 3], `total` of them: float32 [n, ...] by kind."""
+    found: dict[Kind, list[np.ndarray]] = {kind: [] for kind in extractors}
+    done = 0
+    for some in fvd.batches(clips, batch):
+        stacked = np.stack(some)
+        for kind, one in extractors.items():
+            left = len(some) if one.most is None else max(0, min(len(some), one.most - done))
+            if left:
+                found[kind].append(np.asarray(one.see(stacked[:left]), np.float32))
+        done += len(some)
+        progress(stage, done, total)
+    return {kind: np.concatenate(parts) for kind, parts in found.items()}
+
+
+def real_features(
+    kinds: Mapping[Kind, Extractor],
+    protocol: Protocol,
+    domain: Domain,
+    latents: Latents,
+    reference: Reference = "wplus",
+    frames: np.ndarray | None = None,
+    *,
+    progress: Progress = silent,
+    batch: int = 2,
+) -> dict[Kind, np.ndarray]:
+    """Of the real windows of a protocol, [n, ...] by kind: found in the cache, or made and kept there. A window that
+    was drawn several times, as short footage's are, is there as often."""
+    known: dict[Kind, np.ndarray] = {}
+    missing: dict[int | None, dict[Kind, Extractor]] = {}
+    places = {kind: _place(kind, one, protocol, domain, latents, reference) for kind, one in kinds.items()}
+    for kind, one in kinds.items():
+        kept = _load(places[kind])
+        if kept is None:
+            missing.setdefault(one.most, {})[kind] = one
+        else:
+            known[kind] = kept
+    for most, some in missing.items():
+        windows = real_windows(protocol, latents)
+        if most is not None:
+            windows = windows[:most]
+        windows, inverse = np.unique(windows, axis=0, return_inverse=True)
+        if reference == "wplus":
+            clips: Iterable[np.ndarray] = fvd.rendered(domain, protocol, (latents.codes[rows] for rows in windows))
+        else:
+            originals = fvd.checked(frames, domain, latents)
+            clips = (sized(originals[rows], protocol.image_size) for rows in windows)
+        for kind, found in extract(some, clips, len(windows), f"real clips, {reference}", progress, batch).items():
+            known[kind] = found[inverse.reshape(-1)]
+            _save(places[kind], known[kind])
+    return known
+
+
+def _place(
+    kind: Kind, one: Extractor, protocol: Protocol, domain: Domain, latents: Latents, reference: Reference
+) -> Path:
+    decides = [kind, one.rule, one.most, protocol.real_hash, latents.digest, domain.digest]
+    digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+    return assets.cache_folder() / "features" / f"{reference}-{kind}-{digest}.safetensors"
+
+
+def _save(path: Path, features: np.ndarray) -> None:
+    from safetensors.numpy import save_file
+
+    with whole(path) as aside:
+        save_file({"features": np.ascontiguousarray(features)}, aside)
+
+
+def _load(path: Path) -> np.ndarray | None:
+    """None for a file that is not there, or broken: it is made again."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)["features"]
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None

@@ -1,0 +1,295 @@
+"""All metrics of a model on made sets, with tiny networks in place of I3D, Inception and dlib's; one test with I3D."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from svgan import recipes
+from svgan.errors import UserError
+from svgan.images.domain import Domain
+from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
+from svgan.latents.stats import make_space
+from svgan.metrics import assess, fvd
+from svgan.metrics.assess import Judge, compare
+from svgan.metrics.features import FACE_FRAMES, Extractor, evenly
+from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
+from svgan.motion import make_motion
+from svgan.sample import Sampler
+
+EVERYTHING = ("fvd", "kvd", "fid", "kid", "identity", "loops")
+FEW = 40  # resamples
+SHORT = replace(PROTOCOLS["svg-short"], clips=16, real_clips=24, frames=9, rollout=9, detector="made/1")
+
+
+def projection(width: int, seed: int):
+    """uint8 [b, T, S, S, 3] to [b, width]: a fixed random projection of a clip's mean picture and of its motion."""
+    weights = np.random.default_rng(seed).normal(size=(2 * 192, width)) / 20
+
+    def see(clips: np.ndarray) -> np.ndarray:
+        small = clips.reshape(*clips.shape[:2], 8, clips.shape[2] // 8, 8, clips.shape[3] // 8, 3).mean((3, 5)) / 64
+        moved = np.abs(np.diff(small, axis=1)).mean(1) if clips.shape[1] > 1 else 0 * small[:, 0]
+        flat = np.concatenate([small.mean(1), 4 * moved], 1).reshape(len(clips), -1)
+        return (flat @ weights).astype(np.float32)
+
+    return see
+
+
+def made_extractors() -> dict:
+    clips, picture, face = projection(400, 0), projection(12, 1), projection(128, 2)
+
+    def frames(see, count):
+        return lambda some: np.stack([see(evenly(clip, count)[:, None]) for clip in some])
+
+    return {
+        "clips": Extractor(clips, "made/1"),
+        "pictures": Extractor(frames(picture, SHORT.pictures), "made/2"),
+        "faces": Extractor(frames(face, FACE_FRAMES), "made/3", 16),
+    }
+
+
+@pytest.fixture(scope="module")
+def domain(random_domain, tmp_path_factory) -> Domain:
+    import shutil
+
+    return Domain.load(shutil.copytree(random_domain, tmp_path_factory.mktemp("assess") / "domain"))
+
+
+def made_codes(domain: Domain, lengths, folder) -> Latents:
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    layers = domain.generator.broadcast(domain.generator.map(torch.randn(4, 8))).numpy()
+    videos = []
+    for number, n in enumerate(lengths):
+        t = np.arange(n) / 25
+        waves = np.stack([np.sin(2 * np.pi * f * t + rng.uniform(0, 6)) for f in (0.31, 0.73, 1.17)], 1)
+        weights = np.concatenate([np.ones((n, 1)), waves + 0.02 * rng.normal(size=waves.shape)], 1)
+        codes = np.einsum("tk,kld->tld", weights, layers)
+        videos.append(VideoCodes(f"{number:03d}", np.arange(n), codes.astype(np.float32)))
+    write_latents(folder / "latents", videos, domain=domain.digest, fps=25.0, components=16)
+    return open_latents(folder / "latents", domain=domain.digest)
+
+
+@pytest.fixture(scope="module")
+def latents(domain, tmp_path_factory) -> Latents:
+    return made_codes(domain, [900, 900], tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of these tests that still has the network."""
+    from svgan import assets
+
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "i3d").symlink_to(assets.cache_folder() / "i3d")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SVGAN_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SVGAN_CACHE", str(tmp_path / "own"))
+    return tmp_path / "own"
+
+
+@pytest.fixture(scope="module")
+def sampler(latents) -> Sampler:
+    torch.manual_seed(0)
+    space = make_space("pca", latents, 8)
+    return Sampler(make_motion(recipes.tiny(components=8, width=8, trunk=(8,)), 8).eval(), space, {})
+
+
+@dataclass
+class Replay:
+    """A sampler that shows windows of the footage, spoilt by noise or frozen."""
+
+    latents: Latents
+    noise: float = 0.0
+    frozen: bool = False
+
+    def stream(self, clips, length, seed, *, chunk=64):
+        rng = np.random.default_rng(seed)
+        starts = self.latents.windows(25)[rng.integers(0, len(self.latents.windows(25)), clips)]
+        for begin in range(0, length, chunk):
+            rows = starts[:, None] + (0 if self.frozen else np.arange(begin, min(begin + chunk, length)) % 25)
+            rows = np.broadcast_to(rows, (clips, min(begin + chunk, length) - begin))
+            codes = self.latents.codes[rows]
+            yield torch.from_numpy(codes + self.noise * rng.normal(size=codes.shape)).float()
+
+
+def test_every_metric_has_its_interval_and_names_of_its_own(domain, latents, sampler):
+    judge = Judge(SHORT, domain, latents, EVERYTHING, extractors=made_extractors())
+    figures = judge.measure(sampler).figures(FEW)
+    loops = {f"loops/{name}" for name in ("repeat", "recurrence", "still", "norm_drift", "speed", "spectrum", "phi")}
+    distances = {"fvd_short", "kvd_short", "fid_short", "kid_short"}
+    assert set(figures) == distances | {"acd", "identity", "faces"} | loops
+    for name, one in figures.items():
+        assert one.low <= one.value <= one.high, name
+        assert (one.endless is not None) == (name in ("fvd_short", "fid_short"))
+        assert (one.footage is not None) == (name not in distances | {"loops/phi"}), name
+    assert figures["fvd_short"].low < figures["fvd_short"].high
+    assert figures["acd"].footage > 0
+    assert figures["loops/recurrence"].footage == pytest.approx(0.05, abs=0.01)
+
+
+def test_replayed_footage_is_better_than_noise_and_than_a_frozen_clip(domain, latents):
+    """Intervals apart, for every distance; the comparison is sure of it."""
+    judge = Judge(SHORT, domain, latents, ("fvd", "kvd", "fid", "kid"), extractors=made_extractors())
+    good, noisy = judge.measure(Replay(latents)), judge.measure(Replay(latents, noise=4.0))
+    near, far = good.figures(FEW), noisy.figures(FEW)
+    for name, one in near.items():
+        assert one.high < far[name].low, name
+    for name, found in compare(good, noisy, FEW).items():
+        assert found.first_is_better, name
+        assert found.sure > 0.99, name
+        assert found.high < 0, name
+    frozen = judge.measure(Replay(latents, frozen=True)).figures(FEW)
+    for name in ("fvd_short", "kvd_short"):
+        assert near[name].high < frozen[name].low
+
+
+def test_a_protocol_of_one_clip_a_video_on_a_set_of_many(domain, tmp_path):
+    many = made_codes(domain, [20] * 70, tmp_path)
+    protocol = replace(PROTOCOLS["stylegan-v-16"], clips=6, detector="made/1")
+    judge = Judge(protocol, domain, many, ("fvd", "kvd"), extractors=made_extractors())
+    assert judge.moments["wplus"].count == 70
+    figures = judge.measure(Replay16(many)).figures(FEW)
+    assert set(figures) == {"fvd/stylegan-v-16", "kvd/stylegan-v-16"}
+    assert judge.warnings == [
+        "6 generated clips are fewer than 400 features: FVD is biased upwards",
+        "70 real clips (wplus) are fewer than 400 features: the same bias",
+    ]
+    features = judge.real["wplus"]["clips"]
+    cov = np.cov(features.T.astype(np.float64), bias=True)
+    ours = judge.measure(Replay16(many))
+    from svgan.metrics.frechet import frechet_distance
+    from svgan.metrics.windows import rollouts
+
+    codes = rollouts(Replay16(many), {"p": protocol}, 0)["p"]
+    seen = projection(400, 0)(np.stack([domain.render(clip) for clip in codes])).astype(np.float64)
+    expected = frechet_distance(features.mean(0), cov, seen.mean(0), np.cov(seen.T, bias=True))
+    assert ours.statistics["fvd/stylegan-v-16"].plain == pytest.approx(expected, rel=1e-3), "1/N on either side"
+
+
+class Replay16:
+    def __init__(self, latents):
+        self.latents = latents
+
+    def stream(self, clips, length, seed, *, chunk):
+        starts = self.latents.windows(20)[:clips]
+        yield torch.from_numpy(self.latents.codes[starts[:, None] + np.arange(length) % 20])
+
+
+def test_what_the_real_side_showed_is_kept_and_a_changed_network_or_footage_is_a_miss(domain, latents, own_cache):
+    told: list = []
+    flags = {"metrics": ("kvd", "fid", "identity"), "extractors": made_extractors()}
+    flags["progress"] = lambda stage, done, total: told.append(stage)
+    first = Judge(SHORT, domain, latents, **flags)
+    assert "real clips, wplus" in told
+    assert len(list((own_cache / "features").iterdir())) == 3
+    told.clear()
+    again = Judge(SHORT, domain, latents, **flags)
+    assert not told
+    for kind, found in again.real["wplus"].items():
+        np.testing.assert_array_equal(found, first.real["wplus"][kind])
+    other = made_extractors()
+    other["pictures"] = replace(other["pictures"], rule="made/other")
+    Judge(SHORT, domain, latents, **(flags | {"extractors": other}))
+    assert len(list((own_cache / "features").iterdir())) == 4, "one network changed: its features are made again"
+    Judge(replace(SHORT, seed=1), domain, latents, **flags)
+    assert len(list((own_cache / "features").iterdir())) == 7
+    for file in (own_cache / "features").iterdir():
+        file.write_bytes(b"broken")
+    told.clear()
+    repaired = Judge(SHORT, domain, latents, **flags)
+    assert told
+    np.testing.assert_array_equal(repaired.real["wplus"]["clips"], first.real["wplus"]["clips"])
+
+
+def test_two_that_race_for_the_cache_are_fine(domain, latents, own_cache):
+    from concurrent.futures import ThreadPoolExecutor
+
+    few = replace(SHORT, real_clips=6)
+
+    def made(_):
+        return Judge(few, domain, latents, ("fvd", "kvd"), extractors=made_extractors())
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(made, range(2))
+    np.testing.assert_array_equal(one.real["wplus"]["clips"], other.real["wplus"]["clips"])
+    np.testing.assert_array_equal(one.moments["wplus"].cov, other.moments["wplus"].cov)
+    kept = [path.name for folder in ("features", "moments") for path in (own_cache / folder).iterdir()]
+    assert len(kept) == 2
+    assert not any("partial" in name for name in kept)
+
+
+def test_faces_are_the_same_whatever_else_is_measured(domain, latents, own_cache):
+    import shutil
+
+    alone = Judge(SHORT, domain, latents, ("identity",), extractors=made_extractors())
+    shutil.rmtree(own_cache / "features")
+    together = Judge(SHORT, domain, latents, EVERYTHING, extractors=made_extractors())
+    np.testing.assert_array_equal(alone.real["wplus"]["faces"], together.real["wplus"]["faces"])
+    assert alone.real["wplus"]["faces"].shape == (16, FACE_FRAMES, 128)
+
+
+def test_the_original_reference_comes_with_its_frames(domain, latents, sampler):
+    frames = 255 - domain.render(latents.codes)
+    judge = Judge(SHORT, domain, latents, ("fvd", "fid"), frames=frames, extractors=made_extractors())
+    figures = judge.measure(Replay(latents)).figures(FEW)
+    assert set(figures) == {"fvd_short", "fvd_short_original", "fid_short", "fid_short_original"}
+    assert figures["fid_short"].value < figures["fid_short_original"].value
+
+
+def test_a_runs_figure_comes_again_in_every_digit(domain, latents, sampler):
+    """With I3D itself: short and long at once, as a study scores, and each alone."""
+    few = {"clips": 2, "real_clips": 2, "precision": usual_precision("cpu")}
+    logged = fvd.score(sampler, domain, latents, **few)
+    for kind in ("short", "long"):
+        protocol = replace(PROTOCOLS[f"svg-{kind}"], **few)
+        judge = Judge(protocol, domain, latents)
+        measured = judge.measure(sampler)
+        assert measured.hash == logged[f"protocol_{kind}"]
+        assert measured.figures(FEW)[f"fvd_{kind}"].value == logged[f"fvd_{kind}"]
+
+
+def test_bad_input_is_one_line(domain, latents, tmp_path):
+    few = made_codes(domain, [300], tmp_path)
+    with pytest.raises(UserError, match="svg-short: 33 real clips, needs 64"):
+        Judge(SHORT, domain, few, extractors=made_extractors())
+    with pytest.raises(UserError, match="stylegan-v-16: 2 real clips, needs 64"):
+        Judge(PROTOCOLS["stylegan-v-16"], domain, latents)
+    with pytest.raises(UserError, match=r"--metrics fdv: unknown; any of fvd,kvd,fid,kid,identity,loops"):
+        Judge(SHORT, domain, latents, ("fvd", "fdv"))
+    with pytest.raises(UserError, match="its detector is i3d/other, the one here is"):
+        Judge(replace(SHORT, detector="i3d/other"), domain, latents)
+    with pytest.raises(UserError, match="picture_detector is other"):
+        Judge(replace(SHORT, picture_detector="other"), domain, latents, ("fid",))
+    alien = replace(latents, manifest=replace(latents.manifest, domain="0" * 16))
+    with pytest.raises(UserError, match="footage of another domain"):
+        Judge(SHORT, domain, alien)
+    judge = Judge(SHORT, domain, latents, extractors=made_extractors())
+    with pytest.raises(UserError, match="diverged"):
+        judge.measure(Replay(latents, noise=float("nan")))
+    other = Judge(SHORT.with_clips(4), domain, latents, extractors=made_extractors())
+    with pytest.raises(UserError, match="do not compare; measure both under one protocol"):
+        compare(judge.measure(Replay(latents)), other.measure(Replay(latents)))
+
+
+def test_short_footage_has_no_loops_to_speak_of(domain, tmp_path):
+    short = made_codes(domain, [60] * 40, tmp_path)
+    with pytest.raises(UserError, match=r"longest run .* has 60, and they need 3 s; leave loops out of --metrics"):
+        Judge(SHORT, domain, short, ("loops",))
+
+
+def test_json_says_the_whole_protocol(domain, latents):
+    import json
+
+    protocol = Protocol(name="p", detector="made/1", clips=4)
+    figures = {"a": assess.Figure(1.5, float("nan"), 2.0)}
+    told = json.loads(json.dumps(assess.to_json(protocol, figures), allow_nan=False))
+    assert Protocol.from_json(told["protocol"]) == protocol
+    assert told["hash"] == protocol.hash
+    assert told["figures"]["a"] == {"value": 1.5, "low": None, "high": 2.0, "endless": None, "footage": None}
