@@ -45,7 +45,7 @@ def rosinality(w_dim: int, widths: Mapping[int, int], layers: int = 8) -> dict[s
             f"{name}.activate.bias": 0.1 * normal(outputs),
         }
 
-    state = {}
+    state: dict[str, Tensor] = {}
     for n in range(1, layers + 1):
         state |= {f"style.{n}.weight": 100 * normal(w_dim, w_dim), f"style.{n}.bias": 10 * normal(w_dim)}
     first = widths[4]

@@ -8,11 +8,13 @@ import os
 import signal
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from made_footage import footage  # noqa: F401  (a fixture)
 from s3_server import s3, s3_server  # noqa: F401  (fixtures)
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 torch.set_num_threads(1)
@@ -46,9 +48,14 @@ def database(tmp_path_factory) -> Path:
     return folder / "mlflow.db"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class Files(LoadScopeScheduling):
     """Several processes run the tests (pytest-xdist): a file's stay together, for the servers and sweeps they share,
     and so do tests/e2e's, whose hosts are there once on a machine."""
-    for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        item.add_marker(pytest.mark.xdist_group(place.parts[0] if place.parts[0] == "e2e" else str(place)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
+    return Files(config, log)
