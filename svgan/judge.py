@@ -1,8 +1,10 @@
-"""FVD figures for people and for files."""
+"""Figures of models for people and for files: measured under protocols, with intervals, of one model or of two."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,21 @@ from svgan.errors import UserError
 from svgan.files import whole
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.table import Table
 
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import Latents
+    from svgan.metrics.fvd import Progress
+    from svgan.metrics.i3d import Precision
+    from svgan.metrics.intervals import Comparison
+    from svgan.metrics.protocol import Protocol
+    from svgan.sample import Sampler
+
 FEW = 1000  # clips below which FVD's bias is worth a word
+WITHOUT_PROTOCOL = ("identity", "loops")  # the same whatever the protocol
+# Figures of which lower is not better: they are to be the footage's.
+NO_ORDER = ("faces", "loops/repeat", "loops/recurrence", "loops/still", "loops/norm_drift", "loops/phi")
 
 
 def figures_table(figures: dict[str, Any], clips: int, real_clips: int) -> Table:
@@ -28,6 +42,86 @@ def figures_table(figures: dict[str, Any], clips: int, real_clips: int) -> Table
         cells = ["-" if value is None else f"{value:.1f}" for value in values]
         table.add_row(kind, *cells, figures[f"protocol_{kind}"])
     return table
+
+
+def chosen(names: str, clips: int | None, real_clips: int | None, precision: Precision) -> list[Protocol]:
+    """Protocols by their names, with commas between; counts that are given in place of their own. Raises UserError."""
+    from svgan.metrics.protocol import named
+
+    counts: dict[str, Any] = {k: v for k, v in (("clips", clips), ("real_clips", real_clips)) if v is not None}
+    return [replace(named(name), precision=precision, **counts) for name in dict.fromkeys(names.split(","))]
+
+
+def assessed(
+    sampler: Sampler,
+    other: Sampler | None,
+    domain: Domain,
+    latents: Latents,
+    protocols: Sequence[Protocol],
+    metrics: Sequence[str],
+    *,
+    seed: int,
+    progress: Progress,
+    frames: np.ndarray | None = None,
+    strict: bool = True,
+) -> dict[str, Any]:
+    """All figures of a model under each protocol, and its comparison with another's, as JSON: protocols (each whole,
+    with its hash), figures by name, against by name where there is an other, warnings.
+
+    strict: refuse footage of too few real clips, as a protocol asked for by name does. Raises UserError.
+    """
+    from svgan.metrics.assess import Judge, compare
+
+    told: dict[str, Any] = {"protocols": {}, "figures": {}, "warnings": []}
+    if other is not None:
+        told["against"] = {}
+    for number, protocol in enumerate(protocols):
+        wanted = [name for name in metrics if number == 0 or name not in WITHOUT_PROTOCOL]
+        if not wanted:
+            break
+        judge = Judge(protocol, domain, latents, wanted, seed=seed, frames=frames, strict=strict, progress=progress)
+        measured = judge.measure(sampler)
+        told["protocols"][protocol.name] = {**protocol.to_json(), "hash": protocol.hash}
+        told["figures"] |= {k: v.to_json() for k, v in measured.figures(progress=progress).items()}
+        told["warnings"] += [f"{protocol.name}: {line}" for line in judge.warnings]
+        if other is not None:
+            found = compare(measured, judge.measure(other))
+            told["against"] |= {k: asdict(v) | {"better": better(v)} for k, v in found.items() if k not in NO_ORDER}
+    return told
+
+
+def better(found: Comparison) -> str | None:
+    """'this', 'other', or None where the difference's interval holds zero."""
+    if found.low <= 0 <= found.high:
+        return None
+    return "this" if found.first_is_better else "other"
+
+
+def assessment_tables(told: dict[str, Any]) -> list[Table]:
+    """What `assessed` told: figures, then the comparison; protocols' hashes and warnings below."""
+    from rich.table import Table
+
+    hashes = ", ".join(f"{name} {one['hash']}" for name, one in told["protocols"].items())
+    notes = "\n".join([f"protocol {hashes}", *told["warnings"]])
+    table = Table("figure", caption=notes, caption_justify="left", box=None, pad_edge=False)
+    for heading in ("value", "95 % interval", "for endless\nclips", "the footage's\nown"):
+        table.add_column(heading, justify="right")
+    for name, one in told["figures"].items():
+        ends = f"{shown(one['low'])} to {shown(one['high'])}"
+        table.add_row(name, shown(one["value"]), ends, shown(one["endless"]), shown(one["footage"]))
+    if "against" not in told:
+        return [table]
+    versus = Table("this less the other", box=None, pad_edge=False)
+    for heading in ("difference", "95 % interval", "better", "sure"):
+        versus.add_column(heading, justify="right")
+    for name, one in told["against"].items():
+        ends = f"{shown(one['low'])} to {shown(one['high'])}"
+        versus.add_row(name, shown(one["difference"]), ends, one["better"] or "undecided", f"{one['sure']:.1%}")
+    return [table, versus]
+
+
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def write_figures(figures: dict[str, Any], path: Path) -> None:

@@ -51,13 +51,16 @@ OPTIONS = {
         "RUN",
     ],
     "evaluate": [
+        "--against",
         "--clips",
         "--device",
         "--domain",
         "--footage",
         "--json",
         "--latents",
+        "--metrics",
         "--precision",
+        "--protocol",
         "--real-clips",
         "--seed",
         "RUN",
@@ -109,6 +112,9 @@ def world(random_domain: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         walk = np.cumsum(rng.normal(size=(120, 6, 8)), 0).astype(np.float32) * 0.1 + shift
         write_latents(folder / name, [VideoCodes("v", np.arange(120), walk)], domain=domain.digest, fps=25)
         world[name] = folder / name
+    waves = np.sin(np.arange(1700)[:, None, None] / np.random.default_rng(1).uniform(5, 60, (6, 8)))
+    write_latents(folder / "long", [VideoCodes("v", np.arange(1700), waves)], domain=domain.digest, fps=25)
+    world["long"] = folder / "long"
     write_latents(folder / "alien", [VideoCodes("v", np.arange(60), walk[:60])], domain="0" * 16, fps=25)
     world["alien"] = folder / "alien"
     world["run"] = folder / "run"
@@ -201,6 +207,39 @@ def test_evaluate_writes_figures_with_their_protocol(
     text = capsys.readouterr().out
     assert figures["protocol_long"] in text
     assert "biased upwards" in text
+    assert json.loads(text.splitlines()[-1]) == figures
+    assert figures["step"] == 2
+
+
+def last_json(capsys: pytest.CaptureFixture) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_evaluate_under_protocols_gives_the_same_digits_with_intervals(
+    world: dict[str, Path], capsys: pytest.CaptureFixture
+):
+    run, few = str(world["run"]), ["--clips", "2", "--real-clips", "2", "--latents", str(world["long"])]
+    assert cli.run(["evaluate", run, *few]) == 0
+    usual = last_json(capsys)
+    asked = ["--protocol", "svg-short,svg-long", "--against", run]
+    assert cli.run(["evaluate", run, *few, *asked]) == 0
+    said = capsys.readouterr().out
+    told = json.loads(said.splitlines()[-1])
+    for kind in ("short", "long"):
+        assert told["figures"][f"fvd_{kind}"]["value"] == usual[f"fvd_{kind}"]
+        assert told["protocols"][f"svg-{kind}"]["hash"] == usual[f"protocol_{kind}"]
+        assert told["against"][f"fvd_{kind}"] == {"difference": 0, "low": 0, "high": 0, "sure": 0.5, "better": None}
+    assert "undecided" in said
+    assert "2 generated clips are fewer than 400 features: FVD is biased upwards" in said
+
+
+def test_evaluate_loops_with_the_footages_own(world: dict[str, Path], capsys: pytest.CaptureFixture):
+    flags = ["--protocol", "svg-short,svg-long", "--metrics", "loops", "--latents", str(world["long"])]
+    assert cli.run(["evaluate", str(world["run"]), *flags]) == 0
+    told = last_json(capsys)
+    assert set(told["protocols"]) == {"svg-short"}, "loops have no protocol: they are measured once"
+    assert told["figures"]["loops/recurrence"]["footage"] == pytest.approx(0.05, abs=0.01)
+    assert 0 < told["figures"]["loops/phi"]["value"] < 1.6
 
 
 BAD = {
@@ -270,6 +309,32 @@ BAD = {
         "not a video that was embedded into",
     ),
     "one clip": (["evaluate", "{run}", "--clips", "1"], "at least 2"),
+    "nothing to evaluate": (["evaluate"], "give a run or checkpoint"),
+    "metrics without a protocol": (["evaluate", "{run}", "--metrics", "kvd"], "--metrics: needs a --protocol"),
+    "against without a protocol": (["evaluate", "{run}", "--against", "{run}"], "--against: needs a --protocol"),
+    "a protocol of no model": (
+        ["evaluate", "--domain", "{domain}", "--footage", "{folder}/w.mp4", "--protocol", "svg-short"],
+        "--protocol: is of a model's clips",
+    ),
+    "unknown protocol": (["evaluate", "{run}", "--protocol", "fvd-16"], "'fvd-16': unknown; one of svg-short"),
+    "unknown metric": (["evaluate", "{run}", "--protocol", "svg-short", "--metrics", "is"], "--metrics is: unknown"),
+    "too few real clips": (["evaluate", "{run}", "--protocol", "svg-short"], "4 real clips, needs 64"),
+    "one video for stylegan-v": (
+        ["evaluate", "{run}", "--protocol", "stylegan-v-16", "--latents", "{long}"],
+        "stylegan-v-16: 1 real clips, needs 64",
+    ),
+    "clips shorter than the protocol": (
+        ["evaluate", "{run}", "--protocol", "stylegan-v-128"],
+        "128 frames, but the longest run",
+    ),
+    "footage of another domain": (
+        ["evaluate", "{run}", "--protocol", "svg-short", "--latents", "{alien}"],
+        "these codes belong to domain",
+    ),
+    "compared with no model": (
+        ["evaluate", "{run}", "--protocol", "svg-short", "--latents", "{long}", "--against", "{folder}"],
+        "not a checkpoint",
+    ),
     "foreign footage": (["evaluate", "{run}", "--footage", "{folder}/w.mp4"], "v is missing"),
     "embed without a domain": (["embed", "{folder}/a.mp4", "--out", "{new}", "--domain", "{folder}"], "domain.json"),
     "embed nothing": (["embed", "{folder}/a.mp4", "--out", "{new}", "--domain", "{domain}"], "no such file"),

@@ -3,61 +3,202 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-HELP = "FVD of a checkpoint, short and long"
+from svgan.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from rich.console import Console
+
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import Latents
+    from svgan.metrics.fvd import Progress
+    from svgan.sample import Sampler
+
+HELP = "FVD and other figures of a checkpoint, or of a domain"
 ABOUT = """\
 FVD of generated against real clips: short (25 frames) and long (the last 25 of 250), each against the footage's
 codes re-rendered (W+) and, where its moments ship with the domain or --footage is given, against the original frames.
 Figures compare only under one protocol hash; few clips bias FVD upwards.
 
   svgan evaluate runs/one
-  svgan evaluate runs/one --clips 2048 --real-clips 2048 --json figures.json
+  svgan evaluate runs/one --protocol svg-short,svg-long --metrics fvd,kvd,loops        with 95 % intervals
+  svgan evaluate runs/one --protocol svg-long --clips 2048 --real-clips 2048 --json figures.json
+  svgan evaluate runs/one --protocol svg-long --against runs/two          which is better, and how sure that is
+  svgan evaluate --domain ffhq --footage me.mp4                           PSNR, SSIM, identity of reconstructions
 
-Cost: 0.1 to 1 s a clip on one core, real clips the first time only.
+Protocols: svg-short, svg-long, stylegan-v-16, stylegan-v-128, stylegan-v-128-s8, mocogan-hd-16 (docs/metrics.md).
+Metrics: fvd, kvd, fid, kid, identity (ACD, distance from the subject), loops (with motion and phi). The last line of
+what is printed is JSON.
+
+Cost: 0.1 to 1 s a clip on one core, real clips the first time only; fid and kid 0.4 s a picture, 4 a clip; identity
+0.1 s a frame, 128 of them; intervals a tenth of a second a figure, above 400 clips 20.
 """
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", type=Path, metavar="RUN", help="a run's folder (its best checkpoint), or a checkpoint"
+        "checkpoint", type=Path, nargs="?", metavar="RUN", help="a run's folder (its best checkpoint), or a checkpoint"
     )
-    parser.add_argument("--clips", type=int, default=64, metavar="N", help="generated clips (64)")
-    parser.add_argument("--real-clips", type=int, default=256, metavar="N", help="real windows (256)")
+    parser.add_argument(
+        "--protocol", metavar="NAMES", help="one or more, with commas between (short and long, no more)"
+    )
+    parser.add_argument("--metrics", metavar="NAMES", help="with commas between (fvd)")
+    parser.add_argument(
+        "--against", type=Path, metavar="RUN", help="another model, measured and compared under --protocol"
+    )
+    parser.add_argument("--clips", type=int, metavar="N", help="generated clips (the protocol's: svg-... 64)")
+    parser.add_argument("--real-clips", type=int, metavar="N", help="real windows (the protocol's: svg-... 256)")
     parser.add_argument("--precision", metavar="TYPE", help="of I3D: float32 or bfloat16 (the device's usual)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the generated clips (0)")
     parser.add_argument("--latents", metavar="URI", help="the real side (what the run was trained on)")
     parser.add_argument("--footage", nargs="+", metavar="VIDEO", help="the videos embedded, for the original reference")
-    parser.add_argument("--domain", help="what renders (the run's)")
+    parser.add_argument("--domain", help="what renders (the run's); without RUN, what reconstructs --footage")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
 
 
 def run(options: argparse.Namespace) -> None:
     from svgan.bars import Stages, bars, plain_console
-    from svgan.embed import original_frames
-    from svgan.judge import figures_table, write_figures
-    from svgan.latents.shards import open_latents
-    from svgan.metrics import fvd
-    from svgan.runs import latents_of, load_pair, pick_device
+    from svgan.judge import write_figures
+    from svgan.runs import pick_device
 
+    _check(options)
     device, console = pick_device(options.device), plain_console()
+    with bars(console) as progress:
+        if options.checkpoint is None:
+            figures = of_domain(options, device, Stages(progress), console)
+        else:
+            figures = of_model(options, device, Stages(progress), console)
+    if options.json:
+        write_figures(figures, options.json)
+    print(json.dumps(figures), flush=True)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.checkpoint is None:
+        if not options.domain or not options.footage:
+            raise UserError("RUN: give a run or checkpoint; or, for a domain's reconstructions, --domain and --footage")
+        for flag in ("protocol", "metrics", "against", "latents"):
+            if getattr(options, flag) is not None:
+                raise UserError(f"--{flag}: is of a model's clips; give RUN too, or leave it out")
+    elif options.protocol is None:
+        for flag in ("metrics", "against"):
+            if getattr(options, flag) is not None:
+                raise UserError(f"--{flag}: needs a --protocol to be measured under, such as svg-short,svg-long")
+
+
+def of_model(options: argparse.Namespace, device: torch.device, progress: Progress, console: Console) -> dict[str, Any]:
+    """Figures of a checkpoint, printed for people and returned as JSON."""
+    from svgan.embed import original_frames
+    from svgan.latents.shards import open_latents
+    from svgan.runs import latents_of, load_pair
+
     sampler, domain = load_pair(options.checkpoint, options.domain, device)
     latents = open_latents(latents_of(options.checkpoint, options.latents, domain), domain=domain.digest)
     frames = original_frames(latents, options.footage, domain) if options.footage else None
-    with bars(console) as progress:
-        figures = fvd.score(
-            sampler,
-            domain,
-            latents,
-            clips=options.clips,
-            real_clips=options.real_clips,
-            precision=options.precision,
-            seed=options.seed,
-            frames=frames,
-            device=device,
-            progress=Stages(progress),
-        )
-    console.print(figures_table(figures, options.clips, options.real_clips))
-    if options.json:
-        write_figures(figures, options.json)
+    measure = usual if options.protocol is None else by_protocols
+    about = {
+        "checkpoint": str(options.checkpoint),
+        "step": sampler.meta["step"],
+        "domain": domain.digest,
+        "latents": latents.digest,
+        "seed": options.seed,
+    }
+    return about | measure(options, sampler, domain, latents, frames, progress, console)
+
+
+def usual(
+    options: argparse.Namespace,
+    sampler: Sampler,
+    domain: Domain,
+    latents: Latents,
+    frames: np.ndarray | None,
+    progress: Progress,
+    console: Console,
+) -> dict[str, Any]:
+    """FVD short and long, as a study logs them."""
+    from svgan.judge import figures_table
+    from svgan.metrics import fvd
+    from svgan.metrics.protocol import PROTOCOLS
+
+    plain = PROTOCOLS["svg-short"]
+    clips = plain.clips if options.clips is None else options.clips
+    real_clips = plain.real_clips if options.real_clips is None else options.real_clips
+    figures = fvd.score(
+        sampler,
+        domain,
+        latents,
+        clips=clips,
+        real_clips=real_clips,
+        precision=options.precision,
+        seed=options.seed,
+        frames=frames,
+        progress=progress,
+    )
+    console.print(figures_table(figures, clips, real_clips))
+    return figures
+
+
+def by_protocols(
+    options: argparse.Namespace,
+    sampler: Sampler,
+    domain: Domain,
+    latents: Latents,
+    frames: np.ndarray | None,
+    progress: Progress,
+    console: Console,
+) -> dict[str, Any]:
+    """The metrics asked for under the protocols asked for."""
+    from svgan.judge import assessed, assessment_tables, chosen
+    from svgan.metrics.protocol import usual_precision
+    from svgan.runs import load_pair
+
+    precision = options.precision or usual_precision(str(domain.device))
+    protocols = chosen(options.protocol, options.clips, options.real_clips, precision)
+    metrics = (options.metrics or "fvd").split(",")
+    other = None
+    if options.against:
+        other, theirs = load_pair(options.against, options.domain, domain.device)
+        if theirs.digest != domain.digest:
+            raise UserError(
+                f"--against {options.against}: of domain {theirs.digest}, {options.checkpoint} is of another"
+            )
+    told = assessed(
+        sampler, other, domain, latents, protocols, metrics, seed=options.seed, frames=frames, progress=progress
+    )
+    for table in assessment_tables(told):
+        console.print(table)
+    return told | ({"against_checkpoint": str(options.against)} if options.against else {})
+
+
+def of_domain(
+    options: argparse.Namespace, device: torch.device, progress: Progress, console: Console
+) -> dict[str, Any]:
+    """How well a domain gives back footage that it was not trained on: every fifth of the last tenth of the frames."""
+    from rich.table import Table
+
+    from svgan.embed import crop_size
+    from svgan.images.aligned import align_cached
+    from svgan.images.build import split
+    from svgan.images.domain import Domain
+    from svgan.metrics.domain_report import as_facts, reconstruction
+    from svgan.metrics.identity import FaceReader
+
+    domain = Domain.load(options.domain, device)
+    domain.check_embeds()
+    if len(options.footage) != 1:
+        raise UserError("--footage: one video at a time for a domain's reconstructions")
+    video = align_cached(options.footage[0], crop_size(domain), lambda stage, done: progress(stage, done, 0))
+    held = split(video)[1]
+    found, _, _ = reconstruction(domain, video, slice(held.start, held.stop, 5), FaceReader(), progress)
+    facts = as_facts(found)["Reconstruction"]
+    table = Table("reconstruction", "value", box=None, pad_edge=False)
+    for name, value in facts.items():
+        table.add_row(name, "-" if value is None else f"{value:.4g}")
+    console.print(table)
+    return {"domain": domain.digest, "footage": str(options.footage[0]), "figures": facts}

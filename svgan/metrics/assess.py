@@ -110,7 +110,8 @@ class Judge:
     """The real side of a protocol, ready to measure models against.
 
     metrics: of METRICS. frames: the recorded frames, for the original reference (fvd.real_moments). extractors: in
-    place of the real networks. Raises UserError for footage of too few clips, too short ones, or another domain's.
+    place of the real networks. strict: refuse fewer than LEAST_REAL real clips, as one clip a video always does.
+    Raises UserError for footage of too few clips, too short ones, or another domain's.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Judge:
         *,
         seed: int = 0,
         frames: np.ndarray | None = None,
+        strict: bool = True,
         extractors: Mapping[Kind, Extractor] | None = None,
         progress: Progress = silent,
     ):
@@ -132,7 +134,8 @@ class Judge:
             raise UserError(
                 f"{latents.uri}: footage of another domain ({latents.manifest.domain[:12]}); give its codes"
             )
-        check_real(protocol, latents)
+        if strict:
+            check_real(protocol, latents)
         self.protocol, self.domain, self.latents, self.metrics = protocol, domain, latents, tuple(metrics)
         self.seed, self.frames, self.progress = seed, frames, progress
         self.batch = fvd.batch_of(domain.device)

@@ -20,19 +20,22 @@ from svgan.metrics.identity import FaceReader, Faces, eye_opening, head_yaw, ide
 
 SAME_PERSON = 0.6  # dlib's threshold on the distance of descriptors
 LEAST_FACES = 3  # frames with a face on both sides that a correlation needs
+LUMA = np.array([0.299, 0.587, 0.114])
 STEP = 64  # frames read between two words of progress
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """Held-out frames against their reconstructions. PSNR in dB; identity is dlib's distance (same person < 0.6);
+    """Held-out frames against their reconstructions. PSNR in dB; SSIM 1 for equal frames; identity is dlib's distance
+    (same person < 0.6);
     mouth, eyes and yaw are correlations over time; faces is the share of reconstructions with a detected face.
     NaN: no face, for identity; fewer than three frames with a face on both sides or no motion, for correlations."""
 
     frames: int
     psnr_face: float
     psnr_frame: float
+    ssim: float
     identity: float
     mouth: float
     eyes: float
@@ -59,6 +62,25 @@ def psnr(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> floa
     return float(10 * np.log10(255**2 / max(mean, 1e-12)))
 
 
+def ssim(x: np.ndarray, y: np.ndarray) -> float:
+    """Mean structural similarity of the luma of uint8 pictures [N, R, R, 3], R of 11 or more (Wang et al. 2004,
+    equation 13: Gaussian windows of 11 x 11, sigma 1.5, K1 0.01, K2 0.03)."""
+    at = torch.arange(11, dtype=torch.float64) - 5
+    line = torch.exp(-at.square() / (2 * 1.5**2))
+    window = (torch.outer(line, line) / line.sum() ** 2)[None, None]
+
+    def local(values: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(values, window)
+
+    a, b = (torch.from_numpy(side @ LUMA)[:, None] for side in (x, y))
+    mean_a, mean_b = local(a), local(b)
+    var_a, var_b = local(a * a) - mean_a**2, local(b * b) - mean_b**2
+    both = local(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similar = (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    return float(similar.mean())
+
+
 def reconstruction(
     domain: Domain, video: AlignedVideo, rows: slice, reader: FaceReader, progress: Progress = lambda *_: None
 ) -> tuple[Reconstruction, np.ndarray, np.ndarray]:
@@ -83,6 +105,7 @@ def reconstruction(
         frames=len(frames),
         psnr_face=psnr(frames, rebuilt, hull),
         psnr_frame=psnr(frames, rebuilt),
+        ssim=ssim(frames, rebuilt),
         identity=float(np.median(distances)) if both.any() else float("nan"),
         mouth=correlation(mouth_opening),
         eyes=correlation(eye_opening),
