@@ -17,6 +17,7 @@ ABOUT = """Look at studies, steer them, and take out what they found.
   python -m sweeps stop gap-1             end it with nothing lost
   python -m sweeps export gap-1 --out trials.csv
   python -m sweeps compare gap-1:0 gap-1:3
+  python -m sweeps evaluate gap-1:3       a logged model's figures again, with intervals
   python -m sweeps promote gap-1          its best checkpoint becomes the champion, if it beats the present one
 
 A study is found by its name in --storage (./runs), else in MLflow; `gap` alone is the newest one whose name begins so.

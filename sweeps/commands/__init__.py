@@ -8,7 +8,7 @@ What is heavy is imported inside `run`, so that `--help` is quick.
 from __future__ import annotations
 
 from svgan.commands import Command
-from sweeps.commands import compare, domain, embed, export, gc, promote, reproduce, status, stop, sync
+from sweeps.commands import compare, domain, embed, evaluate, export, gc, promote, reproduce, status, stop, sync
 
 COMMANDS: dict[str, Command] = {
     "status": status,
@@ -17,6 +17,7 @@ COMMANDS: dict[str, Command] = {
     "export": export,
     "compare": compare,
     "reproduce": reproduce,
+    "evaluate": evaluate,
     "sync": sync,
     "promote": promote,
     "domain": domain,

@@ -1,0 +1,185 @@
+"""`python -m sweeps evaluate NAME:NUMBER` or `models:/...`: a logged model's figures again, and others beside them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+
+    from svgan.metrics.protocol import Protocol
+    from sweeps.plan import Plan
+
+HELP = "a logged model's figures again, with intervals"
+ABOUT = """Measure a logged model under named protocols, on its study's codes and domain, with 95 % intervals.
+
+  python -m sweeps evaluate gap-1:1                                      the trial's best model, FVD short and long
+  python -m sweeps evaluate models:/svgan-talking-face@champion --metrics fvd,kvd,loops
+  python -m sweeps evaluate models:/svgan-talking-face/2 --protocol svg-long --clips 2048
+  python -m sweeps evaluate gap-1:1 --against gap-1:0 --protocol svg-long      which is better, and how sure that is
+
+With the study's own number of clips, and its precision, FVD comes out as it was logged, in every digit on the machine
+that logged it: this says whether it does. Protocols and metrics: svgan evaluate --help. The last line is JSON; nothing
+is logged. Cost: as svgan evaluate.
+"""
+USUAL = {"svg-short": "protocol.short", "svg-long": "protocol.long"}  # and the tag of its hash on a logged model
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A model in MLflow, and the plan of the study that made it."""
+
+    plan: Plan
+    model: LoggedModel
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.model.model_id}"
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="NAME:NUMBER, a trial's best model, or models:/...")
+    parser.add_argument("--protocol", default=",".join(USUAL), metavar="NAMES", help="with commas [%(default)s]")
+    parser.add_argument("--metrics", default="fvd", metavar="NAMES", help="with commas [%(default)s]")
+    parser.add_argument("--against", metavar="MODEL", help="another, compared under the same protocols")
+    parser.add_argument("--clips", type=int, metavar="N", help="generated clips [of svg-...: the study's]")
+
+
+def run(asked: argparse.Namespace) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray's workers have it
+    from svgan.bars import Stages, bars, plain_console
+    from svgan.judge import assessment_tables
+
+    logged = find(asked, asked.model)
+    other = find(asked, asked.against) if asked.against else None
+    console = plain_console()
+    with bars(console) as progress:
+        told = measured(asked, logged, other, Stages(progress))
+    for table in assessment_tables(told):
+        console.print(table)
+    for name, one in told["logged"].items():
+        how = "equal in every digit" if one["equal"] else f"NOT equal: {told['figures'][name]['value']!r} now"
+        console.print(f"{name}: {one['value']!r} was logged; {how}")
+    print(json.dumps(told), flush=True)
+
+
+def find(asked: argparse.Namespace, what: str) -> Logged:
+    """The model that `what` names. Raises UserError where there is none."""
+    from sweeps.commands import where
+    from sweeps.tracking import SWEEP, sweep_models
+
+    if what.startswith("models:/"):
+        model = registered(asked, what)
+        if SWEEP not in model.tags:
+            raise UserError(f"{what}: no study of this project logged it; give a model that one did, or NAME:NUMBER")
+        return Logged(where.find_plan(asked, model.tags[SWEEP]), model)
+    plan = where.find_plan(asked, what.partition(":")[0])
+    tracking = where.open_tracking(plan)
+    where.trial_run(tracking, what)
+    models = sweep_models(tracking.client, tracking.experiment, plan.name, int(what.partition(":")[2]))
+    if not models:
+        raise UserError(f"{what}: this trial logged no model; give one that reached a report")
+    return Logged(plan, min(models, key=_rank))
+
+
+def _rank(model: LoggedModel) -> tuple[float, float]:
+    """By FVD long where a model has it, else by latent_fd."""
+    from sweeps.registry import FIGURE, figure
+
+    ranks = (figure(model, name) for name in (FIGURE, "latent_fd"))
+    first, second = (float("inf") if value is None else value for value in ranks)
+    return first, second
+
+
+def registered(asked: argparse.Namespace, uri: str) -> LoggedModel:
+    """The logged model behind models:/NAME@ALIAS, models:/NAME/VERSION or models:/ID."""
+    from mlflow.exceptions import MlflowException
+
+    from sweeps.commands import where
+
+    client, _ = where.known_experiment(where.tracking_uri(asked), asked.experiment or where.EXPERIMENT)
+    name = uri.removeprefix("models:/")
+    try:
+        version = None
+        if "@" in name:
+            version = client.get_model_version_by_alias(*name.split("@", 1))
+        elif "/" in name:
+            version = client.get_model_version(*name.split("/", 1))
+        return client.get_logged_model(name if version is None else str(version.source).removeprefix("models:/"))
+    except MlflowException as error:
+        raise UserError(f"{uri}: not in MLflow ({one_line(error, 120)}); see: python -m sweeps status") from None
+
+
+def measured(asked: argparse.Namespace, logged: Logged, other: Logged | None, progress: Any) -> dict[str, Any]:
+    """`svgan.judge.assessed` on the study's codes and domain, with what was logged beside it.
+
+    On as many threads as a worker has: bfloat16 sums differ with their number, and FVD with them (docs/traps.md).
+    """
+    import torch
+
+    from svgan.images.domain import Domain
+    from svgan.judge import assessed
+    from svgan.latents.shards import open_latents
+    from svgan.runs import pick_device
+    from svgan.sample import Sampler
+    from sweeps.registry import downloaded
+
+    plan = logged.plan
+    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
+    device = pick_device("auto" if plan.gpus_per_worker else "cpu")
+    domain = Domain.load(plan.domain, device)
+    latents = open_latents(plan.latents, domain=domain.digest)
+    here = {"domain": domain.digest, "latents": latents.digest}
+    if other is not None and other.model.tags.get("domain") != logged.model.tags.get("domain"):
+        raise UserError(f"--against {asked.against}: of another domain than {asked.model}; no figure compares those")
+    protocols = asked_protocols(asked, plan)
+    known = [p for p in protocols if logged.model.tags.get(USUAL.get(p.name, "")) == p.hash]
+    samplers = []
+    for one in filter(None, (logged, other)):
+        with downloaded(one.plan.tracking, one.uri) as folder:
+            samplers.append(Sampler.load(folder, device))
+    told = assessed(
+        samplers[0],
+        samplers[1] if other is not None else None,
+        domain,
+        latents,
+        protocols,
+        asked.metrics.split(","),
+        seed=plan.seed,
+        progress=progress,
+        strict=len(known) < len(protocols),
+    )
+    same = all(logged.model.tags.get(name) == digest for name, digest in here.items())
+    told["logged"] = compared(logged.model, known, told["figures"]) if same else {}
+    return {"model": logged.uri, "study": plan.name, **here, "seed": plan.seed, **told}
+
+
+def asked_protocols(asked: argparse.Namespace, plan: Plan) -> list[Protocol]:
+    """Those asked for, ours with the study's number of clips where none is asked for."""
+    from dataclasses import replace
+
+    from svgan.judge import chosen
+
+    found = chosen(asked.protocol, asked.clips, None, plan.precision)
+    if asked.clips is None and plan.clips:
+        found = [replace(p, clips=plan.clips) if p.name in USUAL else p for p in found]
+    return found
+
+
+def compared(model: LoggedModel, protocols: list[Protocol], figures: dict[str, Any]) -> dict[str, Any]:
+    """What MLflow has of a model under these protocols, by figure, and whether it is what came out now."""
+    from sweeps.registry import figure
+
+    found = {}
+    for protocol in protocols:
+        for name in (protocol.figure, f"{protocol.figure}_original"):
+            value = figure(model, name)
+            if value is not None and name in figures:
+                found[name] = {"value": value, "equal": value == figures[name]["value"]}
+    return found
