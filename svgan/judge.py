@@ -97,27 +97,27 @@ def better(found: Comparison) -> str | None:
     return "this" if found.first_is_better else "other"
 
 
-def assessment_tables(told: dict[str, Any]) -> list[Table]:
-    """What `assessed` told: figures, then the comparison; protocols' hashes and warnings below."""
+def assessment_tables(told: dict[str, Any]) -> list[Table | str]:
+    """What `assessed` told, to be printed: figures, the comparison, protocols' hashes and warnings."""
     from rich.table import Table
 
-    hashes = ", ".join(f"{name} {one['hash']}" for name, one in told["protocols"].items())
-    notes = "\n".join([f"protocol {hashes}", *told["warnings"]])
-    table = Table("figure", caption=notes, caption_justify="left", box=None, pad_edge=False)
+    table = Table("figure", box=None, pad_edge=False)
     for heading in ("value", "95 % interval", "for endless\nclips", "the footage's\nown"):
         table.add_column(heading, justify="right")
     for name, one in told["figures"].items():
         ends = f"{shown(one['low'])} to {shown(one['high'])}"
         table.add_row(name, shown(one["value"]), ends, shown(one["endless"]), shown(one["footage"]))
+    hashes = ", ".join(f"{name} {one['hash']}" for name, one in told["protocols"].items())
+    notes = [f"protocol {hashes}", *told["warnings"]]
     if "against" not in told:
-        return [table]
+        return [table, *notes]
     versus = Table("this less the other", box=None, pad_edge=False)
     for heading in ("difference", "95 % interval", "better", "sure"):
         versus.add_column(heading, justify="right")
     for name, one in told["against"].items():
         ends = f"{shown(one['low'])} to {shown(one['high'])}"
         versus.add_row(name, shown(one["difference"]), ends, one["better"] or "undecided", f"{one['sure']:.1%}")
-    return [table, versus]
+    return [table, versus, *notes]
 
 
 def shown(value: float | None) -> str:

@@ -171,8 +171,8 @@ def by_protocols(
     told = assessed(
         sampler, other, domain, latents, protocols, metrics, seed=options.seed, frames=frames, progress=progress
     )
-    for table in assessment_tables(told):
-        console.print(table)
+    for part in assessment_tables(told):
+        console.print(part)
     return told | ({"against_checkpoint": str(options.against)} if options.against else {})
 
 

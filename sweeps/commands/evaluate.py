@@ -61,8 +61,8 @@ def run(asked: argparse.Namespace) -> None:
     console = plain_console()
     with bars(console) as progress:
         told = measured(asked, logged, other, Stages(progress))
-    for table in assessment_tables(told):
-        console.print(table)
+    for part in assessment_tables(told):
+        console.print(part)
     for name, one in told["logged"].items():
         how = "equal in every digit" if one["equal"] else f"NOT equal: {told['figures'][name]['value']!r} now"
         console.print(f"{name}: {one['value']!r} was logged; {how}")
