@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from svgan.cli import INTERRUPTED, Parser
 from svgan.errors import UserError
 from sweeps import quiet
-from sweeps.commands import COMMANDS, where
+from sweeps.commands import COMMANDS, embed, where
 
 ABOUT = """Look at studies, steer them, and take out what they found.
 
@@ -46,7 +46,8 @@ def parser() -> Parser:
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.HELP, description=command.ABOUT)
         command.flags(own)
-        where.add_flags(own)
+        if command is not embed:  # which has to do with no study
+            where.add_flags(own)
     return whole
 
 

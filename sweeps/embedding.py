@@ -1,8 +1,10 @@
 """`svgan embed` by many workers: the same stretches of the same videos, scanned and encoded wherever there is room.
 
-Plain Ray tasks, and actors for GPUs (docs/choices.md says why not Ray Data). Every finished stretch is a file in
-OUT.embedding, beside the set that is to be, so that a driver killed at any moment goes on where it was, with whatever
-workers there are then; nothing that was finished is done again. The driver keeps landmarks and codes, never a picture.
+Plain Ray tasks, and an actor on each GPU (`sweeps.crew`), are our choice over Ray Data: a video's landmarks must all be
+there before its first crop, a video that fails is left out with its reason, and where no GPU is to be had CPUs go on,
+none of which fits a dataset's fixed line of steps (docs/choices.md). Every finished stretch is a file in OUT.embedding,
+beside the set that is to be, so that a driver killed at any moment goes on where it was, with whatever workers there
+are then; nothing that was finished is done again. The driver keeps landmarks and codes, never a picture.
 
 Videos and domain are read by the workers from the paths that were given: every node must have them there.
 """
@@ -13,42 +15,24 @@ import io
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from svgan import embed as alone
 from svgan.embed import Embedded, Watcher
 from svgan.errors import UserError
-from svgan.images.aligned import TRACK_VERSION, face_finder, video_digest
+from svgan.images.aligned import TRACK_VERSION, video_digest
 from svgan.images.domain import Domain
-from svgan.images.footage import Survey, survey
-from svgan.images.track import Track, follow, scan
+from svgan.images.footage import survey
+from svgan.images.track import follow
 from svgan.latents import storage
 from svgan.latents.shards import MANIFEST, VideoCodes, write_latents
 from svgan.latents.storage_errors import storage_errors
 from sweeps import shelf
+from sweeps.crew import Arrays, Crew, Lost, Stretch, Video
 
-Arrays = dict[str, np.ndarray]
-
-
-@dataclass(kw_only=True)
-class Video:
-    """A video under way: its stretches, the track when all are scanned, and how many of which step are finished."""
-
-    path: Path
-    digest: str
-    found: Survey
-    place: str
-    track: Track | None = None
-    done: dict[str, set[int]] = field(default_factory=lambda: {"faces": set(), "codes": set()})
-
-    def file(self, step: str, number: int, domain: Domain) -> str:
-        name = f"faces-{number:05d}.npz" if step == "faces" else alone.codes_name(domain, number)
-        return storage.join(self.place, name)
+Lines = dict[str, deque[Stretch]]
 
 
 def embed(
@@ -106,53 +90,40 @@ def _opened(path: Path, work: str, domain: Domain) -> Video:
 
 def _work(videos: list[Video], domain: Domain, failures: dict[str, str], watcher: Watcher) -> None:
     """Scan and encode all stretches that are not finished, as many at a time as there is room for."""
-    import ray
-
+    lines: Lines = {"codes": deque(), "faces": deque()}  # the first that can go on does: nearer to a finished video
+    for video in videos:
+        chunks = range(len(video.found.chunks()))
+        lines["faces"].extend(
+            Stretch(video=video, step="faces", number=k) for k in chunks if k not in video.done["faces"]
+        )
+        _advance(video, domain, lines, failures, watcher)
+    if not any(lines.values()):
+        return
     crew = Crew(domain)
-    waiting: deque[tuple[Video, str, int]] = deque()
-    for video in videos:
-        waiting.extend((video, "faces", k) for k in range(len(video.found.chunks())) if k not in video.done["faces"])
-    for video in videos:
-        _advance(video, domain, waiting, failures, watcher)
-    running: dict[Any, tuple[Video, str, int]] = {}
     try:
-        while waiting or running:
-            while waiting and len(running) < crew.room:
-                video, step, number = waiting.popleft()
-                if video.path.name not in failures:
-                    running[crew.start(video, step, number)] = (video, step, number)
-            if not running:
+        while crew.running or any(lines.values()):
+            crew.look(len(lines["codes"]))
+            for step, line in lines.items():
+                while line and crew.takes(step):
+                    stretch = line.popleft()
+                    if stretch.video.path.name not in failures:
+                        crew.start(stretch)
+            if (found := crew.wait()) is None:
                 continue
-            (ready, *_), _ = ray.wait(list(running))
-            video, step, number = running.pop(ready)
-            try:
-                ray.get(ready)
-            except ray.exceptions.RayTaskError as error:
-                cause: Exception = error
-                while isinstance(cause, ray.exceptions.RayTaskError):  # of a task that another's failure failed
-                    cause = cause.cause
-                if not isinstance(cause, UserError):
-                    raise
-                failures[video.path.name] = str(cause)
-                continue
-            except ray.exceptions.RayError as error:
-                why = " ".join(str(error).split())[:200]
-                raise UserError(f"{video.path}: a worker was lost again and again ({why}); see Ray's logs") from error
-            video.done[step].add(number)
-            _advance(video, domain, waiting, failures, watcher)
+            stretch, trouble = found
+            video = stretch.video
+            if isinstance(trouble, Lost):
+                lines[stretch.step].appendleft(stretch)
+            elif trouble is not None:
+                failures[video.path.name] = str(trouble)
+            else:
+                video.done[stretch.step].add(stretch.number)
+                _advance(video, domain, lines, failures, watcher)
     finally:
-        for ready in running:
-            ray.cancel(ready, force=False)
         crew.dismiss()
 
 
-def _advance(
-    video: Video,
-    domain: Domain,
-    waiting: deque[tuple[Video, str, int]],
-    failures: dict[str, str],
-    watcher: Watcher,
-) -> None:
+def _advance(video: Video, domain: Domain, lines: Lines, failures: dict[str, str], watcher: Watcher) -> None:
     """Tell how far a video is; follow its subject, and put its stretches in line for their codes, when all are
     scanned."""
     chunks = video.found.chunks()
@@ -168,94 +139,8 @@ def _advance(
     except UserError as error:
         failures[video.path.name] = str(error)
         return
-    waiting.extend((video, "codes", k) for k in range(len(chunks)) if k not in video.done["codes"])
-
-
-class Crew:
-    """Workers of a running Ray: tasks on its CPUs; codes by an actor on each GPU, which CPU tasks feed with crops."""
-
-    def __init__(self, domain: Domain):
-        import ray
-
-        total = ray.cluster_resources()
-        cpus, gpus = int(total.get("CPU", 1)), int(total.get("GPU", 0))
-        folder = str(Path(domain.folder).resolve())
-        self.domain, self.room = domain, 2 * max(1, cpus)
-        self._scan: Any = ray.remote(num_cpus=1, max_retries=3)(scan_stretch)
-        self._codes: Any = ray.remote(num_cpus=1, max_retries=3)(code_stretch)
-        self._cut: Any = ray.remote(num_cpus=1, max_retries=3, num_returns=2)(cut_stretch)
-        encoder: Any = ray.remote(num_cpus=0, num_gpus=1, max_restarts=3, max_task_retries=3)(Encoder)
-        self.encoders: list[Any] = [encoder.remote(folder, domain.digest) for _ in range(gpus)]
-        self.folder, self.turn = folder, 0
-        self._tracks: dict[str, Any] = {}
-
-    def start(self, video: Video, step: str, number: int) -> Any:
-        """Begin a stretch; what it returns is ready when its file is there."""
-        import ray
-
-        file, chunk, path = video.file(step, number, self.domain), video.found.chunks()[number], str(video.path)
-        if step == "faces":
-            return self._scan.remote(path, chunk, file)
-        if video.digest not in self._tracks:
-            self._tracks[video.digest] = ray.put(video.track)
-        assert video.track is not None
-        rows, size, track = video.track.rows(*chunk), alone.encoder_crop(self.domain), self._tracks[video.digest]
-        if not self.encoders:
-            return self._codes.remote(path, track, rows, size, self.folder, self.domain.digest, file)
-        crops, people = self._cut.remote(path, track, rows, size)
-        self.turn += 1
-        return self.encoders[self.turn % len(self.encoders)].encode.remote(crops, people, file)
-
-    def dismiss(self) -> None:
-        import ray
-
-        for encoder in self.encoders:
-            ray.kill(encoder)
-
-
-def scan_stretch(path: str, chunk: tuple[int, int], file: str) -> None:
-    _save(file, scan(_there(path), chunk, face_finder()))
-
-
-def code_stretch(path: str, track: Track, rows: slice, size: int, folder: str, digest: str, file: str) -> None:
-    crops, people = alone.cut(_there(path), track, rows, size)
-    _save(file, {"codes": alone.encode(_domain(folder, digest), crops), "people": people})
-
-
-def cut_stretch(path: str, track: Track, rows: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
-    return alone.cut(_there(path), track, rows, size)
-
-
-class Encoder:
-    """An actor on a GPU."""
-
-    def __init__(self, folder: str, digest: str):
-        self.domain = _domain(folder, digest)
-
-    def encode(self, crops: np.ndarray, people: np.ndarray, file: str) -> None:
-        _save(file, {"codes": alone.encode(self.domain, crops), "people": people})
-
-
-@cache
-def _domain(folder: str, digest: str) -> Domain:
-    from svgan.runs import pick_device
-
-    domain = Domain.load(folder, pick_device("auto"))
-    if domain.digest != digest:
-        raise UserError(f"{folder}: another domain on this node ({domain.digest}) than the driver's ({digest})")
-    return domain
-
-
-def _there(path: str) -> Path:
-    if not Path(path).exists():
-        raise UserError(f"{path}: not on every node of the cluster; put it where all of them see it")
-    return Path(path)
-
-
-def _save(file: str, arrays: Arrays) -> None:
-    out = io.BytesIO()
-    np.savez(out, **arrays)  # type: ignore[arg-type]
-    shelf.write(file, out.getvalue())
+    left = [k for k in range(len(chunks)) if k not in video.done["codes"]]
+    lines["codes"].extend(Stretch(video=video, step="codes", number=k) for k in left)
 
 
 def _load(file: str) -> Arrays:

@@ -93,8 +93,9 @@ def passed_on(commit: str | None) -> dict[str, str]:
     return told | ({COMMIT: commit} if commit else {})
 
 
-def submit(script: Path, arguments: Sequence[str], name: str) -> int:
-    """Submit the study as a job and follow it; returns the job's exit code. name: of the study.
+def submit(script: Path, arguments: Sequence[str], name: str, *, study: bool = True) -> int:
+    """Submit the study as a job and follow it; returns the job's exit code. name: of the study, or of a command that is
+    none (study=False) and may be killed.
 
     Ctrl-C, or a lost connection, ends the following alone. Raises UserError where the job cannot be submitted.
     """
@@ -103,7 +104,8 @@ def submit(script: Path, arguments: Sequence[str], name: str) -> int:
         client, job = _submitted(made, arguments, name)
     print(f"{name}: submitted as job {job} ({made})")
     print(f"it goes on without this terminal; see it again with: {on_head(f'ray job logs -f {job}')}")
-    print(f"stop it with: {on_head(f'python -m sweeps stop {name}')}", flush=True)
+    stop = f"python -m sweeps stop {name}" if study else f"ray job stop {job}"
+    print(f"stop it with: {on_head(stop)}", flush=True)
     try:
         return asyncio.run(follow(client, job))
     except KeyboardInterrupt:

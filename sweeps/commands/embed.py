@@ -11,6 +11,10 @@ to 256 frames, each kept in OUT.embedding as it is finished. Killed and started 
 goes on where it was; the set it makes is the same in every bit as `svgan embed`'s on such a machine. Videos and domain
 must lie where every node sees them.
 
+A cluster that grows by itself is asked for nodes up to its limit, and those that come or go are made use of. Codes are
+made on GPUs where there are any or could be; when none has come for 15 minutes, on CPUs until one does, which is said,
+since theirs may differ from a GPU's in the last bit.
+
   python -m sweeps embed day1.mp4 day2.mp4 --domain ffhq --out s3://bucket/codes/me
 
 Cost: 30 to 100 ms a frame and core for the landmarks, then crops and codes; 0.6 GB a core.
@@ -34,7 +38,7 @@ def run(asked: argparse.Namespace) -> int | None:
     environment.check_passwordless("--out", asked.out)
     if submit.needed():
         words = [*asked.videos, "--out", asked.out, "--domain", asked.domain, "--components", str(asked.components)]
-        return submit.submit(Path(embedding.__file__).with_name("__main__.py"), ["embed", *words], "embed")
+        return submit.submit(Path(embedding.__file__).with_name("__main__.py"), ["embed", *words], "embed", study=False)
     environment.settle()
     console = plain_console()
     domain = Domain.load(asked.domain)

@@ -1,4 +1,4 @@
-"""Where studies are: the flags that all commands share, and a study's plan found by its name."""
+"""Where studies are: the flags that commands share, and a study's plan found by its name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXPERIMENT = "svgan"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """--storage, --tracking and --experiment, which every command has."""
+    """--storage, --tracking and --experiment, which every command but `embed` has."""
     where = parser.add_argument_group("where studies are")
     where.add_argument(
         "--storage",

@@ -1,19 +1,30 @@
 """Embedding by Ray: the set of one process in every bit, also when the driver was killed and other workers went on."""
 
+import contextlib
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
+import yaml
 from video_files import talking_face, write_video
 
+from svgan import assets
 from svgan import embed as alone
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.shards import open_latents, open_origins
+from sweeps import crew, room
+
+ROOT = Path(room.__file__).parents[1]
 
 FRAMES, VIDEOS = 8, 4
 
@@ -73,6 +84,91 @@ def test_a_killed_driver_loses_nothing_and_the_set_is_one_processes(
     assert open_origins(latents).keys() == {path.name for path in videos[:-1]}
 
 
+GROWING = {
+    "cluster_name": "growing",
+    "max_workers": 2,
+    "idle_timeout_minutes": 10,
+    "upscaling_speed": 1.0,
+    "auth": {},
+    "file_mounts": {},
+    "cluster_synced_files": [],
+    **{f"{what}_commands": [] for what in ("initialization", "setup", "head_setup", "worker_setup")},
+    **{f"{kind}_start_ray_commands": [] for kind in ("head", "worker")},
+    "provider": {
+        "type": "fake_multinode",
+        "use_node_id_as_ip": True,
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+        "foreground_node_launch": True,
+    },
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "cpu": {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 1},
+        "gpu": {"resources": {"CPU": 0, "GPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 1},
+    },
+}
+
+
+@pytest.fixture
+def growing(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A head with no CPU whose autoscaler, Ray's own, brings two nodes that are processes here; the environment in
+    which the head is the user's own machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    bootstrap = tmp_path / "ray_bootstrap_config.yaml"  # where `ray up` leaves it: in the head's home
+    provider = GROWING["provider"] | {"gcs_address": f"127.0.0.1:{port}"}
+    bootstrap.write_text(yaml.safe_dump(GROWING | {"provider": provider}))
+    environment = os.environ | {
+        "HOME": str(tmp_path),
+        "SVGAN_CACHE": str(assets.cache_folder()),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_ADDRESS": f"127.0.0.1:{port}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    started = ["start", "--head", "--block", "--num-cpus", "0", "--port", str(port), "--include-dashboard", "false"]
+    quiet = ["--disable-usage-stats", "--object-store-memory", str(128 * 2**20), "--autoscaling-config", str(bootstrap)]
+    head = subprocess.Popen(
+        [Path(sys.executable).parent / "ray", *started, *quiet],
+        env=environment | {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                break
+        time.sleep(0.2)
+    yield environment
+    theirs = psutil.Process(head.pid).children(recursive=True)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(head.pid, signal.SIGKILL)
+    for process in theirs:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    head.wait()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_grows_from_nothing_is_used(
+    videos: list[Path], random_domain: Path, tmp_path: Path, growing: dict[str, str]
+):
+    out = tmp_path / "out"
+    command = ["-m", "sweeps", "embed", *map(str, videos), "--out", str(out), "--domain", str(random_domain)]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=growing, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    assert "waiting for a node" in done.stdout
+    assert "waiting for a GPU" in done.stdout
+    assert "CPUs make the codes until" not in done.stdout
+    one = alone.embed(videos, Domain.load(random_domain), tmp_path / "one")
+    assert open_latents(out).manifest.digest == one.manifest.digest
+
+
 @pytest.mark.slow
 def test_the_command_removes_what_it_kept(videos: list[Path], random_domain: Path, tmp_path: Path):
     out = tmp_path / "out"
@@ -82,6 +178,57 @@ def test_the_command_removes_what_it_kept(videos: list[Path], random_domain: Pat
     assert f"{FRAMES} frames of 1 videos" in done.stdout
     assert "0.mkv: 8 of 8 frames in 1 clip" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_cluster_whose_nodes_are_yet_to_come_is_asked_for_all_of_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ray._private.state.GlobalState.get_cluster_config", lambda self: None)
+    monkeypatch.setattr(room, "BOOTSTRAP", ROOT / "cluster" / "gpu.yaml")
+    head = {"CPU": 0.0, room.HEAD: 1.0}
+    coming, _ = room.could_come([head])
+    there = room.Room(room.CLUSTER, (head,), coming)
+    assert crew.under_way_at_most(there) == 2 * 8 * 4
+    assert [crew.encoders(there.workers(0, 1), stretches) for stretches in (0, 1, 5, 1000)] == [0, 1, 2, 8]
+
+
+def test_codes_wait_for_a_gpu_no_longer_than_the_patience(
+    random_domain: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    there = room.Room(room.CLUSTER, ({"CPU": 4.0},), ({"CPU": 4.0, "GPU": 1.0},) * 2)
+    monkeypatch.setattr(room, "room", lambda: there)
+    made, asked = crew.Crew(Domain.load(random_domain)), []
+
+    def actor(*arguments: str) -> SimpleNamespace:
+        asked.append(arguments)
+        return SimpleNamespace(load=SimpleNamespace(remote=object))
+
+    made._encoder, made._dismiss = SimpleNamespace(remote=actor), made.hands.remove  # no Ray is started
+    monkeypatch.setattr(crew, "LOOK_EVERY", 1e9)
+    made.look(codes=5)
+    assert len(asked) == 2
+    assert made.takes("faces")
+    assert not made.takes("codes")
+    assert capsys.readouterr().out == "waiting for a GPU, 15 min at most; then CPUs make the codes\n"
+    monkeypatch.setattr(crew, "GPU_PATIENCE", -1.0)
+    made.look(codes=5)
+    assert made.takes("codes")
+    assert "CPUs make the codes until one comes" in capsys.readouterr().out
+    made.look(codes=0)
+    assert made.takes("codes"), "the next video's codes do not wait again"
+    monkeypatch.setattr(crew, "GPU_PATIENCE", 900.0)
+    made.look(codes=5)
+    made.hands[0].loading = None
+    taken = 0
+    while made.takes("codes"):
+        made.running[taken] = crew.Stretch(video=None, step="codes", number=taken, crops=object())
+        taken += 1
+    assert taken == 4 + 2, "crops are kept in memory: as many as CPUs that are there and an encoder's two"
+    assert made.takes("faces")
+
+
+def test_a_cluster_without_cpus_that_could_get_none_is_refused(random_domain: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(room, "room", lambda: room.Room(room.CLUSTER, ({"CPU": 0.0, "GPU": 1.0},), growth="none"))
+    with pytest.raises(UserError, match=r"the cluster has no CPU to work on \(none\)"):
+        crew.Crew(Domain.load(random_domain))
 
 
 def test_a_video_has_the_name_that_was_given(random_domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -158,6 +158,22 @@ def test_a_head_without_an_agent_is_one_line(late_head, repo, script, tmp_path, 
         submit._submitted(made, [], "gap")
 
 
+def test_what_stops_a_job_is_printed_for_studies_and_for_what_is_none(late_head, repo, script, monkeypatch, capsys):
+    async def followed(*_):
+        return 0
+
+    late_head(0)
+    monkeypatch.setenv("SVGAN_CLUSTER", "cluster/gpu.yaml")
+    monkeypatch.setattr(submit, "follow", followed)
+    submit.submit(script, [], "gap")
+    assert "stop it with: ray exec cluster/gpu.yaml 'python -m sweeps stop gap'\n" in capsys.readouterr().out
+    submit.submit(script, [], "embed", study=False)
+    told = capsys.readouterr().out
+    job = told.split("submitted as job ")[1].split()[0]
+    assert job.startswith("embed-")
+    assert f"stop it with: ray exec cluster/gpu.yaml 'ray job stop {job}'\n" in told
+
+
 def test_ray_still_says_that_there_is_no_agent_in_these_words():
     assert submit.NO_AGENT in Path(ray.__file__).with_name("dashboard").joinpath("modules/job/job_head.py").read_text()
 
