@@ -69,16 +69,20 @@ class LatentDistance:
 
     def __call__(self, fake: Tensor) -> float:
         """Distance of generated windows [m, T, K]; NaN codes give NaN."""
+        return float(np.mean(list(self.parts(fake).values())))
+
+    def parts(self, fake: Tensor) -> dict[int, float]:
+        """The part of each lag, whose mean is the distance."""
         if fake.ndim != 3 or fake.shape[1:] != self.shape[1:]:
             raise UserError(f"latent distance: generated windows {tuple(fake.shape)}, the real ones are {self.shape}")
         leading = fake.float() @ self.axes.to(fake.device)
         if not torch.isfinite(leading).all():
-            return float("nan")
-        parts = []
+            return dict.fromkeys(self.real, float("nan"))
+        parts = {}
         for lag, real in self.real.items():
             found = self._moments(steps(leading, lag), lag)
-            parts.append(frechet_distance(real.mean, real.cov, found.mean, found.cov) / len(real.mean))
-        return float(np.mean(parts))
+            parts[lag] = frechet_distance(real.mean, real.cov, found.mean, found.cov) / len(real.mean)
+        return parts
 
     def _moments(self, moved: Tensor, lag: int) -> Moments:
         return Moments(moved.shape[1]).update((moved / self.spread[lag].to(moved.device)).double())
