@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,9 @@ ABOUT = """Measure a logged model under named protocols, on its study's codes an
   python -m sweeps evaluate gap-1:1 --against gap-1:0 --protocol svg-long      which is better, and how sure that is
 
 With the study's own number of clips, and its precision, FVD comes out as it was logged, in every digit on the machine
-that logged it: this says whether it does. Protocols and metrics: svgan evaluate --help. The last line is JSON; nothing
-is logged. Cost: as svgan evaluate.
+that logged it: this says whether it does. Protocols and metrics: svgan evaluate --help. The last line is JSON. --log
+adds the figures that the model has not yet, with the protocol's hash: fvd/PROTOCOL and the tag protocol.PROTOCOL, or
+fvd_long/HASH where a study's own protocol has other counts. Cost: as svgan evaluate.
 """
 USUAL = {"svg-short": "protocol.short", "svg-long": "protocol.long"}  # and the tag of its hash on a logged model
 
@@ -49,6 +51,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics", default="fvd", metavar="NAMES", help="with commas [%(default)s]")
     parser.add_argument("--against", metavar="MODEL", help="another, compared under the same protocols")
     parser.add_argument("--clips", type=int, metavar="N", help="generated clips [of svg-...: the study's]")
+    parser.add_argument("--log", action="store_true", help="add to the model in MLflow what it has not yet")
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -66,7 +69,41 @@ def run(asked: argparse.Namespace) -> None:
     for name, one in told["logged"].items():
         how = "equal in every digit" if one["equal"] else f"NOT equal: {told['figures'][name]['value']!r} now"
         console.print(f"{name}: {one['value']!r} was logged; {how}")
+    if asked.log:
+        console.print(f"logged to {logged.uri}: {', '.join(keep(logged, told)) or 'nothing new'}")
     print(json.dumps(told), flush=True)
+
+
+def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
+    """Log figures to the model (and its run) that it has not under these protocols; returns their names there."""
+    import time
+
+    from mlflow.entities import Metric
+
+    from sweeps.commands import where
+    from sweeps.tracking import STEP
+
+    model, client = logged.model, where.open_tracking(logged.plan).client
+    had = {metric.key for metric in model.metrics or []}
+    values = {logged_name(name, told["protocols"], model.tags): one["value"] for name, one in told["figures"].items()}
+    new = {name: value for name, value in values.items() if value is not None and name not in had}
+    at = int(time.time() * 1000)
+    batch = [Metric(name, value, at, int(model.tags[STEP]), model_id=model.model_id) for name, value in new.items()]
+    client.log_batch(model.source_run_id, metrics=batch)
+    hashes = {f"protocol.{name}": one["hash"] for name, one in told["protocols"].items() if name not in USUAL}
+    if hashes:
+        client.set_logged_model_tags(model.model_id, hashes)
+    return sorted(new)
+
+
+def logged_name(name: str, protocols: dict[str, Any], tags: Mapping[str, str]) -> str:
+    """A figure's name in MLflow: its own, but with the hash where a study's own protocol was changed."""
+    for protocol, tag in USUAL.items():
+        kind = "_" + protocol.removeprefix("svg-")
+        if protocol in protocols and name.removesuffix("_original").endswith(kind):
+            found = protocols[protocol]["hash"]
+            return name if tags.get(tag) == found else f"{name}/{found}"
+    return name
 
 
 def find(asked: argparse.Namespace, what: str) -> Logged:

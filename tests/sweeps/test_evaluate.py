@@ -102,6 +102,31 @@ def test_a_figure_that_was_logged_otherwise_is_said(here):
     assert found == {"fvd_short": {"value": here.figures["fvd_short"], "equal": False}}
 
 
+def test_log_adds_what_the_model_has_not(capsys, here):
+    from svgan.judge import chosen
+    from sweeps.commands.evaluate import Logged, keep
+
+    (model,) = sweep_models(here.tracking.client, here.tracking.experiment, "study", 0)
+    _, said = told(capsys, here, "study:0", "--protocol", "svg-short", "--metrics", "loops", "--log")
+    assert "loops/phi" in said
+    _, said = told(capsys, here, "study:0", "--protocol", "svg-short", "--metrics", "loops", "--log")
+    assert "nothing new" in said
+
+    figures = {name: {"value": 7.0} for name in ("fvd_long", "kvd_long", "fvd/stylegan-v-16", "fvd_short")}
+    own = chosen("svg-short", 2, None, here.plan.precision)
+    asked = [*own, *chosen("svg-long,stylegan-v-16", 9, None, here.plan.precision)]
+    hashes = {protocol.name: {"hash": protocol.hash} for protocol in asked}
+    long = hashes["svg-long"]["hash"]
+    added = keep(Logged(here.plan, model), {"figures": figures, "protocols": hashes})
+    assert added == sorted(["fvd/stylegan-v-16", f"fvd_long/{long}", f"kvd_long/{long}"]), "fvd_short was there"
+    again = here.tracking.client.get_logged_model(model.model_id)
+    assert again.tags["protocol.stylegan-v-16"] == hashes["stylegan-v-16"]["hash"]
+    assert again.tags["protocol.long"] == here.plan.tags["protocol.long"]
+    logged = {metric.key: metric.value for metric in again.metrics}
+    assert logged["fvd_long"] == here.figures["fvd_long"], "the study's own figure stays"
+    assert logged[f"fvd_long/{long}"] == logged["fvd/stylegan-v-16"] == 7
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
