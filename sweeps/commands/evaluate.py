@@ -89,7 +89,7 @@ def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
     new = {name: value for name, value in values.items() if value is not None and name not in had}
     at = int(time.time() * 1000)
     batch = [Metric(name, value, at, int(model.tags[STEP]), model_id=model.model_id) for name, value in new.items()]
-    client.log_batch(model.source_run_id, metrics=batch)
+    client.log_batch(str(model.source_run_id), metrics=batch)
     hashes = {f"protocol.{name}": one["hash"] for name, one in told["protocols"].items() if name not in USUAL}
     if hashes:
         client.set_logged_model_tags(model.model_id, hashes)
