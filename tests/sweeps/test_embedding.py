@@ -27,6 +27,7 @@ from sweeps import crew, room
 ROOT = Path(room.__file__).parents[1]
 
 FRAMES, VIDEOS = 8, 4
+ALONE = os.environ | {"RAY_ADDRESS": "local"}  # and not on a cluster of another test beside this one
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_a_killed_driver_loses_nothing_and_the_set_is_one_processes(
 
     out, domain = tmp_path / "out", Domain.load(random_domain)
     command = ["-m", "sweeps", "embed", *map(str, videos), "--out", str(out), "--domain", str(random_domain)]
-    driver = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    driver = subprocess.Popen([sys.executable, *command], cwd=tmp_path, env=ALONE, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 480
     while not any("codes-" in name for name in kept(out)):
         assert driver.poll() is None
@@ -173,7 +174,9 @@ def test_a_cluster_that_grows_from_nothing_is_used(
 def test_the_command_removes_what_it_kept(videos: list[Path], random_domain: Path, tmp_path: Path):
     out = tmp_path / "out"
     command = ["-m", "sweeps", "embed", str(videos[0]), "--out", str(out), "--domain", str(random_domain)]
-    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=ALONE, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert f"{FRAMES} frames of 1 videos" in done.stdout
     assert "0.mkv: 8 of 8 frames in 1 clip" in done.stdout
