@@ -154,18 +154,29 @@ def growing(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_cluster_that_grows_from_nothing_is_used(
+def test_a_cluster_that_grows_from_nothing_is_used_and_a_lost_encoder_replaced(
     videos: list[Path], random_domain: Path, tmp_path: Path, growing: dict[str, str]
 ):
-    out = tmp_path / "out"
+    out, said = tmp_path / "out", tmp_path / "said"
     command = ["-m", "sweeps", "embed", *map(str, videos), "--out", str(out), "--domain", str(random_domain)]
-    done = subprocess.run(
-        [sys.executable, *command], cwd=tmp_path, env=growing, capture_output=True, text=True, timeout=400
-    )
-    assert done.returncode == 0, done.stderr
-    assert "waiting for a node" in done.stdout
-    assert "waiting for a GPU" in done.stdout
-    assert "CPUs make the codes until" not in done.stdout
+    with said.open("wb") as file:
+        driver = subprocess.Popen([sys.executable, *command], cwd=tmp_path, env=growing, stdout=file, stderr=file)
+    until, hurt = time.monotonic() + 300, 0
+    while driver.poll() is None:
+        assert time.monotonic() < until, said.read_text()
+        if not hurt and any("codes-" in name for name in kept(out)):
+            for process in psutil.process_iter(["cmdline", "environ"]):
+                there = (process.info["environ"] or {}).get("HOME") == str(tmp_path)
+                if there and "ray::Encoder" in " ".join(process.info["cmdline"] or []):
+                    process.kill()
+                    hurt = len([name for name in kept(out) if "codes-" in name])
+        time.sleep(0.02)
+    told = said.read_text()
+    assert driver.returncode == 0, told
+    assert 0 < hurt < VIDEOS
+    assert "waiting for a node" in told
+    assert "waiting for a GPU" in told
+    assert "CPUs make the codes until" not in told
     one = alone.embed(videos, Domain.load(random_domain), tmp_path / "one")
     assert open_latents(out).manifest.digest == one.manifest.digest
 
