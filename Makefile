@@ -9,7 +9,7 @@ SCRIPT ?= sweeps/gap.py
 CLUSTER ?= cluster/gpu.yaml
 JOBS   ?= 2
 # So many processes take a file of tests each; most of a slow test's time is waiting.
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder -rs
 
 .PHONY: help install sweep aws-setup submit test test-all e2e-cluster bench lint format ui clean
 
@@ -37,7 +37,7 @@ test: $(READY)  ## the fast tests, with one small sweep in them (JOBS=8: so many
 	$(PYTEST)
 
 test-all: $(READY)  ## the slow suites: faults, services, clusters of several hosts (JOBS=3: so many at once)
-	$(PYTEST) -m "slow and not gpu" --durations=25 -rs
+	$(PYTEST) -m "slow and not gpu" --durations=25
 
 e2e-cluster: $(READY)  ## the launcher's clusters, of several hosts on this machine (root; Debian's packages as it says)
 	$(BIN)/python -m pytest -m slow -rsP --durations=12 tests/e2e

@@ -62,8 +62,9 @@ def forkserver() -> Iterator[None]:
 
         ending.callback(setattr, ray_constants, "SETUP_WORKER_FILENAME", ray_constants.SETUP_WORKER_FILENAME)
         ray_constants.SETUP_WORKER_FILENAME = str(Path(__file__).with_name("forked_worker.py"))
+        around = os.environ.get(SOCKET)
         os.environ[SOCKET] = path
-        ending.callback(os.environ.pop, SOCKET)
+        ending.callback(lambda: os.environ.update({SOCKET: around}) if around else os.environ.pop(SOCKET))
         yield
 
 

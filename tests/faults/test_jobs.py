@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +27,6 @@ from sweeps.tracking import Tracking
 pytestmark = pytest.mark.slow
 
 BIN, ROOT = Path(sys.executable).parent, Path(svgan.__file__).parents[1]
-# Never into the test's own temporary folder: Ray's sockets take paths of up to 107 bytes.
 TOKEN = "0123456789abcdef" * 4
 SMALL = ("--steps", "64", "--clips", "0", "--grid", "gap_weight=0,100", "width=8")
 
@@ -44,6 +43,9 @@ class Head:
         shutil.copy(ROOT / "tests" / "sweeps" / "toy.py", home / "toy.py")
         with (self.repo / "sweeps" / "ends.py").open("a") as file:
             file.write("# not the code of the environment\n")
+        # Not in the test's own temporary folder: Ray's sockets take paths of up to 107 bytes. Not shared with another
+        # Ray: a job finds its own by the folder (docs/traps.md).
+        self.sessions = Path(tempfile.mkdtemp(prefix="svgan-ray-", dir="/tmp"))
         ports = [free_port() for _ in range(2)]
         left_out = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
         self.environment = {name: value for name, value in os.environ.items() if name not in left_out} | {
@@ -60,7 +62,7 @@ class Head:
         }
         (home / "token").write_text(TOKEN)
         where = ["--head", "--port", str(ports[0]), "--dashboard-port", str(ports[1]), "--num-cpus", "2"]
-        where += ["--dashboard-agent-listen-port", str(agent_port)]
+        where += ["--dashboard-agent-listen-port", str(agent_port), "--temp-dir", str(self.sessions)]
         self.process = subprocess.Popen(
             [BIN / "ray", "start", "--block", "--disable-usage-stats", "--resources", '{"trial_slot": 2}', *where]
             + ["--object-store-memory", str(128 * 2**20)],
@@ -93,12 +95,17 @@ class Head:
         shown, _ = process.communicate(timeout=240)
         return process.returncode, shown
 
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            below = psutil.Process(self.process.pid).children(recursive=True)
+            for process in [psutil.Process(self.process.pid), *below]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self.process.wait()
+
     def end(self) -> None:
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        for process in [psutil.Process(self.process.pid), *below]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        self.process.wait()
+        self.kill()
+        shutil.rmtree(self.sessions, ignore_errors=True)  # what was killed may still be writing
 
 
 def free_port() -> int:
@@ -225,12 +232,6 @@ def files_below(*folders: Path) -> Iterator[tuple[str, bytes]]:
                 yield str(path), path.read_bytes()
 
 
-def session_folder(head: Head) -> Path:
-    below = psutil.Process(head.process.pid).children(recursive=True)
-    lines = " ".join(part for process in below for part in process.cmdline())
-    return Path(re.findall(r"/tmp/ray/session_[0-9_-]+", lines)[0])
-
-
 def test_secrets_get_into_nothing_that_a_study_writes(footage, tmp_path_factory, s3_server, monkeypatch):
     """Passwords and keys come by environment, or in a URL, which is refused; then everything is looked through."""
     where = f"s3://{BUCKET}/secrets"
@@ -245,7 +246,9 @@ def test_secrets_get_into_nothing_that_a_study_writes(footage, tmp_path_factory,
         ask = "from ray.job_submission import JobSubmissionClient as C; print(C().list_jobs())"
         code, jobs = head.run("-c", ask)
         assert code == 0, jobs
-        processes, session = listener.end(), session_folder(head)
+        processes = listener.end()
+        head.kill()
+        logs = dict(files_below(head.sessions))
     finally:
         head.end()
     for name, value in given.items():
@@ -255,7 +258,7 @@ def test_secrets_get_into_nothing_that_a_study_writes(footage, tmp_path_factory,
     shelf.download(f"{where}/quiet", kept)
     (head.home / "token").unlink()
     told = {"terminal": shown, "refusals": one + two, "jobs": jobs, "processes": processes}
-    found = {name: text.encode() for name, text in told.items()} | dict(files_below(head.home, session, kept))
+    found = {name: text.encode() for name, text in told.items()} | dict(files_below(head.home, kept)) | logs
     assert found["refusals"].count(b"no password in the URL") == 2
     assert b"quiet-" in found["jobs"]
     assert b"toy.py --name quiet" in found["processes"]

@@ -33,11 +33,19 @@ def asked_for(script: Path, *, context: dict | None = None) -> subprocess.Comple
 
 
 def test_a_worker_has_its_own_command_folder_environment_and_output(script):
+    around = os.environ.get(SOCKET)  # another room's, of this same process
     with forkserver.forkserver():
         done = asked_for(script, context={"env_vars": {"GIVEN": "by the actor"}})
-        assert SOCKET in os.environ
+        assert os.environ[SOCKET] != around
     assert json.loads(done.stdout) == [["--one"], str(script.parent), "by the actor", True]
-    assert SOCKET not in os.environ
+    assert os.environ.get(SOCKET) == around
+
+
+def test_a_server_within_a_servers_block_gives_its_place_back(monkeypatch):
+    monkeypatch.setenv(SOCKET, "around")
+    with forkserver.forkserver():
+        assert os.environ[SOCKET] != "around"
+    assert os.environ[SOCKET] == "around"
 
 
 @pytest.mark.parametrize("gone", ["never there", "died"])
