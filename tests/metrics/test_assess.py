@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from svgan import recipes
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
-from svgan.latents.stats import make_space
 from svgan.metrics import assess, fvd
 from svgan.metrics.assess import Judge, compare
 from svgan.metrics.features import FACE_FRAMES, Extractor, evenly
 from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
-from svgan.motion import make_motion
-from svgan.sample import Sampler
 
 EVERYTHING = ("fvd", "kvd", "fid", "kid", "identity", "loops")
 FEW = 40  # resamples
@@ -47,13 +43,6 @@ def made_extractors() -> dict:
         "pictures": Extractor(frames(picture, SHORT.pictures), "made/2"),
         "faces": Extractor(frames(face, FACE_FRAMES), "made/3", 16),
     }
-
-
-@pytest.fixture(scope="module")
-def domain(random_domain, tmp_path_factory) -> Domain:
-    import shutil
-
-    return Domain.load(shutil.copytree(random_domain, tmp_path_factory.mktemp("assess") / "domain"))
 
 
 def made_codes(domain: Domain, lengths, folder) -> Latents:
@@ -92,13 +81,6 @@ def cache(tmp_path_factory):
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SVGAN_CACHE", str(tmp_path / "own"))
     return tmp_path / "own"
-
-
-@pytest.fixture(scope="module")
-def sampler(latents) -> Sampler:
-    torch.manual_seed(0)
-    space = make_space("pca", latents, 8)
-    return Sampler(make_motion(recipes.tiny(components=8, width=8, trunk=(8,)), 8).eval(), space, {})
 
 
 @dataclass

@@ -6,26 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from svgan import recipes
 from svgan.errors import UserError
-from svgan.images.domain import Domain
 from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
-from svgan.latents.stats import make_space
 from svgan.metrics import fvd, i3d
 from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
 from svgan.metrics.windows import real_windows, rollouts
-from svgan.motion import make_motion
-from svgan.sample import Sampler
 
 SMALL = {"real_clips": 4, "precision": usual_precision("cpu")}
 PROTOCOL = Protocol(name="svg-short", **SMALL)
-
-
-@pytest.fixture(scope="module")
-def domain(random_domain, tmp_path_factory) -> Domain:
-    import shutil
-
-    return Domain.load(shutil.copytree(random_domain, tmp_path_factory.mktemp("fvd") / "domain"))
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +41,6 @@ def own_cache(tmp_path, monkeypatch):
     (tmp_path / "cache" / "i3d").symlink_to(i3d_file.parent)
     monkeypatch.setenv("SVGAN_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-@pytest.fixture(scope="module")
-def sampler(latents) -> Sampler:
-    torch.manual_seed(0)
-    space = make_space("pca", latents, 8)
-    return Sampler(make_motion(recipes.tiny(components=8, width=8, trunk=(8,)), 8).eval(), space, {})
 
 
 @dataclass
