@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,8 +20,7 @@ import pytest
 from s3_server import BUCKET
 
 import svgan
-from svgan.errors import UserError
-from sweeps import provenance, shelf, submit
+from sweeps import provenance, shelf
 from sweeps.plan import Plan
 from sweeps.tracking import Tracking
 
@@ -160,21 +160,23 @@ def test_bad_input_that_can_be_seen_at_once_makes_no_job(head):
         assert "geheim" not in shown
 
 
-def test_a_head_whose_agents_port_is_taken_takes_no_job_and_its_user_learns_why(footage, tmp_path_factory, monkeypatch):
-    """Ray says so in the agent's log alone, and asks to try again later for ever (docs/traps.md)."""
+def test_a_head_whose_agents_port_is_taken_takes_no_job_and_its_user_learns_why(footage, tmp_path_factory):
+    """Ray says so in the agent's log alone, and asks to try again later for ever. In a process of its own: one that has
+    read this head's token would begin no other Ray (both in docs/traps.md)."""
+    submitted = "submit._submitted(submit.package(Path('toy.py'), Path('copy')), [], 'toy')"
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         head = Head(tmp_path_factory.mktemp("home"), footage[0], agent_port=holder.getsockname()[1])
         try:
-            for name, value in head.environment.items():
-                monkeypatch.setenv(name, value)
-            monkeypatch.setattr(submit, "AGENT_PATIENCE", 0.0)
-            made = submit.package(head.home / "toy.py", tmp_path_factory.mktemp("copy"))
-            with pytest.raises(UserError, match=r"No available agent.*its port .* another Ray.*dashboard_agent.log"):
-                submit._submitted(made, [], "toy")
+            (head.home / "copy").mkdir()
+            code, shown = head.run(
+                "-c", f"from pathlib import Path; from sweeps import submit; submit.AGENT_PATIENCE = 0.0; {submitted}"
+            )
         finally:
             head.end()
+    assert code == 1
+    assert re.search(r"UserError: .*No available agent.*its port .* another Ray.*dashboard_agent.log", shown), shown
 
 
 def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):

@@ -3,7 +3,9 @@
 import asyncio
 import http.server
 import json
+import os
 import shlex
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -218,3 +220,20 @@ def test_a_dashboard_that_stays_away_is_one_line(monkeypatch):
     monkeypatch.setattr(submit, "PATIENCE", -1.0)
     with pytest.raises(UserError, match="dashboard has been away"):
         asyncio.run(submit.follow(Dashboard([[OSError("gone")]]), "j"))
+
+
+def test_a_process_keeps_the_first_token_it_has_read(tmp_path):
+    """docs/traps.md: a test that talks to another head with a token of its own does so in a process of its own."""
+    code = """if True:
+        import os, pathlib
+        from ray._raylet import AuthenticationTokenLoader
+        for name in "ab":
+            pathlib.Path(name).write_text(name * 32)
+            os.environ["RAY_AUTH_TOKEN_PATH"] = name
+            print(AuthenticationTokenLoader.instance().get_raw_token())
+    """
+    environment = os.environ | {"RAY_AUTH_MODE": "token"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["a" * 32, "a" * 32]
