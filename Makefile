@@ -30,7 +30,8 @@ sweep: $(READY)  ## the GAP study on the default domain, to a promoted model (AR
 aws-setup: $(READY)  ## what cluster/gpu.yaml needs on AWS: said, or with ARGS=--apply made
 	@$(BIN)/python -m cluster.aws_setup $(ARGS)
 
-submit: $(READY)  ## a study on the cluster, with this code (SCRIPT=sweeps/gap.py ARGS="..." CLUSTER=cluster/gpu.yaml)
+# make itself ends with 2 for every failure and says the command's exit code as `Error N`.
+submit: $(READY)  ## a study on the cluster, with this code; its exit code as `Error N` (SCRIPT= ARGS="..." CLUSTER=)
 	@$(BIN)/python cluster/submit.py --cluster $(CLUSTER) $(SCRIPT) -- $(ARGS)
 
 test: $(READY)  ## the fast tests, with one small sweep in them (JOBS=8: so many files at once)

@@ -44,6 +44,19 @@ def test_make_hands_quoted_arguments_on_whole(tmp_path):
     done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True)
     words = ["cluster/submit.py", "--cluster", "cluster/gpu.yaml", "sweeps/gap.py", "--", "--name", "a b"]
     assert done.stdout.split("\n")[:-1] == [f"[{word}]" for word in words], done.stderr
+    assert done.returncode == 0
+
+
+def test_make_fails_when_the_study_does_and_says_its_exit_code(tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tmp_path / ".ready").touch()
+    (tools / "python").write_text("#!/bin/sh\nexit 3\n")
+    (tools / "python").chmod(0o755)
+    make = ["make", "-s", "-o", str(tmp_path / ".ready"), "submit", f"VENV={tmp_path}"]
+    done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2  # of make's own, whatever failed; cluster/submit.py itself ends with the true one
+    assert done.stderr.strip().endswith("submit] Error 3")
 
 
 @pytest.mark.parametrize(
