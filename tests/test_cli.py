@@ -62,6 +62,7 @@ OPTIONS = {
         "--precision",
         "--protocol",
         "--real-clips",
+        "--report",
         "--seed",
         "RUN",
     ],
@@ -231,9 +232,15 @@ def test_evaluate_under_a_protocol_gives_the_same_digits_with_intervals(
     assert "2 generated clips are fewer than 400 features: FVD is biased upwards" in said
 
 
-def test_evaluate_loops_with_the_footages_own(world: dict[str, Path], capsys: pytest.CaptureFixture):
+def test_evaluate_loops_with_the_footages_own(
+    world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("svgan.page.SECONDS", 0.2)
     flags = ["--protocol", "svg-short,svg-long", "--metrics", "loops", "--latents", str(world["long"])]
-    assert cli.run(["evaluate", str(world["run"]), *flags]) == 0
+    assert cli.run(["evaluate", str(world["run"]), *flags, "--report", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "loops/recurrence" in page
+    assert page.count("data:image/") == 6
     told = last_json(capsys)
     assert set(told["protocols"]) == {"svg-short"}, "loops have no protocol: they are measured once"
     assert told["figures"]["loops/recurrence"]["footage"] == pytest.approx(0.05, abs=0.01)
@@ -309,6 +316,7 @@ BAD = {
     "one clip": (["evaluate", "{run}", "--clips", "1"], "at least 2"),
     "nothing to evaluate": (["evaluate"], "give a run or checkpoint"),
     "metrics without a protocol": (["evaluate", "{run}", "--metrics", "kvd"], "--metrics: needs a --protocol"),
+    "report without a protocol": (["evaluate", "{run}", "--report", "{new}"], "--report: needs a --protocol"),
     "against without a protocol": (["evaluate", "{run}", "--against", "{run}"], "--against: needs a --protocol"),
     "a protocol of no model": (
         ["evaluate", "--domain", "{domain}", "--footage", "{folder}/w.mp4", "--protocol", "svg-short"],

@@ -29,6 +29,7 @@ Figures compare only under one protocol hash; few clips bias FVD upwards.
   svgan evaluate runs/one --protocol svg-short,svg-long --metrics fvd,kvd,loops        with 95 % intervals
   svgan evaluate runs/one --protocol svg-long --clips 2048 --real-clips 2048 --json figures.json
   svgan evaluate runs/one --protocol svg-long --against runs/two          which is better, and how sure that is
+  svgan evaluate runs/one --protocol svg-long --report one.html           a page: figures, clips, plots of the motion
   svgan evaluate --domain ffhq --footage me.mp4                           PSNR, SSIM, identity of reconstructions
 
 Protocols: svg-short, svg-long, stylegan-v-16, stylegan-v-128, stylegan-v-128-s8, mocogan-hd-16 (docs/metrics.md).
@@ -36,7 +37,7 @@ Metrics: fvd, kvd, fid, kid, identity (ACD, distance from the subject), loops (w
 what is printed is JSON.
 
 Cost: 0.1 to 1 s a clip on one core, real clips the first time only; fid and kid 0.4 s a picture, 4 a clip; identity
-0.1 s a frame, 128 of them; intervals a tenth of a second a figure, above 400 clips 20.
+0.1 s a frame, 128 of them; intervals a tenth of a second a figure, above 400 clips 20; a page 1500 frames rendered.
 """
 
 
@@ -59,6 +60,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--footage", nargs="+", metavar="VIDEO", help="the videos embedded, for the original reference")
     parser.add_argument("--domain", help="what renders (the run's); without RUN, what reconstructs --footage")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="a page of them with clips and plots, in one file"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
 
 
@@ -83,11 +87,11 @@ def _check(options: argparse.Namespace) -> None:
     if options.checkpoint is None:
         if not options.domain or not options.footage:
             raise UserError("RUN: give a run or checkpoint; or, for a domain's reconstructions, --domain and --footage")
-        for flag in ("protocol", "metrics", "against", "latents"):
+        for flag in ("protocol", "metrics", "against", "latents", "report"):
             if getattr(options, flag) is not None:
                 raise UserError(f"--{flag}: is of a model's clips; give RUN too, or leave it out")
     elif options.protocol is None:
-        for flag in ("metrics", "against"):
+        for flag in ("metrics", "against", "report"):
             if getattr(options, flag) is not None:
                 raise UserError(f"--{flag}: needs a --protocol to be measured under, such as svg-short,svg-long")
 
@@ -109,7 +113,17 @@ def of_model(options: argparse.Namespace, device: torch.device, progress: Progre
         "latents": latents.digest,
         "seed": options.seed,
     }
-    return about | measure(options, sampler, domain, latents, frames, progress, console)
+    told = about | measure(options, sampler, domain, latents, frames, progress, console)
+    if options.report:
+        from svgan.page import model_page, write_page
+
+        title = f"{options.checkpoint}, step {sampler.meta['step']}"
+        page = model_page(
+            title, about, told, sampler, domain, latents, seed=options.seed, frames=frames, progress=progress
+        )
+        write_page(options.report, page)
+        console.print(f"report: {options.report}")
+    return told
 
 
 def usual(

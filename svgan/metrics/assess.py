@@ -14,11 +14,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from svgan import rng
 from svgan.errors import UserError
-from svgan.latents.stats import make_space
 from svgan.metrics import fvd
 from svgan.metrics.features import Extractor, Kind, extract, extractor, real_features
 from svgan.metrics.frechet import FrechetTo
@@ -26,7 +24,8 @@ from svgan.metrics.fvd import REFERENCES, Progress, Reference, silent
 from svgan.metrics.identity import content_distance, subject_distance, typical_descriptor
 from svgan.metrics.intervals import DRAWS, Comparison, Statistic, bootstrap, endless, paired, weighted
 from svgan.metrics.kernel import KernelTo
-from svgan.metrics.loops import LEAST_SECONDS, LoopJudge, gradient_angles
+from svgan.metrics.long_clips import LongClips
+from svgan.metrics.loops import LoopJudge, gradient_angles
 from svgan.metrics.moments import Moments
 from svgan.metrics.protocol import Protocol
 from svgan.metrics.windows import check_real, rollouts
@@ -45,7 +44,7 @@ METRICS: dict[str, tuple[Kind, ...]] = {  # by name, what must be seen of genera
     "loops": (),
 }
 LEAST_ENDLESS = 16
-LOOP_CLIPS, LOOP_FRAMES, LOOP_COORDINATES, PHI_CLIPS = 16, 1000, 16, 64
+PHI_CLIPS = 64
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,8 @@ class Judge:
             self._prepare(reference)
         self.loops: LoopJudge | None = None
         if "loops" in metrics:
-            self.space = make_space("pca", latents, min(LOOP_COORDINATES, len(latents.basis)))
-            self.loops = LoopJudge(self._loop_windows(), latents.manifest.fps)
+            self.long = LongClips(latents)
+            self.loops = LoopJudge(self.long.footage, latents.manifest.fps)
 
     @property
     def warnings(self) -> list[str]:
@@ -243,43 +242,15 @@ class Judge:
 
     def _loops(self, sampler: Sampler) -> dict[str, Statistics]:
         assert self.loops is not None
-        clips, length = self.loops.footage.shape[0], self.loops.footage.shape[1]
-        pieces = []
-        for done, piece in enumerate(sampler.stream(clips, length, self.seed)):
-            self.progress("long clips' codes", min(64 * done + 1, length), length)
-            pieces.append(self._coordinates(piece))
-        own = self.loops.own
+        clips, own = self.long.of(sampler, self.seed, self.progress), self.loops.own
         found = {
-            f"loops/{name}": Statistics(of, clips, footage=getattr(own, name))
-            for name, of in self.loops.prepared(np.concatenate(pieces, 1)).items()
+            f"loops/{name}": Statistics(of, len(clips), footage=getattr(own, name))
+            for name, of in self.loops.prepared(clips).items()
         }
         window = int(sampler.meta["config"]["window"]) if "config" in sampler.meta else self.protocol.frames
         generator = rng.generator(sampler.space.mean.device, self.seed, "phi")
         phi = gradient_angles(sampler.motion, window, PHI_CLIPS, generator)
         return found | {"loops/phi": Statistics(weighted(phi), len(phi))}
-
-    def _loop_windows(self) -> np.ndarray:
-        """Evenly spaced windows of the footage [n, T, K]."""
-        length = min(LOOP_FRAMES, longest_run(self.latents))
-        if length < LEAST_SECONDS * self.latents.manifest.fps:
-            raise UserError(
-                f"loops: the longest run of frames in {self.latents.uri} has {length}, and they need "
-                f"{LEAST_SECONDS:g} s; leave loops out of --metrics, or embed longer footage"
-            )
-        starts = self.latents.windows(length)
-        starts = starts[np.linspace(0, len(starts) - 1, LOOP_CLIPS).astype(int)]
-        codes = torch.from_numpy(self.latents.codes)
-        return np.stack([self._coordinates(codes[start : start + length]) for start in starts])
-
-    def _coordinates(self, codes: torch.Tensor) -> np.ndarray:
-        """W+ codes [..., L, D] in the footage's first principal components, [..., K]."""
-        return self.space.encode(codes.detach().cpu().float()).numpy()
-
-
-def longest_run(latents: Latents) -> int:
-    """Frames of the longest run without a gap."""
-    breaks = np.flatnonzero((np.diff(latents.video) != 0) | (np.diff(latents.index) != 1)) + 1
-    return int(np.diff([0, *breaks, len(latents.index)]).max())
 
 
 def moments_of(features: np.ndarray, batch: int) -> Moments:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError, one_line
@@ -28,7 +29,8 @@ ABOUT = """Measure a logged model under named protocols, on its study's codes an
 With the study's own number of clips, and its precision, FVD comes out as it was logged, in every digit on the machine
 that logged it: this says whether it does. Protocols and metrics: svgan evaluate --help. The last line is JSON. --log
 adds the figures that the model has not yet, with the protocol's hash: fvd/PROTOCOL and the tag protocol.PROTOCOL, or
-fvd_long/HASH where a study's own protocol has other counts. Cost: as svgan evaluate.
+fvd_long/HASH where a study's own protocol has other counts; and to its run, in reports/, a page of them with clips and
+plots, which --report writes to a file. Cost: as svgan evaluate.
 """
 USUAL = {"svg-short": "protocol.short", "svg-long": "protocol.long"}  # and the tag of its hash on a logged model
 
@@ -52,18 +54,20 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="MODEL", help="another, compared under the same protocols")
     parser.add_argument("--clips", type=int, metavar="N", help="generated clips [of svg-...: the study's]")
     parser.add_argument("--log", action="store_true", help="add to the model in MLflow what it has not yet")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="a page of the figures, with clips and plots")
 
 
 def run(asked: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray's workers have it
     from svgan.bars import Stages, bars, plain_console
     from svgan.judge import assessment_tables
+    from svgan.page import write_page
 
     logged = find(asked, asked.model)
     other = find(asked, asked.against) if asked.against else None
     console = plain_console()
     with bars(console) as progress:
-        told = measured(asked, logged, other, Stages(progress))
+        told, page = measured(asked, logged, other, Stages(progress))
     for part in assessment_tables(told):
         console.print(part)
     for name, one in told["logged"].items():
@@ -71,6 +75,9 @@ def run(asked: argparse.Namespace) -> None:
         console.print(f"{name}: {one['value']!r} was logged; {how}")
     if asked.log:
         console.print(f"logged to {logged.uri}: {', '.join(keep(logged, told)) or 'nothing new'}")
+        console.print(f"logged to its run: {keep_page(logged, page)}")
+    if asked.report:
+        write_page(asked.report, page)
     print(json.dumps(told), flush=True)
 
 
@@ -94,6 +101,18 @@ def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
     if hashes:
         client.set_logged_model_tags(model.model_id, hashes)
     return sorted(new)
+
+
+def keep_page(logged: Logged, page: str) -> str:
+    """Log a report page to the model's run, in place of an earlier one; returns its name there."""
+    from sweeps.commands import where
+    from sweeps.tracking import SEED, STEP, of_seed
+
+    tags = logged.model.tags
+    step = f"step-{int(tags[STEP]):06d}"
+    name = f"reports/{of_seed(step, tags[SEED]).replace('/', '-') if SEED in tags else step}.html"
+    where.open_tracking(logged.plan).client.log_text(str(logged.model.source_run_id), page, name)
+    return name
 
 
 def logged_name(name: str, protocols: dict[str, Any], tags: Mapping[str, str]) -> str:
@@ -153,8 +172,11 @@ def registered(asked: argparse.Namespace, uri: str) -> LoggedModel:
         raise UserError(f"{uri}: not in MLflow ({one_line(error, 120)}); see: python -m sweeps status") from None
 
 
-def measured(asked: argparse.Namespace, logged: Logged, other: Logged | None, progress: Any) -> dict[str, Any]:
-    """`svgan.judge.assessed` on the study's codes and domain, with what was logged beside it.
+def measured(
+    asked: argparse.Namespace, logged: Logged, other: Logged | None, progress: Any
+) -> tuple[dict[str, Any], str]:
+    """`svgan.judge.assessed` on the study's codes and domain, with what was logged beside it; and the page of it, ''
+    where none is asked for.
 
     On as many threads as a worker has: bfloat16 sums differ with their number, and FVD with them (docs/traps.md).
     """
@@ -166,6 +188,7 @@ def measured(asked: argparse.Namespace, logged: Logged, other: Logged | None, pr
     from svgan.runs import pick_device
     from svgan.sample import Sampler
     from sweeps.registry import downloaded
+    from sweeps.tracking import STEP, TRIAL
 
     plan = logged.plan
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
@@ -194,7 +217,16 @@ def measured(asked: argparse.Namespace, logged: Logged, other: Logged | None, pr
     )
     same = all(logged.model.tags.get(name) == digest for name, digest in here.items())
     told["logged"] = compared(logged.model, known, told["figures"]) if same else {}
-    return {"model": logged.uri, "study": plan.name, **here, "seed": plan.seed, **told}
+    about = {"model": logged.uri, "study": plan.name, **here, "seed": plan.seed}
+    page = ""
+    if asked.log or asked.report:
+        from svgan.page import model_page
+
+        tags = logged.model.tags
+        title = f"{plan.name}, trial {tags[TRIAL]}, step {tags[STEP]}"
+        more = {"recipe": plan.recipe, **{f"logged {name}": one["value"] for name, one in told["logged"].items()}}
+        page = model_page(title, about | more, told, samplers[0], domain, latents, seed=plan.seed, progress=progress)
+    return about | told, page
 
 
 def asked_protocols(asked: argparse.Namespace, plan: Plan) -> list[Protocol]:

@@ -1,6 +1,7 @@
 """`python -m sweeps evaluate` on a model that was trained, scored and logged here as a trial's rank 0 does."""
 
 import json
+from pathlib import Path
 
 import made_studies as made
 import pytest
@@ -102,13 +103,19 @@ def test_a_figure_that_was_logged_otherwise_is_said(here):
     assert found == {"fvd_short": {"value": here.figures["fvd_short"], "equal": False}}
 
 
-def test_log_adds_what_the_model_has_not(capsys, here):
+def test_log_adds_what_the_model_has_not(capsys, here, monkeypatch, tmp_path):
     from svgan.judge import chosen
     from sweeps.commands.evaluate import Logged, keep
 
+    monkeypatch.setattr("svgan.page.SECONDS", 0.2)
     (model,) = sweep_models(here.tracking.client, here.tracking.experiment, "study", 0)
-    _, said = told(capsys, here, "study:0", "--protocol", "svg-short", "--metrics", "loops", "--log")
+    asked = ["study:0", "--protocol", "svg-short", "--metrics", "loops", "--log"]
+    _, said = told(capsys, here, *asked, "--report", str(tmp_path / "page.html"))
     assert "loops/phi" in said
+    assert "logged to its run: reports/step-000002.html" in said
+    page = here.tracking.client.download_artifacts(model.source_run_id, "reports/step-000002.html")
+    assert Path(page).read_text() == (tmp_path / "page.html").read_text()
+    assert "study, trial 0, step 2" in (tmp_path / "page.html").read_text()
     _, said = told(capsys, here, "study:0", "--protocol", "svg-short", "--metrics", "loops", "--log")
     assert "nothing new" in said
 
