@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from svgan.embed import Watcher, crop_size, embed
 from svgan.errors import UserError
-from svgan.files import whole
+from svgan.files import whole, writing
 from svgan.images.aligned import align_cached
 from svgan.images.build import shrink, split
 from svgan.images.domain import Domain
@@ -33,6 +32,7 @@ from svgan.metrics.domain_report import (
     reconstruction,
 )
 from svgan.metrics.identity import FaceReader, typical_descriptor
+from svgan.video import write_png
 
 Say = Callable[[str], None]
 
@@ -74,11 +74,12 @@ def embed_footage(folder: Path, footage: Path, *, say: Say, progress: Progress) 
     aside = folder / "latents.new"
     shutil.rmtree(aside, ignore_errors=True)
     made = embed([footage], domain, aside, watcher=_Forward(progress)).manifest
-    if same_codes(folder / "latents", made):
-        shutil.rmtree(aside)
-    else:
-        shutil.rmtree(folder / "latents", ignore_errors=True)
-        os.replace(aside, folder / "latents")
+    with writing(folder):
+        if same_codes(folder / "latents", made):
+            shutil.rmtree(aside)
+        else:
+            shutil.rmtree(folder / "latents", ignore_errors=True)
+            os.replace(aside, folder / "latents")
     latents = open_latents(domain.latents_uri, domain=domain.digest)
     say("the real side of FVD, against codes and original frames")
     fvd.ship(domain, latents, shrink(video.crops, domain.config.resolution), progress=progress)
@@ -113,6 +114,17 @@ def describe(
 ) -> Domain:
     """Measure the domain on held-out frames and random subjects; write figures, pictures and card."""
     domain = Domain.load(folder)
+    facts, originals, rebuilt, subjects = _measured(domain, footage, others, say, progress)
+    if pictures is not None:
+        write_png(pairs_sheet(originals, rebuilt), pictures / "reconstructions_beside_footage.png")
+    write_card(folder, facts, sources, rebuilt, subjects)
+    return Domain.load(folder)
+
+
+def _measured(
+    domain: Domain, footage: Path, others: Sequence[Path], say: Say, progress: Progress
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
+    """Figures; held-out frames, their reconstructions, and random subjects, each uint8 [N, R, R, 3]."""
     size = crop_size(domain)
     videos = [align_cached(path, size, lambda stage, done: progress(stage, done, 0)) for path in (footage, *others)]
     frames = shrink(videos[0].crops, domain.config.resolution)
@@ -127,18 +139,22 @@ def describe(
     facts = as_facts(rebuilt_figures, subject_figures)
     say("FID of the reconstructions")
     facts["Reconstruction"]["fid"] = round(_fid(originals, rebuilt), 2)
+    return facts, originals, rebuilt, subjects
 
-    Image.fromarray(pairs_sheet(rebuilt, rebuilt, columns=10, rows=2)[::1]).save(folder / "reconstructions.png")
-    Image.fromarray(_grid(subjects[:40], 10)).save(folder / "subjects.png")
-    if pictures is not None:
-        pictures.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pairs_sheet(originals, rebuilt)).save(pictures / "reconstructions_beside_footage.png")
+
+def write_card(folder: Path, facts: dict[str, Any], sources: str, rebuilt: np.ndarray, subjects: np.ndarray) -> None:
+    """Put two sheets of pictures, then figures and README together, into a domain's folder, whole or not at all.
+
+    rebuilt, subjects: uint8 [N, R, R, 3], some of which are shown. Raises UserError on a full disk.
+    """
+    domain = Domain.load(folder)
+    write_png(pairs_sheet(rebuilt, rebuilt, columns=10, rows=2), folder / "reconstructions.png")
+    write_png(_grid(subjects[:40], 10), folder / "subjects.png")
     record = json.loads((folder / "domain.json").read_text()) | {"figures": facts, "sources": sources}
-    with whole(folder / "domain.json") as written:
-        written.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     codes = open_latents(domain.latents_uri, domain=domain.digest).digest
-    (folder / "README.md").write_text(card(record, domain, codes))
-    return Domain.load(folder)
+    with writing(folder), whole(folder / "domain.json") as figures, whole(folder / "README.md") as page:
+        figures.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        page.write_text(card(record, domain, codes))
 
 
 def card(facts: dict[str, Any], domain: Domain, latents_digest: str) -> str:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from svgan.config import RunConfig
 from svgan.errors import UserError
+from svgan.files import folder_beside, whole
 from svgan.latents.stats import Space, space_from_state
 from svgan.motion import make_motion
 from svgan.motion.gru import GRUMotion
@@ -50,8 +50,7 @@ def save(state: State, folder: Path | str) -> Path:
     """Write `state` as `folder`, replacing one that is there. Raises UserError when the storage refuses."""
     folder = Path(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+        aside = folder_beside(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot write ({error}); give another folder") from error
     try:
@@ -110,7 +109,8 @@ def read_record(folder: Path | str) -> dict[str, Any]:
 
 def _write(state: State, folder: Path) -> None:
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in state.tensors().items()}
-    save_file(tensors, folder / TENSORS)
+    with whole(folder / TENSORS) as aside:
+        save_file(tensors, aside)
     record = {
         "format": FORMAT,
         "config": state.config.to_json(),
@@ -124,7 +124,6 @@ def _write(state: State, folder: Path) -> None:
     (folder / RECORD).write_text(json.dumps(record, indent=1))
     for path in (folder / TENSORS, folder / RECORD, folder):
         _to_disk(path)
-    folder.chmod(0o755)
 
 
 def _publish(aside: Path, folder: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from svgan.errors import UserError
+from svgan.files import folder_beside
 from svgan.images import layouts, psp
 from svgan.images.build import shrink
 from svgan.images.domain import ALIGNMENT, Domain, save_domain, to_uint8
@@ -175,13 +175,11 @@ def _write(
     out: Path, generator: Generator, encoder: psp.PSPEncoder | None, facts: dict[str, Any], subjects: np.ndarray
 ) -> Domain:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        aside = folder_beside(out)
         try:
             made = save_domain(aside, generator, encoder, facts, torch.float32)
             Image.fromarray(subjects).save(aside / "subjects.png")
             (aside / "README.md").write_text(card(made))
-            aside.chmod(0o755)
             os.replace(aside, out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from svgan import checkpoint
+from svgan.files import whole
 from svgan.images.domain import Domain
 from svgan.latents.shards import Latents
 from svgan.sample import Sampler
@@ -41,7 +42,8 @@ def export_generator(source: Path, target: Path) -> None:
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file(kept, aside / checkpoint.TENSORS)
+    with whole(aside / checkpoint.TENSORS) as written:
+        save_file(kept, written)
     record["sha256"] = hashlib.sha256((aside / checkpoint.TENSORS).read_bytes()).hexdigest()
     (aside / checkpoint.RECORD).write_text(json.dumps(record, indent=1))
     shutil.rmtree(target, ignore_errors=True)

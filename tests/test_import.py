@@ -1,6 +1,7 @@
 """`svgan import`: checkpoints to domains that the other commands take; what does not fit ends in one line."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -223,6 +224,16 @@ def test_a_full_disk_leaves_nothing_behind(files):
     with no_room(20_000), pytest.raises(UserError, match=r"--out .*cannot be written \(.*nothing of it is kept"):
         import_domain(files["nvidia"], None, files["out"])
     assert not list(files["out"].parent.glob("*made*"))
+
+
+def test_who_may_read_the_folder_is_the_umasks_to_say(files):
+    before = os.umask(0o027)
+    try:
+        import_domain(files["whole"], None, files["out"])
+    finally:
+        os.umask(before)
+    assert files["out"].stat().st_mode & 0o777 == 0o750
+    assert {path.stat().st_mode & 0o777 for path in files["out"].iterdir()} == {0o640}
 
 
 def test_a_checkpoint_whose_pictures_are_not_finite_is_refused(files, tmp_path):

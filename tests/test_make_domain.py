@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full_disk import no_room
 from video_files import talking_face, write_video
 
 from svgan import card, cli, make_domain
@@ -134,6 +135,31 @@ def test_figures_that_cannot_be_had_are_dashes_with_a_reason(seen, word, random_
     assert f"| correlation of mouth opening | - ({word}) | at least 0.80 | - |" in text
     assert ("median | - (faceless)" in text) == (not seen)
     assert "nan" not in text
+
+
+@pytest.mark.parametrize(("picture", "place"), [("noise", "reconstructions.png"), ("black", "d")])
+def test_a_disk_that_is_full_at_the_end_leaves_the_folder_as_it_was(picture, place, random_domain, tmp_path):
+    """At the first sheet of pictures, at the card; with room again, the same call makes the rest."""
+    folder = tmp_path / "d"
+    shutil.copytree(random_domain, folder, ignore=shutil.ignore_patterns("latents", "moments"))
+    codes = [VideoCodes("v", np.arange(30), np.zeros((30, 6, 8), np.float32))]
+    write_latents(folder / "latents", codes, domain=Domain.load(folder).digest, fps=25)
+    facts = domain_report.as_facts(
+        domain_report.Reconstruction(
+            frames=30, psnr_face=20.0, psnr_frame=20, ssim=1, identity=0.3, mouth=0.9, eyes=0.9, yaw=0.9, faces=1
+        ),
+        domain_report.RandomSubjects(samples=40, truncation=0.7, faces=1, known=1, crowding=0.1),
+    )
+    facts["Reconstruction"]["fid"] = 9.0
+    most = 255 if picture == "noise" else 1
+    pictures = np.random.default_rng(0).integers(0, most, (40, 16, 16, 3)).astype(np.uint8)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with no_room(1000), pytest.raises(UserError, match=rf"{place}: cannot write \(.*too large"):
+        card.write_card(folder, facts, "", pictures, pictures)
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".png"}
+    assert after == before
+    card.write_card(folder, facts, "", pictures, pictures)
+    assert "| PSNR inside the face | 20.0 dB |" in (folder / "README.md").read_text()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from svgan.errors import UserError
+from svgan.files import writing
 from svgan.images.aligned import AlignedVideo
 from svgan.images.domain import Domain, save_domain
 from svgan.images.encoder import Encoder
@@ -99,7 +100,8 @@ def build_domain(
             "held_out_rows": [held.start, held.stop],
         },
     }
-    return save_domain(out, generator, encoder, facts)
+    with writing(out):
+        return save_domain(out, generator, encoder, facts)
 
 
 def finished(state: DomainState) -> tuple[Generator, Encoder]:

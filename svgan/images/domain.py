@@ -180,7 +180,6 @@ def save_domain(
             if module is not None:
                 aside = files.enter_context(whole(folder / name))
                 save_file({k: _stored(v, precision) for k, v in module.state_dict().items()}, aside)
-                aside.chmod(0o644)  # safetensors leaves it to its owner alone
                 weights[name] = _sha256(aside)
     record = {
         "format": FORMAT,

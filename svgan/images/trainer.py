@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from svgan.errors import NonFiniteLoss, UserError
-from svgan.files import whole
+from svgan.files import whole, writing
 from svgan.images import losses
 from svgan.images.encoder import Encoder
 from svgan.images.stylegan2 import Discriminator, Generator, StyleGAN2Config
@@ -140,11 +140,8 @@ class DomainState:
             for row, values in optimiser.state_dict()["state"].items():
                 tensors |= {f"adam.{name}.{row}.{k}": v.contiguous() for k, v in values.items()}
         meta = {"step": str(self.step), "config": json.dumps(asdict(self.config))}
-        try:
-            with whole(folder / "state.safetensors") as aside:
-                save_file({k: v.clone() for k, v in tensors.items()}, aside, metadata=meta)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{folder}: cannot write ({error}); make room, and give the command again") from error
+        with writing(folder), whole(folder / "state.safetensors") as aside:
+            save_file({k: v.clone() for k, v in tensors.items()}, aside, metadata=meta)
 
     def load(self, folder: Path) -> None:
         """Continue from `save`'s folder; the configuration of this object stands."""

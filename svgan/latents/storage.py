@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from svgan.errors import UserError
+from svgan.files import folder_beside
 from svgan.latents.storage_errors import code, storage_errors
 
 RANGE = 8 * 2**20  # bytes of one request; several of a file are under way at a time
@@ -81,21 +82,13 @@ def _publish_local(target: Path) -> Iterator[Path]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: exists and is not an empty folder; give another place")
     with storage_errors(str(target), "write"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        scratch = folder_beside(target)
     try:
         yield scratch
-        scratch.chmod(0o777 & ~_umask())
         with storage_errors(str(target), "write"):
             os.replace(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _upload(folder: Path, uri: str, last: str) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from svgan import assets
 from svgan.errors import UserError
-from svgan.files import whole
+from svgan.files import whole, writing
 from svgan.metrics import fvd
 from svgan.metrics.fvd import Progress, Reference, silent
 from svgan.metrics.protocol import INCEPTION, Protocol
@@ -153,7 +153,7 @@ def _place(
 def _save(path: Path, features: np.ndarray) -> None:
     from safetensors.numpy import save_file
 
-    with whole(path) as aside:
+    with writing(path), whole(path) as aside:
         save_file({"features": np.ascontiguousarray(features)}, aside)
 
 

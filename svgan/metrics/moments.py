@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from svgan.errors import UserError
-from svgan.files import whole
+from svgan.files import whole, writing
 from svgan.metrics.protocol import Covariance
 
 
@@ -67,12 +67,15 @@ class Moments:
         self.count = total
 
     def save(self, path: Path, dtype: Literal["float32", "float64"] = "float64") -> None:
-        """One safetensors file: count, mean, the covariance's lower triangle; in one rename."""
+        """One safetensors file: count, mean, the covariance's lower triangle; in one rename.
+
+        Raises UserError where the disk is full.
+        """
         from safetensors.numpy import save_file
 
         triangle = self.cov[np.tril_indices(len(self.mean))]
         tensors = {"count": np.array([self.count]), "mean": self.mean.astype(dtype), "cov": triangle.astype(dtype)}
-        with whole(path) as aside:
+        with writing(path), whole(path) as aside:
             save_file(tensors, aside, metadata={"facts": json.dumps(self.facts, sort_keys=True)})
 
     @classmethod

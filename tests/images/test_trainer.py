@@ -93,6 +93,16 @@ def test_a_full_disk_is_told_and_keeps_the_last_state(tmp_path):
     assert [p.read_bytes() for p in (tmp_path / "training").iterdir()] == [before]
 
 
+def test_a_disk_that_is_full_after_training_leaves_no_domain_and_keeps_the_training(tmp_path):
+    state = DomainState(MODEL, CONFIG, torch.device("cpu"))
+    state.step = CONFIG.steps
+    state.save(tmp_path / "d" / "training")
+    with no_room(10_000), pytest.raises(UserError, match=r"d: cannot write \(.*make room, and give the command again"):
+        build_domain([[made_video()]], tmp_path / "d", name="m", model=MODEL, config=CONFIG)
+    assert [p.name for p in (tmp_path / "d").iterdir()] == ["training"]
+    build_domain([[made_video()]], tmp_path / "d", name="m", model=MODEL, config=CONFIG)
+
+
 def test_encoder_offset_is_the_generators_average(tmp_path):
     domain = build_domain([[made_video()]], tmp_path / "d", name="m", model=MODEL, config=CONFIG)
     assert torch.equal(domain.encoder.w_avg, domain.generator.w_avg)
