@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from svgan.cli import INTERRUPTED, Parser
 from svgan.errors import UserError
 from sweeps import quiet
-from sweeps.commands import COMMANDS, embed, where
+from sweeps.commands import COMMANDS
 
 ABOUT = """Look at studies, steer them, and take out what they found.
 
@@ -44,10 +44,7 @@ def parser() -> Parser:
     whole = Parser(prog="python -m sweeps", description=ABOUT)
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     for name, command in COMMANDS.items():
-        own = commands.add_parser(name, help=command.HELP, description=command.ABOUT)
-        command.flags(own)
-        if command is not embed:  # which has to do with no study
-            where.add_flags(own)
+        command.flags(commands.add_parser(name, help=command.HELP, description=command.ABOUT))
     return whole
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
+from sweeps.commands import where
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +54,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("one", metavar="A", help="a study's NAME, or a trial as NAME:NUMBER")
     parser.add_argument("other", metavar="B", help="the same kind of thing")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="put their contact sheets into one picture")
+    where.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -77,7 +79,6 @@ def run(asked: argparse.Namespace) -> None:
 
 def side(asked: argparse.Namespace, what: str) -> Side:
     """What `NAME` or `NAME:NUMBER` means. Raises UserError for one that is not there."""
-    from sweeps.commands import where
 
     name, of_trial, _ = what.partition(":")
     plan = where.find_plan(asked, name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sweeps.commands import where
+
 HELP = "log a domain's frames beside their reconstructions"
 ABOUT = """Embed held-out frames of a domain's footage, render them again, and log the figures with a picture of frames
 above their reconstructions. The picture shows footage: it goes to your MLflow and into no folder of this project.
@@ -18,12 +20,12 @@ Cost: about a minute on one core, and once per video 30 to 80 ms a frame for the
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("footage", type=Path, metavar="VIDEO", help="the domain's footage (svgan assets talking-face)")
     parser.add_argument("--domain", default="default", metavar="DIR", help="a domain's folder [%(default)s]")
+    where.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
     from svgan.bars import Stages, bars, plain_console
     from svgan.images.domain import Domain
-    from sweeps.commands import where
     from sweeps.domains import log_domain
     from sweeps.tracking import open_experiment
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError, one_line
+from sweeps.commands import where
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -55,6 +56,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, metavar="N", help="generated clips [of svg-...: the study's]")
     parser.add_argument("--log", action="store_true", help="add to the model in MLflow what it has not yet")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="a page of the figures, with clips and plots")
+    where.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -87,7 +89,6 @@ def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
 
     from mlflow.entities import Metric
 
-    from sweeps.commands import where
     from sweeps.tracking import STEP
 
     model, client = logged.model, where.open_tracking(logged.plan).client
@@ -127,7 +128,6 @@ def logged_name(name: str, protocols: dict[str, Any], tags: Mapping[str, str]) -
 
 def find(asked: argparse.Namespace, what: str) -> Logged:
     """The model that `what` names. Raises UserError where there is none."""
-    from sweeps.commands import where
     from sweeps.tracking import SWEEP, sweep_models
 
     if what.startswith("models:/"):
@@ -156,8 +156,6 @@ def _rank(model: LoggedModel) -> tuple[float, float]:
 def registered(asked: argparse.Namespace, uri: str) -> LoggedModel:
     """The logged model behind models:/NAME@ALIAS, models:/NAME/VERSION or models:/ID."""
     from mlflow.exceptions import MlflowException
-
-    from sweeps.commands import where
 
     client, _ = where.known_experiment(where.tracking_uri(asked), asked.experiment or where.EXPERIMENT)
     name = uri.removeprefix("models:/")

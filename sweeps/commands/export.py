@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from svgan.files import whole
+from sweeps.commands import where
 
 if TYPE_CHECKING:
     import pandas
@@ -34,11 +35,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="of the study")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .csv or .parquet")
     parser.add_argument("--history", action="store_true", help="every point of every metric instead")
+    where.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
     from svgan.bars import Stages, bars, plain_console
-    from sweeps.commands import where
 
     if asked.out.suffix not in WRITERS:
         raise UserError(f"--out {asked.out}: give a name that ends in {' or '.join(WRITERS)}")

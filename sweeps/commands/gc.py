@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from sweeps.commands import where
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -58,13 +59,13 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="of the studies")
     parser.add_argument("--dry-run", action="store_true", help="say what would be freed and delete nothing")
     parser.add_argument("--yes", action="store_true", help="delete without asking; names are whole then")
+    where.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
     from rich.console import Console
 
     from sweeps import halt, outbox
-    from sweeps.commands import where
 
     plans = [where.folder_plan(asked, name, exact=asked.yes) for name in asked.names]
     for plan in plans:

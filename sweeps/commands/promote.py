@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from sweeps.commands import where
+
 HELP = "make a study's best checkpoint the champion"
 ABOUT = """Choose the study's best checkpoint and make it the champion if its FVD is lower.
 
@@ -22,11 +24,11 @@ under the same protocol; else this says by how much it fell short. Load it anywh
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="of the study")
     parser.add_argument("--model", metavar="MODEL", help="registered model [the study's: svgan-DOMAIN]")
+    where.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
     from sweeps import registry
-    from sweeps.commands import where
 
     plan = where.find_plan(asked, asked.name)
     if asked.model:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from sweeps.commands import where
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,7 @@ Points = dict[str, dict[int, float]]  # metric -> step -> value
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trial", metavar="NAME:NUMBER", help="a finished trial")
     parser.add_argument("--anyway", action="store_true", help="run it although something is not as it was")
+    where.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -54,7 +56,6 @@ def run(asked: argparse.Namespace) -> int:
     from rich.console import Console
 
     from svgan.bars import Stages, bars
-    from sweeps.commands import where
 
     plan = where.find_plan(asked, asked.trial.partition(":")[0])
     tracking = where.open_tracking(plan)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import one_line
+from sweeps.commands import where
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,12 +39,12 @@ REASONS, EVENTS = 6, 3
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="of a study; all studies without it")
+    where.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from sweeps.commands import where
     from sweeps.table import render
 
     console = Console(highlight=False)
@@ -63,7 +64,6 @@ def run(asked: argparse.Namespace) -> None:
 def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
     """The trials as MLflow has them. Where it cannot be asked, as Optuna's record has them, and a line that says so."""
     from svgan.errors import UserError
-    from sweeps.commands import where
     from sweeps.search import open_study
     from sweeps.table import rows_of, rows_of_record
 

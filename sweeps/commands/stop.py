@@ -6,6 +6,7 @@ import argparse
 import time
 
 from svgan.errors import UserError
+from sweeps.commands import where
 from sweeps.plan import resume_command
 
 HELP = "stop a living study, nothing lost"
@@ -24,13 +25,13 @@ LOOK_EVERY = 0.5
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="of the study")
     parser.add_argument("--no-wait", action="store_true", help="do not wait for its end")
+    where.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
     from rich.console import Console
 
     from sweeps import halt
-    from sweeps.commands import where
 
     plan = where.folder_plan(asked, asked.name)
     if not halt.alive(plan):

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
+from sweeps.commands import where
 
 if TYPE_CHECKING:
     from sweeps.plan import Plan
@@ -25,12 +26,12 @@ its plots, its promotion and its final status.
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="of the study")
+    where.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> int:
     from svgan.bars import plain_console
     from sweeps import outbox, trial_log
-    from sweeps.commands import where
 
     plan = where.folder_plan(asked, asked.name)
     waiting = sum(outbox.waiting(plan).values())

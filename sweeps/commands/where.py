@@ -25,7 +25,7 @@ EXPERIMENT = "svgan"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """--storage, --tracking and --experiment, which every command but `embed` has."""
+    """--storage, --tracking and --experiment, of every command that has to do with studies."""
     where = parser.add_argument_group("where studies are")
     where.add_argument(
         "--storage",
