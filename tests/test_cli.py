@@ -1,21 +1,20 @@
-"""The commands: frozen options, a run from training to figures on a random domain, and bad input."""
+"""The commands: frozen options, a run from training to clips on a random domain, and bad input. `svgan evaluate` has a
+file of its own."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from made_world import check_refused, made_world, train
 
 from svgan import cli, runs
 from svgan.images.domain import Domain
 from svgan.images.footage import frame_rate, read_frames
-from svgan.latents.shards import VideoCodes, write_latents
 from svgan.recipes import RECIPES, make
 
 OPTIONS = {
@@ -103,31 +102,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture):
         assert name == "assets" or "Cost:" in command.description
 
 
-@pytest.fixture(scope="module")
-def world(random_domain: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    """A domain, codes of two subjects, and a trained run."""
-    folder = tmp_path_factory.mktemp("cli")
-    domain, rng = Domain.load(random_domain), np.random.default_rng(0)
-    world = {"domain": random_domain, "folder": folder}
-    for name, shift in (("one", 0.0), ("two", 3.0)):
-        walk = np.cumsum(rng.normal(size=(120, 6, 8)), 0).astype(np.float32) * 0.1 + shift
-        write_latents(folder / name, [VideoCodes("v", np.arange(120), walk)], domain=domain.digest, fps=25)
-        world[name] = folder / name
-    waves = np.sin(np.arange(1700)[:, None, None] / np.random.default_rng(1).uniform(5, 60, (6, 8)))
-    write_latents(folder / "long", [VideoCodes("v", np.arange(1700), waves)], domain=domain.digest, fps=25)
-    world["long"] = folder / "long"
-    write_latents(folder / "alien", [VideoCodes("v", np.arange(60), walk[:60])], domain="0" * 16, fps=25)
-    world["alien"] = folder / "alien"
-    world["run"] = folder / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "CLIP_FRAMES", 30)
-        assert train(world, "run", "--steps", "4", "--report-every", "2") == 0
-        yield world
-
-
-def train(world: dict[str, Path], out: str, *flags: str) -> int:
-    where = ["--latents", str(world["one"]), "--domain", str(world["domain"]), "--out", str(world["folder"] / out)]
-    return cli.run(["train", *where, "--device", "cpu", *flags])
+world = pytest.fixture(made_world, scope="module")
 
 
 def test_train_leaves_a_run(world: dict[str, Path]):
@@ -197,56 +172,6 @@ def test_sample_is_repeatable_and_moves_subjects(world: dict[str, Path], tmp_pat
     assert len(list(read_frames(tmp_path / "clip.mp4"))) == 12
 
 
-def test_evaluate_writes_figures_with_their_protocol(
-    world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
-):
-    flags = ["--clips", "2", "--real-clips", "2", "--precision", "float32", "--device", "cpu"]
-    assert cli.run(["evaluate", str(world["run"]), *flags, "--json", str(tmp_path / "f.json")]) == 0
-    figures = json.loads((tmp_path / "f.json").read_text())
-    assert figures["fvd_short"] > 0
-    assert figures["fvd_long"] > 0
-    text = capsys.readouterr().out
-    assert figures["protocol_long"] in text
-    assert "biased upwards" in text
-    assert json.loads(text.splitlines()[-1]) == figures
-    assert figures["step"] == 2
-
-
-def last_json(capsys: pytest.CaptureFixture) -> dict:
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
-
-
-def test_evaluate_under_a_protocol_gives_the_same_digits_with_intervals(
-    world: dict[str, Path], capsys: pytest.CaptureFixture
-):
-    run, few = str(world["run"]), ["--clips", "2", "--real-clips", "2", "--latents", str(world["long"])]
-    assert cli.run(["evaluate", run, *few]) == 0
-    usual = last_json(capsys)
-    assert cli.run(["evaluate", run, *few, "--protocol", "svg-long", "--against", run]) == 0
-    said = capsys.readouterr().out
-    told = json.loads(said.splitlines()[-1])
-    assert told["figures"]["fvd_long"]["value"] == usual["fvd_long"]
-    assert told["protocols"]["svg-long"]["hash"] == usual["protocol_long"]
-    assert told["against"]["fvd_long"] == {"difference": 0, "low": 0, "high": 0, "sure": 0.5, "better": None}
-    assert "undecided" in said
-    assert "2 generated clips are fewer than 400 features: FVD is biased upwards" in said
-
-
-def test_evaluate_loops_with_the_footages_own(
-    world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("svgan.page.SECONDS", 0.2)
-    flags = ["--protocol", "svg-short,svg-long", "--metrics", "loops", "--latents", str(world["long"])]
-    assert cli.run(["evaluate", str(world["run"]), *flags, "--report", str(tmp_path / "page.html")]) == 0
-    page = (tmp_path / "page.html").read_text()
-    assert "loops/recurrence" in page
-    assert page.count("data:image/") == 6
-    told = last_json(capsys)
-    assert set(told["protocols"]) == {"svg-short"}, "loops have no protocol: they are measured once"
-    assert told["figures"]["loops/recurrence"]["footage"] == pytest.approx(0.05, abs=0.01)
-    assert 0 < told["figures"]["loops/phi"]["value"] < 1.6
-
-
 BAD = {
     "no command": ([], "COMMAND"),
     "unknown command": (["dance"], "dance"),
@@ -313,35 +238,6 @@ BAD = {
         ["sample", "{run}", "--out", "{new}", "--paste-back", "{run}/clip.mp4"],
         "not a video that was embedded into",
     ),
-    "one clip": (["evaluate", "{run}", "--clips", "1"], "at least 2"),
-    "nothing to evaluate": (["evaluate"], "give a run or checkpoint"),
-    "metrics without a protocol": (["evaluate", "{run}", "--metrics", "kvd"], "--metrics: needs a --protocol"),
-    "report without a protocol": (["evaluate", "{run}", "--report", "{new}"], "--report: needs a --protocol"),
-    "against without a protocol": (["evaluate", "{run}", "--against", "{run}"], "--against: needs a --protocol"),
-    "a protocol of no model": (
-        ["evaluate", "--domain", "{domain}", "--footage", "{folder}/w.mp4", "--protocol", "svg-short"],
-        "--protocol: is of a model's clips",
-    ),
-    "unknown protocol": (["evaluate", "{run}", "--protocol", "fvd-16"], "'fvd-16': unknown; one of svg-short"),
-    "unknown metric": (["evaluate", "{run}", "--protocol", "svg-short", "--metrics", "is"], "--metrics is: unknown"),
-    "too few real clips": (["evaluate", "{run}", "--protocol", "svg-short"], "4 real clips, needs 64"),
-    "one video for stylegan-v": (
-        ["evaluate", "{run}", "--protocol", "stylegan-v-16", "--latents", "{long}"],
-        "stylegan-v-16: 1 real clips, needs 64",
-    ),
-    "clips shorter than the protocol": (
-        ["evaluate", "{run}", "--protocol", "stylegan-v-128"],
-        "128 frames, but the longest run",
-    ),
-    "footage of another domain": (
-        ["evaluate", "{run}", "--protocol", "svg-short", "--latents", "{alien}"],
-        "these codes belong to domain",
-    ),
-    "compared with no model": (
-        ["evaluate", "{run}", "--protocol", "svg-short", "--latents", "{long}", "--against", "{folder}"],
-        "not a checkpoint",
-    ),
-    "foreign footage": (["evaluate", "{run}", "--footage", "{folder}/w.mp4"], "v is missing"),
     "embed without a domain": (["embed", "{folder}/a.mp4", "--out", "{new}", "--domain", "{folder}"], "domain.json"),
     "embed nothing": (["embed", "{folder}/a.mp4", "--out", "{new}", "--domain", "{domain}"], "no such file"),
 }
@@ -349,15 +245,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_leaves_nothing(case: str, world: dict[str, Path], capsys: pytest.CaptureFixture):
-    arguments, words = BAD[case]
-    names = {name: str(path) for name, path in world.items()} | {"new": str(world["folder"] / "new")}
-    before = sorted(world["folder"].rglob("*"))
-    assert cli.run([argument.format(**names) for argument in arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("svgan: ")
-    assert error.count("\n") == 1
-    assert words in error
-    assert sorted(world["folder"].rglob("*")) == before
+    check_refused(*BAD[case], world, capsys)
 
 
 def test_a_damaged_checkpoint_and_a_broken_record(world: dict[str, Path], tmp_path: Path, capsys):

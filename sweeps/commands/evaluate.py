@@ -106,7 +106,6 @@ def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
 
 def keep_page(logged: Logged, page: str) -> str:
     """Log a report page to the model's run, in place of an earlier one; returns its name there."""
-    from sweeps.commands import where
     from sweeps.tracking import SEED, STEP, of_seed
 
     tags = logged.model.tags
