@@ -17,6 +17,7 @@ from svgan.checkpoint import load_generator
 from svgan.errors import UserError
 from svgan.latents.stats import Space
 from svgan.motion.gru import GRUMotion
+from svgan.motion.noise import ALL
 from svgan.state import State
 
 
@@ -43,12 +44,13 @@ class Sampler:
 
     @torch.no_grad()
     def stream(
-        self, clips: int, length: int, seed: int, *, truncation: float = 1.0, chunk: int = 64
+        self, clips: int, length: int, seed: int, *, truncation: float = 1.0, chunk: int = 64, part: slice = ALL
     ) -> Iterator[Tensor]:
-        """`codes` in pieces [B, <= chunk, L, D], in constant memory."""
+        """`codes` in pieces [B, <= chunk, L, D], in constant memory; of the clips in `part` alone, which are then the
+        same but for the last bit."""
         check_truncation(truncation)
         generator = rng.generator(self.space.mean.device, seed, "sample")
-        for coordinates in self.motion.stream(clips, length, generator, chunk):
+        for coordinates in self.motion.stream(clips, length, generator, chunk, part):
             yield self.space.decode(coordinates * truncation)
 
     def codes(self, clips: int, length: int, seed: int, *, truncation: float = 1.0) -> Tensor:

@@ -186,9 +186,9 @@ class Judge:
         measured = Measured(self.protocol.hash)
         if self.extractors:
             name = self.protocol.name
-            codes = rollouts(sampler, {name: self.protocol}, self.seed)[name]
+            codes = (clip for group in rollouts(sampler, {name: self.protocol}, self.seed) for clip in group[name])
             shown = fvd.rendered(self.domain, self.protocol, codes)
-            seen = extract(self.extractors, shown, len(codes), "generated clips", self.progress, self.batch)
+            seen = extract(self.extractors, shown, self.protocol.clips, "generated clips", self.progress, self.batch)
             measured.statistics.update(self._distances(seen))
             if "identity" in self.metrics:
                 measured.statistics.update(self._identity(seen["faces"]))

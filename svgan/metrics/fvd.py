@@ -165,13 +165,16 @@ def score(
             real[reference] = known or real_moments(
                 protocols["short"], domain, latents, reference, frames, device=device, progress=progress
             )
-    see = detector(protocols["short"], device)
-    codes = rollouts(sampler, protocols, seed)
+    see, batch = detector(protocols["short"], device), batch_of(device)
     figures: dict[str, Any] = {}
+    fakes = {kind: Moments(400) for kind in protocols}
+    for codes in rollouts(sampler, protocols, seed):
+        for kind, protocol in protocols.items():
+            for some in batches(rendered(domain, protocol, codes[kind]), batch):
+                fakes[kind].update(see(np.stack(some)))
+                progress(f"generated clips, {kind}", fakes[kind].count, clips)
     for kind, protocol in protocols.items():
-        shown = rendered(domain, protocol, codes[kind])
-        stage = f"generated clips, {kind}"
-        fake = features_moments(see, shown, clips, stage, progress, batch=batch_of(device))
+        fake = fakes[kind]
         figures[f"protocol_{kind}"] = protocol.hash
         for reference, moments in real.items():
             name = f"fvd_{kind}" if reference == "wplus" else f"fvd_{kind}_original"

@@ -5,6 +5,7 @@ Axes: n clip, T frame, L W+ layer, D width of W, R pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # whether one protocol is measured or several together.
 STREAMED = max(PROTOCOLS[name].rollout for name in ("svg-short", "svg-long"))
 CHUNK = 25
+GROUP = 64  # clips whose codes are in memory at a time
 
 
 def real_windows(protocol: Protocol, latents: Latents) -> np.ndarray:
@@ -79,18 +81,25 @@ def check_real(protocol: Protocol, latents: Latents) -> None:
     )
 
 
-def rollouts(sampler: Sampler, protocols: dict[str, Protocol], seed: int) -> dict[str, Tensor]:
-    """Codes [n, T, L, D] of the scored frames for each protocol, all cut from one rollout of the longest.
+def rollouts(sampler: Sampler, protocols: dict[str, Protocol], seed: int) -> Iterator[dict[str, Tensor]]:
+    """Codes [<= GROUP, T, L, D] of the scored frames for each protocol, all cut from one rollout of the longest; the
+    clips of the protocols, equally many, group by group.
 
     A longer clip begins with the shorter one of the same seed, so each protocol sees what it would see alone. Frames
     between are generated and let go. Raises UserError for codes that are NaN or infinite.
     """
+    clips = next(iter(protocols.values())).clips
+    for start in range(0, clips, GROUP):
+        yield _group(sampler, protocols, seed, slice(start, min(start + GROUP, clips)))
+
+
+def _group(sampler: Sampler, protocols: dict[str, Protocol], seed: int, part: slice) -> dict[str, Tensor]:
     first = next(iter(protocols.values()))
     longest = max(p.rollout for p in protocols.values())
     wanted = {k: range(p.rollout - p.span, p.rollout, p.stride) for k, p in protocols.items()}
     kept: dict[str, list[Tensor]] = {k: [] for k in protocols}
     done = 0
-    for chunk in sampler.stream(first.clips, max(longest, STREAMED), seed, chunk=CHUNK):
+    for chunk in sampler.stream(first.clips, max(longest, STREAMED), seed, chunk=CHUNK, part=part):
         if not torch.isfinite(chunk).all():
             raise UserError(
                 f"generated codes are NaN or infinite by frame {done + chunk.shape[1]}: the generator has diverged; "

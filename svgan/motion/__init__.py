@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from svgan.motion.gru import GRUMotion
-from svgan.motion.noise import Noise
+from svgan.motion.noise import ALL, Noise
 
 if TYPE_CHECKING:
     from svgan.config import RunConfig
@@ -24,8 +24,11 @@ class Motion(Protocol):
         """Codes [B, T, K] in the space's units and latents l [B, T, width]."""
         ...
 
-    def stream(self, batch: int, length: int, generator: torch.Generator, chunk: int = 64) -> Iterator[Tensor]:
-        """The codes of `forward(draw(batch, length, generator))` in chunks [B, <= chunk, K], in constant memory."""
+    def stream(
+        self, batch: int, length: int, generator: torch.Generator, chunk: int = 64, part: slice = ALL
+    ) -> Iterator[Tensor]:
+        """The codes of `forward(draw(batch, length, generator))` in chunks [B, <= chunk, K], in constant memory; of the
+        clips in `part` alone, which takes as much of the noise as all."""
         ...
 
 

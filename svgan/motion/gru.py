@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svgan.layers import SLOPE, linear, mlp, pixel_norm
-from svgan.motion.noise import Noise, draw_first, draw_later
+from svgan.motion.noise import ALL, Noise, draw_first, draw_later
 from svgan.motion.recurrence import CELLS, start_stationary, unroll_fused, unroll_plain
 
 
@@ -55,13 +55,15 @@ class GRUMotion(nn.Module):
             latents = torch.cat([noise.i[:, None], later], 1)
         return self.decode(latents), latents
 
-    def stream(self, batch: int, length: int, generator: torch.Generator, chunk: int = 64) -> Iterator[Tensor]:
-        """Codes in chunks [B, <= chunk, K]: those of `forward(draw(batch, length, generator))`."""
-        i = draw_first(batch, self.memory, generator)
+    def stream(
+        self, batch: int, length: int, generator: torch.Generator, chunk: int = 64, part: slice = ALL
+    ) -> Iterator[Tensor]:
+        """Codes in chunks [B, <= chunk, K]: those of `forward(draw(batch, length, generator))[part]`."""
+        i = draw_first(batch, self.memory, generator)[part]
         memory = self.first_memory(i)
         yield self.decode(i[:, None])
         for s in draw_later(batch, length - 1, self.noise, generator, chunk):
-            latents, memory = self.unroll(s, memory)
+            latents, memory = self.unroll(s[part], memory)
             yield self.decode(latents)
 
     def first_memory(self, i: Tensor) -> Tensor:

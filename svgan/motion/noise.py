@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ALL = slice(None)
 BLOCK = 32  # frames of noise drawn at once, whatever the length asked: so that draws are prefixes of one another
 
 

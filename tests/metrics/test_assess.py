@@ -9,10 +9,11 @@ import torch
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
-from svgan.metrics import assess, fvd
+from svgan.metrics import assess, fvd, windows
 from svgan.metrics.assess import Judge, compare
 from svgan.metrics.features import FACE_FRAMES, Extractor, evenly
 from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
+from svgan.motion.noise import ALL
 
 EVERYTHING = ("fvd", "kvd", "fid", "kid", "identity", "loops")
 FEW = 40  # resamples
@@ -91,14 +92,14 @@ class Replay:
     noise: float = 0.0
     frozen: bool = False
 
-    def stream(self, clips, length, seed, *, chunk=64):
+    def stream(self, clips, length, seed, *, chunk=64, part=ALL):
         rng = np.random.default_rng(seed)
         starts = self.latents.windows(25)[rng.integers(0, len(self.latents.windows(25)), clips)]
         for begin in range(0, length, chunk):
             rows = starts[:, None] + (0 if self.frozen else np.arange(begin, min(begin + chunk, length)) % 25)
             rows = np.broadcast_to(rows, (clips, min(begin + chunk, length) - begin))
             codes = self.latents.codes[rows]
-            yield torch.from_numpy(codes + self.noise * rng.normal(size=codes.shape)).float()
+            yield torch.from_numpy(codes + self.noise * rng.normal(size=codes.shape)).float()[part]
 
 
 def test_every_metric_has_its_interval_and_names_of_its_own(domain, latents, sampler):
@@ -149,7 +150,7 @@ def test_a_protocol_of_one_clip_a_video_on_a_set_of_many(domain, tmp_path):
     from svgan.metrics.frechet import frechet_distance
     from svgan.metrics.windows import rollouts
 
-    codes = rollouts(Replay16(many), {"p": protocol}, 0)["p"]
+    codes = next(rollouts(Replay16(many), {"p": protocol}, 0))["p"]
     seen = projection(400, 0)(np.stack([domain.render(clip) for clip in codes])).astype(np.float64)
     expected = frechet_distance(features.mean(0), cov, seen.mean(0), np.cov(seen.T, bias=True))
     assert ours.statistics["fvd/stylegan-v-16"].plain == pytest.approx(expected, rel=1e-3), "1/N on either side"
@@ -159,9 +160,9 @@ class Replay16:
     def __init__(self, latents):
         self.latents = latents
 
-    def stream(self, clips, length, seed, *, chunk):
+    def stream(self, clips, length, seed, *, chunk, part=ALL):
         starts = self.latents.windows(20)[:clips]
-        yield torch.from_numpy(self.latents.codes[starts[:, None] + np.arange(length) % 20])
+        yield torch.from_numpy(self.latents.codes[starts[:, None] + np.arange(length) % 20])[part]
 
 
 def test_what_the_real_side_showed_is_kept_and_a_changed_network_or_footage_is_a_miss(domain, latents, own_cache):
@@ -223,6 +224,15 @@ def test_the_original_reference_comes_with_its_frames(domain, latents, sampler):
     figures = judge.measure(Replay(latents)).figures(FEW)
     assert set(figures) == {"fvd_short", "fvd_short_original", "fid_short", "fid_short_original"}
     assert figures["fid_short"].value < figures["fid_short_original"].value
+
+
+def test_clips_in_groups_give_the_same_figures(domain, latents, sampler, monkeypatch):
+    judge = Judge(SHORT, domain, latents, ("fvd", "kid"), extractors=made_extractors())
+    whole = judge.measure(sampler).figures(FEW)
+    monkeypatch.setattr(windows, "GROUP", 6)
+    parts = judge.measure(sampler).figures(FEW)
+    for name, one in whole.items():
+        assert parts[name].value == pytest.approx(one.value, rel=1e-4), name
 
 
 def test_a_runs_figure_comes_again_in_every_digit(domain, latents, sampler):

@@ -10,6 +10,7 @@ from svgan import recipes
 from svgan.errors import UserError
 from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
 from svgan.latents.stats import make_space
+from svgan.metrics import windows
 from svgan.metrics.protocol import LEAST_REAL, PROTOCOLS, Protocol
 from svgan.metrics.windows import check_real, real_count, real_windows, rollouts, sized
 from svgan.motion import make_motion
@@ -113,22 +114,37 @@ def test_a_protocols_rollout_is_the_same_alone_and_with_others(tmp_path):
     space = make_space("pca", made, 2)
     sampler = Sampler(make_motion(recipes.tiny(components=2, width=8, trunk=(8,)), 2).eval(), space, {})
     ours = {name: PROTOCOLS[name].with_clips(3) for name in ("svg-short", "svg-long")}
-    together = rollouts(sampler, ours, 5)
+    together = next(rollouts(sampler, ours, 5))
     for name, protocol in ours.items():
-        assert torch.equal(rollouts(sampler, {name: protocol}, 5)[name], together[name])
+        assert torch.equal(next(rollouts(sampler, {name: protocol}, 5))[name], together[name])
     torch.testing.assert_close(together["svg-short"], sampler.codes(3, 25, 5))
-    eighths = rollouts(sampler, {"s8": PROTOCOLS["stylegan-v-128-s8"].with_clips(2)}, 5)["s8"]
+    eighths = next(rollouts(sampler, {"s8": PROTOCOLS["stylegan-v-128-s8"].with_clips(2)}, 5))["s8"]
     torch.testing.assert_close(eighths, sampler.codes(2, 121, 5)[:, ::8])
 
 
 def test_a_generator_that_diverged_is_one_line():
     class Diverged:
-        def stream(self, clips, length, seed, *, chunk):
+        def stream(self, clips, length, seed, *, chunk, part):
             yield torch.zeros(clips, chunk, 2, 3)
             yield torch.full((clips, chunk, 2, 3), torch.nan)
 
     with pytest.raises(UserError, match=r"NaN or infinite by frame 50.* diverged"):
-        rollouts(Diverged(), {"p": Protocol(name="p", clips=2, rollout=50)}, 0)
+        next(rollouts(Diverged(), {"p": Protocol(name="p", clips=2, rollout=50)}, 0))
+
+
+def test_clips_come_in_groups_that_are_parts_of_one_rollout(tmp_path, monkeypatch):
+    """No group is larger than said, and their clips are those of the whole: a figure is the same."""
+    made = made_set(tmp_path, [300])
+    torch.manual_seed(0)
+    space = make_space("wplus", made)
+    sampler = Sampler(make_motion(recipes.tiny(width=8, trunk=(8,)), space.width).eval(), space, {})
+    ours = {name: PROTOCOLS[name].with_clips(21) for name in ("svg-short", "svg-long")}
+    (whole,) = rollouts(sampler, ours, 5)
+    monkeypatch.setattr(windows, "GROUP", 8)
+    groups = list(rollouts(sampler, ours, 5))
+    assert [len(group["svg-long"]) for group in groups] == [8, 8, 5]
+    for name in ours:
+        torch.testing.assert_close(torch.cat([group[name] for group in groups]), whole[name], rtol=1e-6, atol=1e-6)
 
 
 def test_sizes():
