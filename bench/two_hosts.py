@@ -54,11 +54,11 @@ def work(recipe: str, steps: int, rank: int, world: int, address: str) -> dict[s
     from svgan import recipes
     from svgan.distributed import current_process
     from svgan.images.domain import Domain
+    from svgan.iterations import iterate
     from svgan.latents.clips import ClipSource
     from svgan.latents.shards import open_latents
     from svgan.latents.stats import make_space
     from svgan.state import State
-    from svgan.step import iterate
 
     torch.set_num_threads(1)
     if world > 1:

@@ -19,6 +19,11 @@ from svgan.motion.noise import Noise
 EPSILON = 1e-8
 
 
+def wide(x: Tensor) -> Tensor:
+    """x in float32, or in float64 if it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
     """E[C(fake)] - E[C(real)] of scores [B] (Arjovsky et al. 2017)."""
     return fake.mean() - real.mean()
@@ -54,7 +59,11 @@ def gradient_angle(distance: Tensor, noise: Noise) -> Tensor:
 
     The paper's gradient angle: near 0 when the clip's end follows from its first frame alone (a loop).
     """
-    by_i, by_s = torch.autograd.grad(distance.sum(), (noise.i, noise.s), create_graph=True)
+    return angle(*torch.autograd.grad(distance.sum(), (noise.i, noise.s), create_graph=True))
+
+
+def angle(by_i: Tensor, by_s: Tensor) -> Tensor:
+    """phi of the distance's gradients by i [B, width] and s [B, T - 1, Z]."""
     return torch.atan(by_s.flatten(1).norm(dim=1) / (by_i.norm(dim=1) + EPSILON))
 
 

@@ -1,4 +1,4 @@
-"""One iteration: n_critic critic steps and a generator step, the plain form that faster ones are tested against.
+"""One iteration: n_critic critic steps and a generator step, the plain form that `svgan.fast` is tested against.
 
 Noise, clips and interpolation weights are drawn for the global batch and cut to this rank's slice, so that w workers
 see what one would. A step computes gradients, averages them and everything it reports over the ranks in one
@@ -47,17 +47,17 @@ def critic_step(state: State, clips: Clips, process: Process, turn: int) -> dict
     config, own = state.config, rng.own_slice(state.config.batch, process.rank, process.world)
     where = {"rank": process.rank, "world": process.world}
     real = clips.draw(config.batch, seed=config.seed, step=state.step, stream=turn, **where)
-    eps = torch.rand(config.batch, generator=_generator(state, "eps", turn), device=state.device)[own]
+    eps = torch.rand(config.batch, generator=generator(state, "eps", turn), device=state.device)[own]
     with autocast(state):
         with torch.no_grad():
             fake, _ = state.motion(draw_noise(state, process, "critic", turn))
         fake = fake.to(real.dtype)
-        real_score, fake_score = state.critic(torch.cat([real, fake])).float().chunk(2)
+        real_score, fake_score = losses.wide(state.critic(torch.cat([real, fake]))).chunk(2)
         loss = losses.wasserstein_critic(real_score, fake_score)
         penalty = losses.gradient_penalty(state.critic, real, fake, eps)
     total = loss + config.gp_weight * penalty
-    figures = {"critic_loss": loss, "gradient_penalty": penalty}
-    return descend(state, "critic", total, figures, (), process)
+    gradients = torch.autograd.grad(total, list(state.critic.parameters()))
+    return descend(state, "critic", gradients, {"critic_loss": loss, "gradient_penalty": penalty}, (), process)
 
 
 def generator_step(state: State, process: Process) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ def generator_step(state: State, process: Process) -> dict[str, Tensor]:
     noise = noise.requires_grad() if with_gap else noise
     with autocast(state):
         fake, latents = state.motion(noise)
-        total = losses.wasserstein_generator(state.critic(fake).float())
+        total = losses.wasserstein_generator(losses.wide(state.critic(fake)))
     figures, moments = {"generator_loss": total}, []
     if with_gap:
         phi = losses.gradient_angle(losses.gap_distance(latents, *state.running.mean_and_spread()), noise)
@@ -76,31 +76,35 @@ def generator_step(state: State, process: Process) -> dict[str, Tensor]:
         moved = (latents[:, -1] - latents[:, 0]).detach()
         figures |= {"gap": penalty, "phi": phi.mean()}
         moments = [moved.mean(0), moved.square().mean(0)]
-    figures = descend(state, "motion", total, figures, moments, process)
-    if with_gap:
-        state.running.update(*moments)
-    with torch.no_grad():
-        for average, weight in zip(state.ema.parameters(), state.motion.parameters(), strict=True):
-            average.lerp_(weight, 1 - config.ema)
+    gradients = torch.autograd.grad(total, list(state.motion.parameters()))
+    figures = descend(state, "motion", gradients, figures, moments, process)
+    follow(state, moments)
     return figures
+
+
+@torch.no_grad()
+def follow(state: State, moments: Sequence[Tensor]) -> None:
+    """Move the EMA after the generator, and GAP's running moments by the batch's, if there are any."""
+    if moments:
+        state.running.update(*moments)
+    torch._foreach_lerp_(list(state.ema.parameters()), list(state.motion.parameters()), 1 - state.config.ema)
 
 
 def descend(
     state: State,
     part: str,
-    total: Tensor,
+    gradients: Sequence[Tensor],
     figures: dict[str, Tensor],
     extras: Sequence[Tensor],
     process: Process,
 ) -> dict[str, Tensor]:
-    """One Adam step of `part` ('critic' or 'motion') along total's gradient averaged over ranks.
+    """One Adam step of `part` ('critic' or 'motion') along the gradients by its parameters, averaged over ranks.
 
     figures and extras are averaged in the same exchange; returned are the figures and the gradient's norm.
     """
     module: nn.Module = getattr(state, part)
     optimizer: torch.optim.Optimizer = getattr(state, f"{part}_optimizer")
     parameters = list(module.parameters())
-    gradients = torch.autograd.grad(total, parameters)
     figures = {name: value.detach().float().clone() for name, value in figures.items()}
     process.mean_([*gradients, *figures.values(), *extras])
     figures[f"{part}_gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
@@ -123,7 +127,7 @@ def require_finite(figures: dict[str, Tensor], step: int) -> None:
 def draw_noise(state: State, process: Process, stream: str, turn: int) -> Noise:
     """This rank's part of the global batch of noise."""
     config = state.config
-    noise = state.motion.draw(config.batch, config.window, _generator(state, stream, turn))
+    noise = state.motion.draw(config.batch, config.window, generator(state, stream, turn))
     return noise[rng.own_slice(config.batch, process.rank, process.world)]
 
 
@@ -132,5 +136,5 @@ def autocast(state: State) -> torch.autocast:
     return torch.autocast(state.device.type, torch.bfloat16, enabled=state.config.precision == "bfloat16")
 
 
-def _generator(state: State, stream: str, turn: int) -> torch.Generator:
+def generator(state: State, stream: str, turn: int) -> torch.Generator:
     return rng.generator(state.device, state.config.seed, state.step, stream, turn)

@@ -11,11 +11,12 @@ import torch
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE, Process
 from svgan.errors import UserError
+from svgan.iterations import iterate
 from svgan.keeper import Keeper, NullKeeper
 from svgan.latents.stats import Space
 from svgan.report import NullReporter, Reporter
 from svgan.state import State, Sums
-from svgan.step import Clips, Iteration, iterate
+from svgan.step import Clips, Iteration
 
 
 class ClipsOfSpace(Clips, Protocol):

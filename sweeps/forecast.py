@@ -17,13 +17,13 @@ import torch
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE
 from svgan.errors import NonFiniteLoss
+from svgan.iterations import iterate
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents
 from svgan.latents.stats import make_space
 from svgan.metrics import i3d
 from svgan.metrics.protocol import PROTOCOLS
 from svgan.state import State
-from svgan.step import iterate
 from sweeps.plan import Plan
 from sweeps.room import device_name
 from sweeps.tracking import ATTEMPTS, DEVICE, OUTCOME, ROLE
@@ -72,9 +72,8 @@ def earlier(tracking: Tracking, run: RunConfig, device: str, most: int = 50) -> 
     same = {name: getattr(run, name) for name in ("recipe", "width", "precision", "batch", "n_critic", "window")}
     clauses = [f"params.`{name}` = '{value}'" for name, value in same.items()]
     clauses += [f"tags.`{ROLE}` = 'trial'", f"tags.`{DEVICE}` LIKE '{device}'", f"metrics.`{SPEED}` > 0"]
-    return list(
-        tracking.client.search_runs([tracking.experiment], filter_string=" and ".join(clauses), max_results=most)
-    )
+    found = tracking.client.search_runs([tracking.experiment], filter_string=" and ".join(clauses), max_results=most)
+    return [one for one in found if one.data.params.get("iteration", "plain") == run.iteration]
 
 
 def learned(runs: Sequence[Run], plan: Plan) -> Pace:

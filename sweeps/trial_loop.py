@@ -13,13 +13,14 @@ from svgan import checkpoint
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE, Process
 from svgan.images.domain import Domain
+from svgan.iterations import iterate
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents, open_latents
 from svgan.latents.stats import make_space
 from svgan.report import Reporter
 from svgan.runs import latent_judge
 from svgan.state import State
-from svgan.step import Iteration, iterate
+from svgan.step import Iteration
 from svgan.train import train
 from sweeps.artifacts import export_generator
 from sweeps.plan import Plan

@@ -26,6 +26,7 @@ OPTIONS = {
         "--device",
         "--domain",
         "--gap-weight",
+        "--iteration",
         "--latents",
         "--out",
         "--recipe",
@@ -120,7 +121,7 @@ def test_train_leaves_a_run(world: dict[str, Path]):
 
 
 def test_resumed_equals_undisturbed(world: dict[str, Path], capsys: pytest.CaptureFixture):
-    flags = ("--report-every", "2", "--gap-weight", "7", "--critic", "holistic", "--seed", "3")
+    flags = ("--report-every", "2", "--gap-weight", "7", "--critic", "holistic", "--seed", "3", "--iteration", "fast")
     assert train(world, "whole", "--steps", "4", *flags) == 0
     assert train(world, "halves", "--steps", "2", *flags) == 0
     halves = world["folder"] / "halves"
@@ -133,6 +134,7 @@ def test_resumed_equals_undisturbed(world: dict[str, Path], capsys: pytest.Captu
     record = json.loads((halves / "run.json").read_text())
     assert record["config"]["steps"] == 4
     assert record["config"]["gap_weight"] == 7
+    assert record["config"]["iteration"] == "fast"
     assert len(json.loads((halves / "figures.json").read_text())) == 2
 
     assert cli.run(["train", "--out", str(halves), "--resume", "--width", "8"]) == 2
@@ -185,6 +187,7 @@ BAD = {
     "unknown asset": (["assets", "face"], "choose from i3d"),
     "unknown recipe": (["train", "--out", "{new}", "--recipe", "huge"], "tiny, pca, paper"),
     "unknown critic": (["train", "--out", "{new}", "--critic", "loud"], "tconv, multiscale, holistic"),
+    "unknown iteration": (["train", "--out", "{new}", "--iteration", "quick"], "plain, fast"),
     "negative weight": (["train", "--out", "{new}", "--gap-weight", "-1", *["--domain", "{domain}"]], "gap_weight"),
     "no domain": (["train", "--out", "{new}", "--domain", "{folder}/nowhere"], "domain.json"),
     "codes of another domain": (

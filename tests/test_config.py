@@ -37,6 +37,7 @@ def test_whole_and_broken_weights_are_one_configuration():
         ("space", "z"),
         ("critic", "nonesuch"),
         ("precision", "float16"),
+        ("iteration", "faster"),
         ("components", 0),
         ("components", None),
         ("width", 0),
@@ -98,5 +99,20 @@ def test_runs_of_before_there_were_options_are_the_same_runs():
     assert recipes.tiny().digest() == "465be6fef04d"
     assert recipes.paper(critic="holistic").digest() == "8e27fb6de4b5"
     assert "critic_kernel" not in recipes.tiny().to_json()
+    older = {name: value for name, value in recipes.tiny().to_json().items() if name != "iteration"}
+    assert RunConfig.from_json(older) == recipes.tiny()
     assert RunConfig.from_json(recipes.tiny(critic_kernel=7).to_json()).critic_kernel == 7
     assert recipes.tiny(critic_kernel=7).digest() != recipes.tiny().digest()
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_a_recipes_iteration_is_the_plain_one_unless_asked_otherwise(name: str):
+    assert recipes.make(name).iteration == recipes.make(name).to_json()["iteration"] == "plain"
+    fast = recipes.make(name, iteration="fast")
+    assert RunConfig.from_json(fast.to_json()).iteration == "fast"
+    assert fast.digest() != recipes.make(name).digest()
+
+
+def test_the_fast_iteration_is_of_float32():
+    with pytest.raises(UserError, match="iteration: 'fast' computes in float32, not bfloat16"):
+        recipes.tiny(iteration="fast", precision="bfloat16")

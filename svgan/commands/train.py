@@ -31,6 +31,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gap-weight", type=float, metavar="X", help="lambda_GAP; 0: no penalty (tiny 1, else 100)")
     parser.add_argument("--width", type=int, metavar="N", help="GRU width (32)")
     parser.add_argument("--critic", metavar="NAME", help="tconv, multiscale or holistic (tconv)")
+    parser.add_argument("--iteration", help="plain, or fast: the same gradients in less time, other rounding (plain)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out; its flags are remembered")
     parser.add_argument("--report-every", type=int, metavar="N", help="steps between figures and checkpoints")
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from svgan.report import ConsoleReporter
     from svgan.runs import carry_out, pick_device, plan_run, show
 
-    names = ("steps", "seed", "gap_weight", "width", "critic")
+    names = ("steps", "seed", "gap_weight", "width", "critic", "iteration")
     overrides = {name: value for name in names if (value := getattr(options, name)) is not None}
     device = pick_device(options.device)
     planned = plan_run(

@@ -46,7 +46,11 @@ class HolisticCritic(nn.Module):
         )
 
     def forward(self, codes: Tensor) -> Tensor:
-        features = self.frame(codes)[:, self.triples].flatten(2)
+        return self.judge(self.frame(codes))
+
+    def judge(self, features: Tensor) -> Tensor:
+        """Scores [B] of E's features [B, T, F]."""
+        features = features[:, self.triples].flatten(2)
         joint, code = self.joint(features), self.difference(self.times)
         return (joint * code).sum(2).mean(1) / math.sqrt(code.shape[1])
 

@@ -36,7 +36,11 @@ class MultiscaleCritic(nn.Module):
             setattr(self, head, patch_head(widths[-1]))
 
     def forward(self, codes: Tensor) -> Tensor:
-        features = self.frame(codes).transpose(1, 2)
+        return self.judge(self.frame(codes))
+
+    def judge(self, features: Tensor) -> Tensor:
+        """Scores [B] of E's features [B, T, F]."""
+        features = features.transpose(1, 2)
         scores = []
         for turn, head in enumerate(self.rates):
             if turn:

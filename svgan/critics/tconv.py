@@ -38,5 +38,8 @@ class TConvCritic(nn.Module):
         self.score = linear(4 * feature * math.ceil(window / 4), 1)
 
     def forward(self, codes: Tensor) -> Tensor:
-        features = self.time(self.frame(codes).transpose(1, 2))
-        return self.score(features.flatten(1)).squeeze(1)
+        return self.judge(self.frame(codes))
+
+    def judge(self, features: Tensor) -> Tensor:
+        """Scores [B] of E's features [B, T, F]."""
+        return self.score(self.time(features.transpose(1, 2)).flatten(1)).squeeze(1)

@@ -164,7 +164,7 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
 
 def _told(steps: int, tell: Callable[[str, int, int], None]) -> Callable[..., dict[str, torch.Tensor]]:
     """The loop's step, with a bar that follows it."""
-    from svgan.step import iterate
+    from svgan.iterations import iterate
 
     def told(state: State, *others: Any) -> dict[str, torch.Tensor]:
         tell("training", state.step, steps)

@@ -11,14 +11,32 @@ from made import made_clips, made_state, numbers, small
 
 from svgan.distributed import SINGLE, Process, current_process
 from svgan.errors import NonFiniteLoss, UserError
-from svgan.step import iterate
+from svgan.iterations import iterate
 from svgan.train import train
 
 
-def one_iteration(process: Process, latents: Path) -> dict:
-    state = made_state(latents, n_critic=1)
-    figures = iterate(state, made_clips(latents, state.config), process)
-    return {"tensors": numbers(state), "figures": figures}
+class Counted:
+    """A process that counts its exchanges."""
+
+    def __init__(self, process: Process):
+        self.process, self.rank, self.world, self.exchanges = process, process.rank, process.world, 0
+
+    def mean_(self, tensors) -> None:
+        self.exchanges += 1
+        self.process.mean_(tensors)
+
+    def any(self, flag: bool) -> bool:
+        return self.process.any(flag)
+
+
+def one_iteration(process: Process, latents: Path, iteration: str = "plain") -> dict:
+    state, counted = made_state(latents, n_critic=1, iteration=iteration), Counted(process)
+    figures = iterate(state, made_clips(latents, state.config), counted)
+    return {"tensors": numbers(state), "figures": figures, "exchanges": counted.exchanges}
+
+
+def one_fast_iteration(process: Process, latents: Path) -> dict:
+    return one_iteration(process, latents, "fast")
 
 
 def three_steps(process: Process, latents: Path) -> dict:
@@ -59,7 +77,7 @@ def uneven(process: Process, latents: Path) -> dict:
     return {"error": str(caught.value)}
 
 
-TASKS = {task.__name__: task for task in (one_iteration, three_steps, poisoned, agreement, uneven)}
+TASKS = {task.__name__: task for task in (one_iteration, one_fast_iteration, three_steps, poisoned, agreement, uneven)}
 
 
 def as_rank(rank: int, world: int, folder: str, latents: str) -> None:
@@ -103,14 +121,19 @@ def test_one_exchange_averages_and_one_worker_is_enough_to_agree(ranks: list[dic
         assert rank["agreement"]["world"] == 2
 
 
-def test_two_workers_have_one_workers_gradients(ranks: list[dict], latents: Path):
+@pytest.mark.parametrize("task", ["one_iteration", "one_fast_iteration"])
+def test_two_workers_have_one_workers_gradients(ranks: list[dict], latents: Path, task: str):
     """Adam's first average after a step is (1 - beta1) times the gradient; GAP's is in H's and P's."""
-    single = one_iteration(SINGLE, latents)
+    single = TASKS[task](SINGLE, latents)
     averages = {n: t for n, t in single["tensors"].items() if n.endswith("exp_avg")}
     assert all(t.abs().sum() > 0 for n, t in averages.items() if "score" not in n)
     for rank in ranks:
-        assert_close(rank["one_iteration"]["tensors"], averages)
-        assert_close(rank["one_iteration"]["figures"], single["figures"])
+        assert_close(rank[task]["tensors"], averages)
+        assert_close(rank[task]["figures"], single["figures"])
+
+
+def test_gradients_are_exchanged_once_for_each_step_of_an_optimiser(ranks: list[dict]):
+    assert all(rank[task]["exchanges"] == 2 for rank in ranks for task in ("one_iteration", "one_fast_iteration"))
 
 
 def test_gaps_running_moments_are_the_global_batchs(ranks: list[dict], latents: Path):

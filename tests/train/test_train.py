@@ -13,10 +13,10 @@ from made import made_clips, made_state, numbers, small
 
 from svgan.distributed import SINGLE
 from svgan.errors import NonFiniteLoss, UserError
+from svgan.iterations import ITERATIONS, iterate
 from svgan.keeper import FolderKeeper
 from svgan.sample import Sampler
 from svgan.state import State
-from svgan.step import iterate
 from svgan.train import train
 
 
@@ -151,8 +151,9 @@ def test_a_nan_stops_the_run_before_it_reaches_the_weights(latents: Path):
     assert all(torch.equal(t, undisturbed[n]) for n, t in state.tensors().items())
 
 
-def test_an_infinite_generator_loss_names_itself(latents: Path):
-    state = made_state(latents)
+@pytest.mark.parametrize("iteration", ITERATIONS)
+def test_an_infinite_generator_loss_names_itself(latents: Path, iteration: str):
+    state = made_state(latents, iteration=iteration)
     clips = made_clips(latents, state.config)
     with torch.no_grad():
         state.motion.affine.bias.fill_(1e30)
@@ -188,3 +189,16 @@ def test_a_gpu_trains_the_same_run(latents: Path, precision: str):
     state = train(config, clips, device="cuda", report_every=10)
     assert all(math.isfinite(v) for v in state.history[-1].values())
     assert Sampler.of(state).codes(2, 30, 0).device.type == "cuda"
+
+
+@pytest.mark.parametrize("iteration", ITERATIONS)
+def test_a_run_has_the_iteration_of_its_configuration(latents: Path, iteration: str):
+    """To the bit; a run that says nothing has the plain one."""
+    config = small(steps=2) if iteration == "plain" else small(steps=2, iteration=iteration)
+    clips = made_clips(latents, config)
+    expected = State.build(config, clips.space)
+    for _ in range(config.steps):
+        ITERATIONS[iteration](expected, clips, SINGLE)
+        expected.step += 1
+    theirs = expected.tensors()
+    assert all(torch.equal(t, theirs[name]) for name, t in train(config, clips).tensors().items())

@@ -1,0 +1,209 @@
+"""The fast iteration against the plain one: losses and every weight's gradient, each critic, with and without GAP."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from svgan import fast, recipes, step
+from svgan.critics import DESIGNS
+from svgan.distributed import SINGLE
+from svgan.fast.chain import layers_of
+from svgan.fast.critic import ByHand
+from svgan.fast.generator import standardised
+from svgan.latents.stats import Space
+from svgan.state import State
+
+SIZES = {
+    "small": dict(width=4, noise=3, trunk=(3,), critic_widths=(3,), window=3, batch=1, n_critic=1),
+    "uneven": dict(width=6, noise=4, trunk=(9, 7), critic_widths=(8, 6), window=10, batch=4, n_critic=2),
+    "folded": dict(
+        width=4, noise=4, trunk=(5, 2), critic_widths=(12, 5), window=12, batch=6, n_critic=2, components=40
+    ),
+    "tiny": dict(),
+}
+LIMITS = {torch.float64: 1e-10, torch.float32: 1e-4}
+
+
+class Clips:
+    """Noise for real clips."""
+
+    def __init__(self, state: State):
+        self.shape, self.like = (state.config.window, state.space.width), state.running.first
+
+    def draw(self, n, *, seed, step, stream=0, rank=0, world=1):
+        g = torch.Generator().manual_seed(1000 * step + stream)
+        return torch.randn(n, *self.shape, generator=g).to(self.like)
+
+
+def made(size: str, dtype: torch.dtype, device: str = "cpu", **overrides) -> State:
+    config = recipes.tiny(**{"components": 5, **SIZES[size], "iteration": "fast", **overrides})
+    state = State.build(config, Space("pca", 3, 8, config.components), device=device)
+    for module in (state.motion, state.ema, state.critic, state.running):
+        module.to(dtype)
+    g = torch.Generator().manual_seed(5)
+    state.running.first.copy_(0.3 * torch.randn(config.width, generator=g))
+    state.running.second.add_(1.5)
+    state.motion.spread.copy_(torch.rand(config.components, generator=g) + 0.5)
+    return state
+
+
+class Recorded:
+    """A process that keeps what is exchanged: every gradient, every figure."""
+
+    rank, world = 0, 1
+
+    def __init__(self):
+        self.seen: list[list[Tensor]] = []
+
+    def mean_(self, tensors):
+        self.seen.append([t.detach().clone() for t in tensors])
+
+    def any(self, flag):
+        return flag
+
+
+def gradients(state: State, iterate, monkeypatch) -> list[list[Tensor]]:
+    """Of every step of one iteration, from the same weights: the optimisers stand still."""
+    double = state.running.first.dtype
+    drawn = step.draw_noise
+
+    def noise(*of):
+        made = drawn(*of)
+        return type(made)(made.i.to(double), made.s.to(double))
+
+    rand = torch.rand
+    process = Recorded()
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "draw_noise", noise)
+        patch.setattr(torch, "rand", lambda *a, **k: rand(*a, **k).to(double))
+        for optimizer in (state.motion_optimizer, state.critic_optimizer):
+            patch.setattr(optimizer, "step", lambda: None)
+        first, second = state.running.first.clone(), state.running.second.clone()
+        iterate(state, Clips(state), process)
+        state.running.first.copy_(first)
+        state.running.second.copy_(second)
+    return process.seen
+
+
+def apart(found: list[list[Tensor]], expected: list[list[Tensor]]) -> float:
+    """The largest difference of any tensor, relative to its largest number, or to a thousandth of its step's largest
+    where its own is smaller: the gradient by a score's bias is a sum of nothing but rounding. Figures are float32."""
+    worst = 0.0
+    for ours, theirs in zip(found, expected, strict=True):
+        floor = 1e-3 * max(float(b.abs().max()) for b in theirs if b.ndim)
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.shape == b.shape
+            if b.ndim:
+                worst = max(worst, float((a - b).abs().max()) / max(floor, float(b.abs().max())))
+            else:
+                assert float(a) == pytest.approx(float(b), rel=1e-4, abs=1e-6)
+    return worst
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("critic", DESIGNS)
+@pytest.mark.parametrize("gap_weight", [0.0, 20.0])
+def test_every_gradient_is_the_plain_iterations(critic, size, dtype, gap_weight, monkeypatch):
+    state = made(size, dtype, critic=critic, gap_weight=gap_weight)
+    expected = gradients(state, step.iterate, monkeypatch)
+    assert apart(gradients(state, fast.iterate, monkeypatch), expected) < LIMITS[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("critic", DESIGNS)
+@pytest.mark.parametrize("gap_weight", [0.0, 20.0])
+def test_on_a_gpu_too(critic, gap_weight, dtype, monkeypatch):
+    for size in ("folded", "tiny"):
+        state = made(size, dtype, "cuda", critic=critic, gap_weight=gap_weight)
+        expected = gradients(state, step.iterate, monkeypatch)
+        assert apart(gradients(state, fast.iterate, monkeypatch), expected) < LIMITS[dtype]
+
+
+@pytest.mark.parametrize("window", [3, 5, 24, 25])
+@pytest.mark.parametrize("critic", DESIGNS)
+def test_every_option_of_a_critic(critic, window, monkeypatch):
+    for option, values in DESIGNS[critic].options.items():
+        for value in {min(values), max(values)}:
+            sizes = dict(window=window, critic=critic, n_critic=1, **{f"critic_{option}": value})
+            state = made("small", torch.float64, **sizes)
+            expected = gradients(state, step.iterate, monkeypatch)
+            assert apart(gradients(state, fast.iterate, monkeypatch), expected) < LIMITS[torch.float64]
+
+
+class Smooth(nn.Module):
+    """A critic that bends everywhere, so that its penalty needs automatic differentiation."""
+
+    def __init__(self):
+        super().__init__()
+        self.frame, self.end = nn.Sequential(nn.Linear(5, 4), nn.Tanh()), nn.Linear(4, 1)
+
+    def forward(self, codes):
+        return self.end(self.frame(codes)).mean((1, 2))
+
+
+def test_any_other_critic_is_left_to_automatic_differentiation(monkeypatch):
+    state = made("uneven", torch.float64, gap_weight=20.0)
+    state.critic = Smooth().double()
+    assert ByHand.of(state.critic) is None
+    expected = gradients(state, step.iterate, monkeypatch)
+    assert apart(gradients(state, fast.iterate, monkeypatch), expected) < LIMITS[torch.float64]
+
+
+def test_a_head_that_bends_otherwise_is_none_of_ours():
+    state = made("uneven", torch.float64, critic="multiscale")
+    assert ByHand.of(state.critic) is not None
+    state.critic.full_rate.append(nn.Sigmoid())
+    assert ByHand.of(state.critic) is None
+    with pytest.raises(TypeError, match="Tanh"):
+        layers_of(nn.Sequential(nn.Linear(3, 2), nn.Tanh()))
+
+
+def test_the_first_weights_act_on_features_where_that_is_less_work(monkeypatch):
+    state, seen = made("folded", torch.float32), []
+    made_of = fast.step.all_fakes
+    monkeypatch.setattr(fast.step, "all_fakes", lambda *of: [seen.append(one.codes) or one for one in made_of(*of)])
+    fast.iterate(state, Clips(state), SINGLE)
+    assert seen == [None] * state.config.n_critic
+
+
+def test_iterations_move_weights_as_the_plain_ones_do():
+    """Two whole iterations with their optimisers, EMA and running moments."""
+    plain, quick = made("uneven", torch.float32, critic="holistic"), made("uneven", torch.float32, critic="holistic")
+    start = {name: t.clone() for name, t in plain.tensors().items()}
+    for _ in range(2):
+        ours, theirs = fast.iterate(quick, Clips(quick), SINGLE), step.iterate(plain, Clips(plain), SINGLE)
+        assert ours.keys() == theirs.keys()
+        for state in (plain, quick):
+            state.step += 1
+    for name, expected in plain.tensors().items():
+        moved = (expected - start[name]).norm()
+        assert (quick.tensors()[name] - expected).norm() <= 0.05 * moved + 1e-6, name
+
+
+@pytest.mark.parametrize("critic", DESIGNS)
+def test_adam_takes_each_gradient_in_the_order_of_its_weights(critic):
+    """A trap: the fused one reads a transposed gradient as if it were not (docs/traps.md)."""
+    state, process = made("uneven", torch.float32, critic=critic, n_critic=1), Recorded()
+    fast.iterate(state, Clips(state), process)
+    for module, optimizer, seen in zip(
+        (state.critic, state.motion), (state.critic_optimizer, state.motion_optimizer), process.seen, strict=True
+    ):
+        for parameter, gradient in zip(module.parameters(), seen, strict=False):
+            torch.testing.assert_close(optimizer.state[parameter]["exp_avg"], 0.5 * gradient)
+
+
+def test_the_gradient_of_a_derivative_of_the_layer_norm_is_right():
+    g = torch.Generator().manual_seed(0)
+    weight = torch.randn(6, 5, dtype=torch.float64, generator=g, requires_grad=True)
+    x, along = torch.randn(2, 3, 5, dtype=torch.float64, generator=g)
+    by = torch.randn(3, 6, dtype=torch.float64, generator=g)
+
+    def moved(weight: Tensor) -> Tensor:
+        return (torch.func.jvp(lambda x: standardised(x @ weight.T), (x,), (along,))[1] * by).sum()
+
+    (found,) = torch.autograd.grad(moved(weight), weight)
+    step = torch.randn(weight.shape, dtype=torch.float64, generator=g)
+    numeric = (moved(weight + 1e-6 * step) - moved(weight - 1e-6 * step)) / 2e-6
+    assert float((found * step).sum()) == pytest.approx(float(numeric), rel=1e-6)
