@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -24,11 +25,14 @@ def kind(process: psutil.Process) -> str:
 
 
 class Watch(threading.Thread):
-    """Looks at the processes every `every` seconds; with `memory` also at their PSS, which costs some CPU itself."""
+    """Looks at the processes every `every` seconds; with `memory` also at their PSS, which costs some CPU itself.
 
-    def __init__(self, every: float = 0.2, memory: bool = False) -> None:
+    more: processes beside this one, as a Ray that it joined, that count with all under them.
+    """
+
+    def __init__(self, every: float = 0.2, memory: bool = False, more: Sequence[int] = ()) -> None:
         super().__init__(daemon=True)
-        self.every, self.memory = every, memory
+        self.every, self.memory, self.more = every, memory, more
         self.cpu: dict[int, float] = {}
         self.kinds: dict[int, str] = {}
         self.peaks: list[tuple[int, dict[str, list[float]]]] = []
@@ -43,10 +47,10 @@ class Watch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        driver = psutil.Process()
+        roots = [psutil.Process(), *map(psutil.Process, self.more)]
         while not self.ended.wait(self.every):
             pss: dict[str, list[float]] = defaultdict(list)
-            for process in [driver, *driver.children(recursive=True)]:
+            for process in {one for root in roots for one in (root, *root.children(recursive=True))}:
                 try:
                     times = process.cpu_times()
                     self.cpu[process.pid] = times.user + times.system

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 SLOT, HERE, CLUSTER = "trial_slot", "this machine", "the cluster"
 HEAD = "node:__internal_head__"
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
-# Ray's own processes with the sweep's driver, what a trial keeps beside its workers, a worker: measured before a trial
-# had so few processes, so with room to spare (bench/LOG.md).
-BASE_GB, TRIAL_GB, WORKER_GB = 2.0, 1.1, 1.0
+# Ray's own processes with the sweep's driver (1.44 measured), what a trial keeps beside its workers (0.23, with several
+# workers 0.37, and 0.03 for S3: half as much again), a worker (0.36, before it renders and scores): bench/LOG.md.
+BASE_GB, TRIAL_GB, WORKER_GB = 2.0, 0.6, 1.0
 
 Node = Mapping[str, float]
 
