@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
+    from svgan.metrics.features import Look
     from svgan.metrics.fvd import Progress
     from svgan.metrics.i3d import Precision
     from svgan.metrics.intervals import Comparison
@@ -64,11 +65,13 @@ def assessed(
     progress: Progress,
     frames: np.ndarray | None = None,
     strict: bool = True,
+    spread: Callable[[Protocol], Look] | None = None,
 ) -> dict[str, Any]:
     """All figures of a model under each protocol, and its comparison with another's, as JSON: protocols (each whole,
     with its hash), figures by name, against by name where there is an other, warnings.
 
-    strict: refuse footage of too few real clips, as a protocol asked for by name does. Raises UserError.
+    strict: refuse footage of too few real clips, as a protocol asked for by name does. spread: who looks at the clips
+    of a protocol, in place of this process. Raises UserError.
     """
     from svgan.metrics.assess import Judge, compare
 
@@ -79,7 +82,9 @@ def assessed(
         wanted = [name for name in metrics if number == 0 or name not in WITHOUT_PROTOCOL]
         if not wanted:
             break
-        judge = Judge(protocol, domain, latents, wanted, seed=seed, frames=frames, strict=strict, progress=progress)
+        judge = Judge(
+            protocol, domain, latents, wanted, seed=seed, frames=frames, strict=strict, spread=spread, progress=progress
+        )
         measured = judge.measure(sampler)
         told["protocols"][protocol.name] = {**protocol.to_json(), "hash": protocol.hash}
         told["figures"] |= {k: v.to_json() for k, v in measured.figures(progress=progress).items()}

@@ -233,7 +233,7 @@ class Crew:
         try:
             hand.node, hand.loading = ray.get(hand.loading), None
         except ray.exceptions.RayError as error:
-            cause = _cause(error)
+            cause = cause_of(error)
             if isinstance(cause, UserError):
                 raise cause from None
             if not isinstance(cause, ray.exceptions.RayError):
@@ -252,7 +252,7 @@ class Crew:
     def _trouble(self, stretch: Stretch, hand: Hand | None, error: Exception) -> UserError | Lost:
         import ray
 
-        cause = _cause(error)
+        cause = cause_of(error)
         if isinstance(cause, UserError):
             return cause
         if not isinstance(cause, ray.exceptions.RayError):
@@ -282,7 +282,7 @@ def encoders(gpus: int, stretches: int) -> int:
     return min(gpus, math.ceil(stretches / PER_ENCODER))
 
 
-def _cause(error: Exception) -> Exception:
+def cause_of(error: Exception) -> Exception:
     """What a task raised; a task may have failed because another did."""
     import ray
 
@@ -298,7 +298,7 @@ def scan_stretch(path: str, chunk: tuple[int, int], file: str) -> None:
 
 def code_stretch(path: str, track: Track, rows: slice, size: int, folder: str, digest: str, file: str) -> None:
     crops, people = alone.cut(_there(path), track, rows, size)
-    save(file, {"codes": alone.encode(_domain(folder, digest, "cpu"), crops), "people": people})
+    save(file, {"codes": alone.encode(domain_here(folder, digest, "cpu"), crops), "people": people})
 
 
 def cut_stretch(path: str, track: Track, rows: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -315,15 +315,15 @@ class Encoder:
         """The domain; returns the node's id. Not in __init__, whose errors Ray hands on as text."""
         import ray
 
-        _domain(*self.domain)
+        domain_here(*self.domain)
         return ray.get_runtime_context().get_node_id()
 
     def encode(self, crops: np.ndarray, people: np.ndarray, file: str) -> None:
-        save(file, {"codes": alone.encode(_domain(*self.domain), crops), "people": people})
+        save(file, {"codes": alone.encode(domain_here(*self.domain), crops), "people": people})
 
 
 @cache
-def _domain(folder: str, digest: str, device: str) -> Domain:
+def domain_here(folder: str, digest: str, device: str) -> Domain:
     """device: named for CPU tasks, to which Ray shows a node's GPUs too."""
     from svgan.runs import pick_device
 

@@ -9,7 +9,7 @@ Axes: n clip, T frame, L W+ layer, D width of W, K coordinate, F feature.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from svgan import rng
 from svgan.errors import UserError
 from svgan.metrics import fvd
-from svgan.metrics.features import Extractor, Kind, extract, extractor, real_features
+from svgan.metrics.features import Extractor, Kind, Look, extractor, here, real_features
 from svgan.metrics.frechet import FrechetTo
 from svgan.metrics.fvd import REFERENCES, Progress, Reference, silent
 from svgan.metrics.identity import content_distance, subject_distance, typical_descriptor
@@ -109,7 +109,8 @@ class Judge:
     """The real side of a protocol, ready to measure models against.
 
     metrics: of METRICS. frames: the recorded frames, for the original reference (fvd.real_moments). extractors: in
-    place of the real networks. strict: refuse fewer than LEAST_REAL real clips, as one clip a video always does.
+    place of the real networks. spread: who looks at the clips of a protocol, in place of this process. strict: refuse
+    fewer than LEAST_REAL real clips, as one clip a video always does.
     Raises UserError for footage of too few clips, too short ones, or another domain's.
     """
 
@@ -124,6 +125,7 @@ class Judge:
         frames: np.ndarray | None = None,
         strict: bool = True,
         extractors: Mapping[Kind, Extractor] | None = None,
+        spread: Callable[[Protocol], Look] | None = None,
         progress: Progress = silent,
     ):
         unknown = [name for name in metrics if name not in METRICS]
@@ -140,6 +142,7 @@ class Judge:
         self.batch = fvd.batch_of(domain.device)
         kinds = dict.fromkeys(kind for name in metrics for kind in METRICS[name])
         self.extractors = {k: (extractors or {}).get(k) or extractor(k, protocol, domain.device) for k in kinds}
+        self.look = spread(protocol) if spread else here(domain, protocol, self.extractors, self.batch)
         self.moments: dict[Reference, Moments] = {}
         self.real: dict[Reference, dict[Kind, np.ndarray]] = {}
         for reference in REFERENCES:
@@ -167,9 +170,8 @@ class Judge:
         if "fvd" in self.metrics:
             known = fvd.find_moments(protocol, domain, latents, reference)
             if known is None and (reference == "wplus" or self.frames is not None):
-                see = self.extractors["clips"].see
                 known = fvd.real_moments(
-                    protocol, domain, latents, reference, self.frames, see=see, progress=self.progress
+                    protocol, domain, latents, reference, self.frames, logits=self._logits, progress=self.progress
                 )
             if known is not None:
                 self.moments[reference] = known
@@ -178,8 +180,11 @@ class Judge:
         if seen and (reference == "wplus" or self.frames is not None):
             wanted = {kind: self.extractors[kind] for kind in seen}
             self.real[reference] = real_features(
-                wanted, protocol, domain, latents, reference, self.frames, progress=self.progress, batch=self.batch
+                wanted, protocol, domain, latents, reference, self.frames, look=self.look, progress=self.progress
             )
+
+    def _logits(self, clips: fvd.Clips, total: int, stage: str, progress: Progress) -> np.ndarray:
+        return self.look(["clips"], clips, total, stage, progress)["clips"]
 
     def measure(self, sampler: Sampler) -> Measured:
         """All metrics of a model's clips. Raises UserError where its codes are not finite."""
@@ -187,8 +192,8 @@ class Judge:
         if self.extractors:
             name = self.protocol.name
             codes = (clip for group in rollouts(sampler, {name: self.protocol}, self.seed) for clip in group[name])
-            shown = fvd.rendered(self.domain, self.protocol, codes)
-            seen = extract(self.extractors, shown, self.protocol.clips, "generated clips", self.progress, self.batch)
+            stage = "generated clips"
+            seen = self.look(list(self.extractors), codes, self.protocol.clips, stage, self.progress)
             measured.statistics.update(self._distances(seen))
             if "identity" in self.metrics:
                 measured.statistics.update(self._identity(seen["faces"]))
@@ -201,7 +206,7 @@ class Judge:
         unbiased, n = self.protocol.covariance == "1/(N-1)", self.protocol.clips
         for reference, moments in self.moments.items():
             to = FrechetTo.of_moments(moments.mean, moments.covariance(self.protocol.covariance), unbiased=unbiased)
-            plain = fvd.distance(self.protocol, moments, moments_of(seen["clips"], self.batch))
+            plain = fvd.distance(self.protocol, moments, fvd.moments_of(seen["clips"], self.batch))
             of = to.prepared(seen["clips"])
             found[self._name("fvd", reference)] = Statistics(of, n, plain, extrapolates=True)
         for reference, real in self.real.items():
@@ -251,14 +256,6 @@ class Judge:
         generator = rng.generator(sampler.space.mean.device, self.seed, "phi")
         phi = gradient_angles(sampler.motion, window, PHI_CLIPS, generator)
         return found | {"loops/phi": Statistics(weighted(phi), len(phi))}
-
-
-def moments_of(features: np.ndarray, batch: int) -> Moments:
-    """Of features [n, F], added as they come from the network: so that every digit is a run's own."""
-    moments = Moments(features.shape[1])
-    for start in range(0, len(features), batch):
-        moments.update(features[start : start + batch])
-    return moments
 
 
 def to_json(protocol: Protocol, figures: Mapping[str, Figure]) -> dict[str, Any]:

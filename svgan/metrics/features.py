@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,15 +23,17 @@ from svgan import assets
 from svgan.errors import UserError
 from svgan.files import whole, writing
 from svgan.metrics import fvd
-from svgan.metrics.fvd import Progress, Reference, silent
+from svgan.metrics.fvd import Clips, Progress, Reference, See, silent
 from svgan.metrics.protocol import INCEPTION, Protocol
-from svgan.metrics.windows import real_windows, sized
+from svgan.metrics.windows import real_windows
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
 
 Kind = Literal["clips", "pictures", "faces"]
+Look = Callable[[Sequence[Kind], Clips, int, str, Progress], dict[Kind, np.ndarray]]
+"""What networks find in clips, so many, at a stage: in this process (`here`), or by many (sweeps.jury)."""
 FACE_CLIPS, FACE_FRAMES = 16, 8  # clips, and evenly spaced frames of each, whose faces are read: 0.1 s a frame
 
 
@@ -44,23 +47,30 @@ class Extractor:
 
 
 def extractor(kind: Kind, protocol: Protocol, device: str | torch.device) -> Extractor:
-    """The real networks, fetched where they are not in the cache."""
+    """The real networks, loaded when first used, fetched where they are not in the cache."""
     if kind == "clips":
-        return Extractor(fvd.detector(protocol, device), protocol.detector)
+        return Extractor(when_used(lambda: fvd.detector(protocol, device)), protocol.detector)
     if kind == "pictures":
-        return _pictures(protocol, device)
+        rule = f"{protocol.pictures} frames, {protocol.picture_detector}"
+        return Extractor(when_used(lambda: _pictures(protocol, device)), rule)
+    digest = assets.ASSETS["identity"].files[0].sha256[:12]
+    return Extractor(when_used(_faces), f"{FACE_FRAMES} frames, dlib-resnet/{digest}", FACE_CLIPS)
+
+
+def when_used(load: Callable[[], See]) -> See:
+    """What `load` gives, which is called once and not before."""
+    loaded = cache(load)
+    return lambda clips: loaded()(clips)
+
+
+def _faces() -> See:
     from svgan.metrics.identity import FaceReader
 
     reader = FaceReader()
-    digest = assets.ASSETS["identity"].files[0].sha256[:12]
-    return Extractor(
-        lambda clips: np.stack([reader.read(evenly(clip, FACE_FRAMES)).descriptors for clip in clips]),
-        f"{FACE_FRAMES} frames, dlib-resnet/{digest}",
-        FACE_CLIPS,
-    )
+    return lambda clips: np.stack([reader.read(evenly(clip, FACE_FRAMES)).descriptors for clip in clips])
 
 
-def _pictures(protocol: Protocol, device: str | torch.device) -> Extractor:
+def _pictures(protocol: Protocol, device: str | torch.device) -> See:
     from svgan.metrics import inception
 
     if protocol.picture_detector != INCEPTION:
@@ -74,7 +84,17 @@ def _pictures(protocol: Protocol, device: str | torch.device) -> Extractor:
         found = network(torch.from_numpy(few.reshape(-1, *few.shape[2:])))
         return found.cpu().numpy().reshape(*few.shape[:2], -1)
 
-    return Extractor(see, f"{protocol.pictures} frames, {protocol.picture_detector}")
+    return see
+
+
+def here(domain: Domain, protocol: Protocol, extractors: Mapping[Kind, Extractor], batch: int) -> Look:
+    """Looks at clips in this process."""
+
+    def look(kinds: Sequence[Kind], clips: Clips, total: int, stage: str, progress: Progress) -> dict[Kind, np.ndarray]:
+        wanted = {kind: extractors[kind] for kind in kinds}
+        return extract(wanted, fvd.shown(domain, protocol, clips), total, stage, progress, batch)
+
+    return look
 
 
 def evenly(clip: np.ndarray, count: int) -> np.ndarray:
@@ -89,19 +109,21 @@ def extract(
     stage: str,
     progress: Progress = silent,
     batch: int = 2,
+    first: int = 0,
 ) -> dict[Kind, np.ndarray]:
-    """What each finds in clips uint8 [T, S, S, 3], `total` of them: float32 [n, ...] by kind."""
+    """What each finds in clips uint8 [T, S, S, 3], `total` of them: float32 [n, ...] by kind. first: the number of the
+    first, which decides who looks at it."""
     found: dict[Kind, list[np.ndarray]] = {kind: [] for kind in extractors}
     done = 0
     for some in fvd.batches(clips, batch):
         stacked = np.stack(some)
         for kind, one in extractors.items():
-            left = len(some) if one.most is None else max(0, min(len(some), one.most - done))
+            left = len(some) if one.most is None else max(0, min(len(some), one.most - first - done))
             if left:
                 found[kind].append(np.asarray(one.see(stacked[:left]), np.float32))
         done += len(some)
         progress(stage, done, total)
-    return {kind: np.concatenate(parts) for kind, parts in found.items()}
+    return {kind: np.concatenate(parts) for kind, parts in found.items() if parts}
 
 
 def real_features(
@@ -112,18 +134,18 @@ def real_features(
     reference: Reference = "wplus",
     frames: np.ndarray | None = None,
     *,
+    look: Look,
     progress: Progress = silent,
-    batch: int = 2,
 ) -> dict[Kind, np.ndarray]:
-    """Of the real windows of a protocol, [n, ...] by kind: found in the cache, or made and kept there. A window that
-    was drawn several times, as short footage's are, is there as often."""
+    """Of the real windows of a protocol, [n, ...] by kind: found in the cache, or made by `look` and kept there. A
+    window that was drawn several times, as short footage's are, is there as often."""
     known: dict[Kind, np.ndarray] = {}
-    missing: dict[int | None, dict[Kind, Extractor]] = {}
+    missing: dict[int | None, list[Kind]] = {}
     places = {kind: _place(kind, one, protocol, domain, latents, reference) for kind, one in kinds.items()}
     for kind, one in kinds.items():
         kept = _load(places[kind])
         if kept is None:
-            missing.setdefault(one.most, {})[kind] = one
+            missing.setdefault(one.most, []).append(kind)
         else:
             known[kind] = kept
     for most, some in missing.items():
@@ -131,12 +153,9 @@ def real_features(
         if most is not None:
             windows = windows[:most]
         windows, inverse = np.unique(windows, axis=0, return_inverse=True)
-        if reference == "wplus":
-            clips: Iterable[np.ndarray] = fvd.rendered(domain, protocol, (latents.codes[rows] for rows in windows))
-        else:
-            originals = fvd.checked(frames, domain, latents)
-            clips = (sized(originals[rows], protocol.image_size) for rows in windows)
-        for kind, found in extract(some, clips, len(windows), f"real clips, {reference}", progress, batch).items():
+        source = latents.codes if reference == "wplus" else fvd.checked(frames, domain, latents)
+        clips = (source[rows] for rows in windows)
+        for kind, found in look(some, clips, len(windows), f"real clips, {reference}", progress).items():
             known[kind] = found[inverse.reshape(-1)]
             _save(places[kind], known[kind])
     return known

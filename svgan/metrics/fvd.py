@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 Reference = Literal["wplus", "original"]
 Progress = Callable[[str, int, int], None]  # what is being done, clips done, clips in all
 See = Callable[[np.ndarray], np.ndarray]  # clips uint8 [b, T, S, S, 3] to features [b, F]
+Clips = Iterable[np.ndarray | Tensor]  # each codes [T, L, D], or its pictures uint8 [T, R, R, 3]
+Logits = Callable[[Clips, int, str, Progress], np.ndarray]  # of clips, so many, at a stage, [n, 400]
 REFERENCES: tuple[Reference, ...] = ("wplus", "original")
 DETECTOR = PROTOCOLS["svg-short"].detector
 BATCH = {"cpu": 2, "cuda": 32}
@@ -72,10 +74,12 @@ def real_moments(
     *,
     folder: Path | None = None,
     device: str | torch.device | None = None,
-    see: See | None = None,
+    logits: Logits | None = None,
     progress: Progress = silent,
 ) -> Moments:
     """Moments of I3D features of the real windows: found, or made and kept in `folder` (default: the cache).
+
+    logits: who looks at the clips, where that is not the protocol's network on `device`.
 
     Short footage has fewer windows than a protocol draws: each goes through the network once and counts as often as
     it was drawn.
@@ -88,15 +92,16 @@ def real_moments(
     if found is not None and (folder is None or (folder / name).exists()):
         return found
     windows, counts = np.unique(real_windows(protocol, latents), axis=0, return_counts=True)
-    if reference == "wplus":
-        clips: Iterable[np.ndarray] = rendered(domain, protocol, (latents.codes[rows] for rows in windows))
-    else:
-        originals = checked(frames, domain, latents)
-        clips = (sized(originals[rows], protocol.image_size) for rows in windows)
-    device = torch.device(device or domain.device)
-    see = see or detector(protocol, device)
-    stage = f"real clips, {reference}"
-    moments = features_moments(see, clips, len(windows), stage, progress, counts, batch_of(device))
+    source = latents.codes if reference == "wplus" else checked(frames, domain, latents)
+    batch = batch_of(torch.device(device or domain.device))
+    if logits is None:
+        see = detector(protocol, device or domain.device)
+
+        def logits(clips: Clips, total: int, stage: str, progress: Progress) -> np.ndarray:
+            return seen(see, shown(domain, protocol, clips), total, stage, progress, batch)
+
+    found_logits = logits((source[rows] for rows in windows), len(windows), f"real clips, {reference}", progress)
+    moments = moments_of(found_logits, batch, counts)
     moments.facts = {
         "reference": reference,
         "protocol": {k: v for k, v in protocol.to_json().items() if k in REAL_FIELDS},
@@ -170,7 +175,7 @@ def score(
     fakes = {kind: Moments(400) for kind in protocols}
     for codes in rollouts(sampler, protocols, seed):
         for kind, protocol in protocols.items():
-            for some in batches(rendered(domain, protocol, codes[kind]), batch):
+            for some in batches(shown(domain, protocol, codes[kind]), batch):
                 fakes[kind].update(see(np.stack(some)))
                 progress(f"generated clips, {kind}", fakes[kind].count, clips)
     for kind, protocol in protocols.items():
@@ -188,29 +193,37 @@ def distance(protocol: Protocol, real: Moments, fake: Moments) -> float:
     return frechet_distance(real.mean, real.covariance(rule), fake.mean, fake.covariance(rule))
 
 
-def rendered(domain: Domain, protocol: Protocol, codes: Iterable[np.ndarray | Tensor]) -> Iterator[np.ndarray]:
-    """Clips of codes, each [T, L, D], as pictures uint8 [T, S, S, 3] of the protocol's size S."""
-    for clip in codes:
-        yield sized(domain.render(clip), protocol.image_size)
+def shown(domain: Domain, protocol: Protocol, clips: Clips) -> Iterator[np.ndarray]:
+    """Clips as pictures uint8 [T, S, S, 3] of the protocol's size S; codes are rendered."""
+    for clip in clips:
+        pictures = clip if isinstance(clip, np.ndarray) and clip.dtype == np.uint8 else domain.render(clip)
+        yield sized(pictures, protocol.image_size)
 
 
-def features_moments(
+def seen(
     see: See,
     clips: Iterable[np.ndarray],
     total: int,
     stage: str,
     progress: Progress = silent,
-    counts: np.ndarray | None = None,
     batch: int = BATCH["cpu"],
-) -> Moments:
-    """Moments of what is seen in clips, each uint8 [T, R, R, 3], a few at a time; a clip counts `counts` [n] times."""
-    moments, done = Moments(400), 0
+) -> np.ndarray:
+    """What is seen in clips, each uint8 [T, R, R, 3], a few at a time: [n, F]."""
+    parts, done = [], 0
     for some in batches(clips, batch):
-        logits = see(np.stack(some))
-        rows = slice(done, done + len(some))
-        moments.update(logits if counts is None else np.repeat(logits, counts[rows], axis=0))
-        done = rows.stop
+        parts.append(see(np.stack(some)))
+        done += len(some)
         progress(stage, done, total)
+    return np.concatenate(parts)
+
+
+def moments_of(features: np.ndarray, batch: int, counts: np.ndarray | None = None) -> Moments:
+    """Of features [n, F], added as they come from the network, so that every digit is a run's own; a clip counts
+    `counts` [n] times."""
+    moments = Moments(features.shape[1])
+    for start in range(0, len(features), batch):
+        rows = slice(start, start + batch)
+        moments.update(features[rows] if counts is None else np.repeat(features[rows], counts[rows], axis=0))
     return moments
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError, one_line
-from sweeps.commands import where
+from sweeps.commands import spread, where
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -26,6 +26,7 @@ ABOUT = """Measure a logged model under named protocols, on its study's codes an
   python -m sweeps evaluate models:/svgan-talking-face@champion --metrics fvd,kvd,loops
   python -m sweeps evaluate models:/svgan-talking-face/2 --protocol svg-long --clips 2048
   python -m sweeps evaluate gap-1:1 --against gap-1:0 --protocol svg-long      which is better, and how sure that is
+  python -m sweeps evaluate gap-1:1 --clips 2048 --workers 16                  by 16 workers of a cluster, or cores
 
 With the study's own number of clips, and its precision, FVD comes out as it was logged, in every digit on the machine
 that logged it: this says whether it does. Protocols and metrics: svgan evaluate --help. The last line is JSON. --log
@@ -54,21 +55,24 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics", default="fvd", metavar="NAMES", help="with commas [%(default)s]")
     parser.add_argument("--against", metavar="MODEL", help="another, compared under the same protocols")
     parser.add_argument("--clips", type=int, metavar="N", help="generated clips [of svg-...: the study's]")
+    spread.add_flag(parser)
     parser.add_argument("--log", action="store_true", help="add to the model in MLflow what it has not yet")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="a page of the figures, with clips and plots")
     where.add_flags(parser)
 
 
-def run(asked: argparse.Namespace) -> None:
+def run(asked: argparse.Namespace) -> int | None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray's workers have it
     from svgan.bars import Stages, bars, plain_console
     from svgan.judge import assessment_tables
     from svgan.page import write_page
 
+    if spread.as_job(asked):
+        return spread.submitted("evaluate")
     logged = find(asked, asked.model)
     other = find(asked, asked.against) if asked.against else None
     console = plain_console()
-    with bars(console) as progress:
+    with spread.workers(asked), bars(console) as progress:
         told, page = measured(asked, logged, other, Stages(progress))
     for part in assessment_tables(told):
         console.print(part)
@@ -81,6 +85,7 @@ def run(asked: argparse.Namespace) -> None:
     if asked.report:
         write_page(asked.report, page)
     print(json.dumps(told), flush=True)
+    return None
 
 
 def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
@@ -211,6 +216,7 @@ def measured(
         seed=plan.seed,
         progress=progress,
         strict=len(known) < len(protocols),
+        spread=spread.jury(asked, domain, plan),
     )
     same = all(logged.model.tags.get(name) == digest for name, digest in here.items())
     told["logged"] = compared(logged.model, known, told["figures"]) if same else {}

@@ -99,7 +99,7 @@ def test_a_short_clips_windows_are_seen_once_and_count_as_often_as_drawn(domain,
     found = fvd.real_moments(seven, domain, short, progress=lambda *args: calls.append(args))
     assert calls[-1][1:] == (3, 3), "27 frames have three windows of 25"
     clips = [domain.render(short.codes[rows]) for rows in real_windows(seven, short)]
-    plain = fvd.features_moments(fvd.seeing(i3d.load(precision=seven.precision)), clips, 7, "plain")
+    plain = fvd.moments_of(fvd.seen(fvd.seeing(i3d.load(precision=seven.precision)), clips, 7, "plain"), 2)
     assert found.count == plain.count == 7
     np.testing.assert_allclose(found.mean, plain.mean, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(found.cov, plain.cov, rtol=1e-2, atol=1e-3)

@@ -24,7 +24,7 @@ OPTIONS = {
     "export": {"NAME", "--out", "--history"},
     "compare": {"A", "B", "--sheet"},
     "reproduce": {"NAME:NUMBER", "--anyway"},
-    "evaluate": {"MODEL", "--protocol", "--metrics", "--against", "--clips", "--log", "--report"},
+    "evaluate": {"MODEL", "--protocol", "--metrics", "--against", "--clips", "--log", "--report", "--workers"},
     "sync": {"NAME"},
     "promote": {"NAME", "--model"},
     "domain": {"VIDEO", "--domain"},

@@ -140,6 +140,7 @@ def test_log_adds_what_the_model_has_not(capsys, here, monkeypatch, tmp_path):
         (["study:7"], "study has trials 0"),
         (["study:0", "--protocol", "svg-shrt"], "'svg-shrt': unknown"),
         (["study:0", "--metrics", "fdv"], "--metrics fdv: unknown"),
+        (["study:0", "--workers", "0"], "--workers 0: must be at least 1"),
         (["study:0", "--clips", "1"], "clips must be at least 2"),
         (["study:0", "--protocol", "stylegan-v-16"], "2 real clips, needs 64"),
         (["study:0", "--clips", "4"], "svg-short: 24 real clips, needs 64"),

@@ -1,0 +1,72 @@
+"""--workers of the commands that look at clips: on a cluster's workers, or this machine's cores."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svgan.errors import UserError
+
+if TYPE_CHECKING:
+    from svgan.images.domain import Domain
+    from svgan.metrics.features import Look
+    from svgan.metrics.protocol import Protocol
+    from sweeps.plan import Plan
+
+OBJECT_STORE = 512 * 2**20
+
+
+def add_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of a cluster, or this machine's cores, that look at clips; the figures are the same [%(default)s: here]",
+    )
+
+
+def as_job(asked: argparse.Namespace) -> bool:
+    """Whether the command must start itself again as a Ray Job. Raises UserError for no workers."""
+    from sweeps import environment, submit
+
+    if asked.workers < 1:
+        raise UserError(f"--workers {asked.workers}: must be at least 1")
+    if asked.workers == 1:
+        return False
+    if submit.needed():
+        return True
+    environment.settle()
+    return False
+
+
+def submitted(name: str) -> int:
+    """The exit code of this command line as a job."""
+    from sweeps import submit
+
+    return submit.submit(Path(submit.__file__).with_name("__main__.py"), sys.argv[1:], name, study=False)
+
+
+@contextlib.contextmanager
+def workers(asked: argparse.Namespace) -> Iterator[None]:
+    """A Ray for more than one worker: the cluster there is, or one of this machine's."""
+    if asked.workers == 1:
+        yield
+        return
+    from sweeps.joining import cluster_joined, ray_started
+
+    with cluster_joined(), ray_started(object_store_memory=OBJECT_STORE):
+        yield
+
+
+def jury(asked: argparse.Namespace, domain: Domain, plan: Plan) -> Callable[[Protocol], Look] | None:
+    """Who looks at clips, as `svgan.judge.assessed` asks; None: this process."""
+    if asked.workers == 1:
+        return None
+    from sweeps.jury import Jury
+
+    return Jury(domain, asked.workers, plan.cpus_per_worker, plan.gpus_per_worker).of
