@@ -18,6 +18,7 @@ import models
 import numpy as np
 import torch
 
+from svgan.config import ITERATIONS
 from svgan.files import whole
 
 MEASURES = ("fvd", "loops")
@@ -29,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("gap_effect"))
     parser.add_argument("--recipe", default="tiny")
+    parser.add_argument("--iteration", default="plain", choices=ITERATIONS, help="fast takes less time [%(default)s]")
     parser.add_argument("--gap-weight", type=float, default=1.0, help="of the side with GAP [%(default)s]")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1000)
@@ -43,7 +45,7 @@ def main() -> None:
         for weight in (0.0, asked.gap_weight):
             out = asked.folder / f"gap-{weight:g}-seed-{seed}"
             before = set(asked.folder.rglob("*.json"))
-            overrides = {"gap_weight": weight, "seed": seed}
+            overrides = {"gap_weight": weight, "seed": seed, "iteration": asked.iteration}
             (checkpoint,) = models.trained(out, asked.recipe, overrides, [asked.steps], device)
             if asked.one and set(asked.folder.rglob("*.json")) != before:
                 print(f"{out}: trained; the same command goes on")
@@ -79,7 +81,8 @@ def summary(found: dict, weight: float, seeds: int) -> dict[str, dict[str, float
 
 
 def show(told: dict[str, dict[str, float | None]], asked: argparse.Namespace) -> None:
-    print(f"{asked.seeds} seeds, {asked.steps} steps of {asked.recipe}, {asked.clips} clips; mean +- 95 % (std)\n")
+    of = f"{asked.recipe} ({asked.iteration} iteration)"
+    print(f"{asked.seeds} seeds, {asked.steps} steps of {of}, {asked.clips} clips; mean +- 95 % (std)\n")
     print(f"| figure | lambda_GAP 0 | lambda_GAP {asked.gap_weight:g} | p | the footage's own |")
     print("|---|---|---|---|---|")
     for name, one in told.items():

@@ -18,6 +18,7 @@ import models
 import numpy as np
 import torch
 
+from svgan.config import ITERATIONS
 from svgan.files import whole
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
@@ -33,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("ladder"))
     parser.add_argument("--recipe", default="tiny")
+    parser.add_argument("--iteration", default="plain", choices=ITERATIONS, help="fast takes less time [%(default)s]")
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
@@ -45,7 +47,7 @@ def main() -> None:
     for seed in range(asked.seeds):
         for weight in WEIGHTS:
             out = asked.folder / f"gap-{weight:g}-seed-{seed}"
-            overrides = {"gap_weight": weight, "seed": seed}
+            overrides = {"gap_weight": weight, "seed": seed, "iteration": asked.iteration}
             for steps in sorted(asked.steps):
                 legs = [step for step in asked.steps if step <= steps]
                 checkpoint = models.trained(out, asked.recipe, overrides, legs, device)[-1]
