@@ -59,11 +59,7 @@ def gradient_angle(distance: Tensor, noise: Noise) -> Tensor:
 
     The paper's gradient angle: near 0 when the clip's end follows from its first frame alone (a loop).
     """
-    return angle(*torch.autograd.grad(distance.sum(), (noise.i, noise.s), create_graph=True))
-
-
-def angle(by_i: Tensor, by_s: Tensor) -> Tensor:
-    """phi of the distance's gradients by i [B, width] and s [B, T - 1, Z]."""
+    by_i, by_s = torch.autograd.grad(distance.sum(), (noise.i, noise.s), create_graph=True)
     return torch.atan(by_s.flatten(1).norm(dim=1) / (by_i.norm(dim=1) + EPSILON))
 
 

@@ -148,6 +148,18 @@ def along(layers: Sequence[Layer], path: Path, first: int, moved: Tensor) -> Non
 
 
 @torch.no_grad()
+def movement(layers: Sequence[Layer], path: Path, x: Tensor) -> Path:
+    """`along` from x [N, T, F], the movement of what enters, that leaves the path as it is."""
+    found = Path([], [])
+    for layer, out in zip(layers, path.out, strict=True):
+        rows = layer.rows(x)
+        x = layer.before_bend((rows @ layer.weight.T).view_as(out), out)
+        found.fed.append(rows)
+        found.out.append(x)
+    return found
+
+
+@torch.no_grad()
 def by_weights(layer: Layer, by: Tensor, rows: Tensor) -> Tensor:
     """The gradient by the layer's weight, as the module had it, of rows that went in and gradients by what came out."""
     found = by.T @ rows

@@ -10,21 +10,21 @@ so one derivative forward along v, and one gradient of it, stand for differentia
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from svgan import losses
 from svgan.fast import chain, wavefront
 from svgan.fast.chain import Layer, layers_of
 from svgan.fast.critic import ByHand, Fakes, folding_pays, generator_pull
+from svgan.fast.first import First
 from svgan.fast.wavefront import Rollout, Slopes, Weights
+from svgan.losses import EPSILON
 from svgan.motion.gru import GRUMotion
 from svgan.motion.noise import Noise
-from svgan.motion.recurrence import CELLS
 from svgan.state import State
 
 
@@ -67,11 +67,11 @@ def generator_gradients(state: State, noise: Noise) -> Found:
     latents = torch.cat([noise.i[:, None], path.rollout.latents], 1)
     loss, by_latents, by_late = through_the_critic(state, latents)
     if not state.config.gap_weight:
-        by_early = without_gap(motion, path, by_latents[:, 1:])
+        by_early = without_gap(path, by_latents[:, 1:])
         return Found(in_order(motion, by_early, by_late), {"generator_loss": loss})
     by_early, penalty, phi = with_gap(state, noise, path, by_latents[:, 1:])
     moved = path.rollout.latents[:, -1] - noise.i
-    figures = {"generator_loss": loss, "gap": penalty.detach(), "phi": phi.detach().mean()}
+    figures = {"generator_loss": loss, "gap": penalty, "phi": phi.mean()}
     return Found(in_order(motion, by_early, by_late), figures, [moved.mean(0), moved.square().mean(0)])
 
 
@@ -97,69 +97,62 @@ def normed(latents: Tensor) -> tuple[Tensor, Tensor]:
     return latents * scale, scale
 
 
-def first_memory(motion: GRUMotion, i: Tensor) -> Tensor:
-    """`motion.first_memory` in plain operations: of torch's own layer norm the derivative along a direction has a
-    wrong gradient (torch 2.13; docs/traps.md)."""
-    hallucinated = standardised(motion.hallucinate(i).unflatten(1, (CELLS - 1, motion.memory)))
-    return torch.cat([hallucinated, i[:, None]], 1).transpose(0, 1).contiguous()
-
-
-def standardised(x: Tensor) -> Tensor:
-    """Layer norm without weights over the last axis."""
-    x = x - x.mean(-1, keepdim=True)
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
-
-
 class Path(NamedTuple):
-    """From noise to latents. i takes gradients, and memory [4, B, width] is a differentiable function of it."""
+    """From noise to latents."""
 
-    i: Tensor
-    memory: Tensor
+    first: First
     weights: Weights
     rollout: Rollout
     slopes: Slopes
 
     @classmethod
     def of(cls, motion: GRUMotion, noise: Noise) -> Path:
-        i = noise.i.detach().requires_grad_()
-        memory = first_memory(motion, i)
-        weights = Weights.of(motion.cells)
-        rollout = wavefront.roll_out(weights, noise.s, memory)
-        return cls(i, memory, weights, rollout, wavefront.slopes(rollout))
+        first, weights = First.of(motion, noise.i), Weights.of(motion.cells)
+        rollout = wavefront.roll_out(weights, noise.s, first.memory)
+        return cls(first, weights, rollout, wavefront.slopes(rollout))
 
 
-def without_gap(motion: GRUMotion, path: Path, by_latents: Tensor) -> list[Tensor]:
+def without_gap(path: Path, by_latents: Tensor) -> list[Tensor]:
     """Gradients by H's and P's parameters of what has by_latents [B, T - 1, width] by the latents after the first."""
     by_cells, by_memory = wavefront.by_weights(path.weights, path.rollout, path.slopes, by_latents)
-    by_first = torch.autograd.grad(path.memory, list(motion.hallucinate.parameters()), by_memory)
-    return [*by_first, *by_cells.as_parameters()]
+    return [*path.first.by_weights(by_memory), *by_cells.as_parameters()]
 
 
+@torch.no_grad()
 def with_gap(state: State, noise: Noise, path: Path, by_latents: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
     """`without_gap`'s with those of lambda_GAP L_GAP added; L_GAP and phi [B]."""
-    motion, weights, rollout, slopes = state.motion, path.weights, path.rollout, path.slopes
-    start, end = noise.i.detach().requires_grad_(), rollout.latents[:, -1].detach().requires_grad_()
-    distance = losses.gap_distance(torch.stack([start, end], 1), *state.running.mean_and_spread())
-    by_start, by_end = torch.autograd.grad(distance.sum(), (start, end), create_graph=True)
+    first, weights, rollout, slopes = path
+    mean, spread = state.running.mean_and_spread()
+    moved = (rollout.latents[:, -1] - noise.i - mean) / spread
+    distance = (moved.square().sum(1, keepdim=True) + EPSILON).sqrt()
+    by_end = moved / (spread * distance)  # and by the start its negative
     by_last = torch.zeros_like(by_latents)
-    by_last[:, -1] = by_end.detach()
+    by_last[:, -1] = by_end
 
     by_s, by_memory = wavefront.by_inputs(weights, slopes, by_last)
-    (by_i,) = torch.autograd.grad(path.memory, path.i, by_memory)
-    by_i = (by_i + by_start.detach()).requires_grad_()
-    by_s = by_s.requires_grad_()
-    phi = losses.angle(by_i, by_s)
-    penalty = losses.gradient_angle_penalty(phi)
-    along_i, along_s = torch.autograd.grad(state.config.gap_weight * penalty, (by_i, by_s))
+    by_i = first.by_i(by_memory) - by_end
+    penalty, phi, along_i, along_s = along_the_gradient(by_i, by_s, state.config.gap_weight)
 
-    memory, moved_memory = torch.func.jvp(partial(first_memory, motion), (noise.i,), (along_i,))[:2]
-    tangent = wavefront.along(weights, rollout, slopes, along_s, moved_memory)
-    slope = (by_end * tangent.latents[:, -1]).sum() + (by_start * along_i).sum()
+    start = first.along(along_i)
+    tangent = wavefront.along(weights, rollout, slopes, along_s, start.memory)
+    ends = tangent.latents[:, -1] - along_i
     by_latents = by_latents.clone()
-    by_latents[:, -1] += torch.autograd.grad(slope, end)[0]
+    by_latents[:, -1] += (ends / spread.square() - by_end * (by_end * ends).sum(1, keepdim=True)) / distance
     by_cells, by_memory, by_moved = wavefront.by_weights_along(weights, rollout, slopes, tangent, by_latents, by_last)
-    by_first = torch.autograd.grad((memory, moved_memory), list(motion.hallucinate.parameters()), (by_memory, by_moved))
-    return [*by_first, *by_cells.as_parameters()], penalty, phi
+    return [*first.by_weights(by_memory, start, by_moved), *by_cells.as_parameters()], penalty, phi
+
+
+def along_the_gradient(by_i: Tensor, by_s: Tensor, weight: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """L_GAP and phi [B] of the distance's gradients by i [B, width] and s [B, T - 1, Z], and the gradients of weight
+    times L_GAP by both of them."""
+    of_i, of_s = by_i.norm(dim=1), by_s.flatten(1).norm(dim=1)
+    ratio = of_s / (of_i + EPSILON)
+    phi = torch.atan(ratio)
+    short = (math.pi / 4 - phi).clamp_min(0)
+    by_ratio = -2 * weight / len(phi) * short / (1 + ratio.square()) / (of_i + EPSILON)
+    along_i = torch.where(of_i > 0, -by_ratio * ratio / of_i, 0)[:, None] * by_i
+    along_s = torch.where(of_s > 0, by_ratio / of_s, 0)[:, None, None] * by_s
+    return short.square().mean(), phi, along_i, along_s
 
 
 def in_order(motion: GRUMotion, by_early: Sequence[Tensor], by_late: Sequence[Tensor]) -> list[Tensor]:

@@ -11,8 +11,10 @@ Along a direction h' moves by J times a's movement and z times h's, and what tha
 movement: so the gradient of a derivative along a direction needs no second pass of automatic differentiation.
 
 Cells that have not begun, or are done, work on numbers that nobody reads; their gradients are zero. Clips stand last
-here, so that an operation on one gate is one on a block of memory. No function here leaves a graph.
-Axes: N tick (T' + 3), C cell (4), W width of a memory, Z noise, T' frames after the first, B clip.
+here, so that an operation on one gate is one on a block of memory; a tick costs a handful of operations, for at small
+sizes their number is the cost. No function here leaves a graph.
+Axes: N tick (T' + 3), C cell (4), W width of a memory, Z noise, X room for what a cell is fed, the larger of W and Z,
+D = X + W + 1, T' frames after the first, B clip.
 """
 
 from __future__ import annotations
@@ -30,38 +32,43 @@ GATES = 4
 
 @dataclass(frozen=True)
 class Weights:
-    """joint [C, 4 W, 2 W] and bias [C, 4 W, 1], gates in the order of the module's text; first [4 W, Z], cell 0's from
-    the noise (its part of `joint` is zero)."""
+    """joint [C, 4 W, D]: of what a cell is fed, of its memory, and its biases, gates in the order of the module's text;
+    cell 0 is fed noise."""
 
     joint: Tensor
-    bias: Tensor
-    first: Tensor
+    noise: int
+
+    @property
+    def width(self) -> int:
+        return self.joint.shape[1] // GATES
+
+    @property
+    def memory(self) -> slice:
+        """Of D."""
+        return slice(self.joint.shape[2] - self.width - 1, self.joint.shape[2] - 1)
 
     @classmethod
     @torch.no_grad()
     def of(cls, cells: nn.GRU) -> Weights:
         """Copies of those of a four-layer torch GRU."""
-        width, zero = cells.hidden_size, cells.all_weights[0][0].new_zeros
-        joint, bias = zero(CELLS, GATES * width, 2 * width), zero(CELLS, GATES * width, 1)
-        first = zero(GATES * width, cells.input_size)
+        width, noise = cells.hidden_size, cells.input_size
+        joint = cells.all_weights[0][0].new_zeros(CELLS, GATES * width, max(width, noise) + width + 1)
+        made = cls(joint, noise)
         for cell, (w_input, w_memory, b_input, b_memory) in enumerate(cells.all_weights):
-            fed = joint[cell, :, :width] if cell else first
-            fed[: 3 * width] = w_input
-            bias[cell, : 3 * width, 0] = b_input
+            joint[cell, : 3 * width, : w_input.shape[1]] = w_input
+            joint[cell, : 3 * width, -1] = b_input
             for own, theirs in zip(of_memory(width), (slice(2 * width), slice(2 * width, None)), strict=True):
-                joint[cell, own, width:] = w_memory[theirs]
-                bias[cell, own, 0] += b_memory[theirs]
-        return cls(joint, bias, first)
+                joint[cell, own, made.memory] = w_memory[theirs]
+                joint[cell, own, -1] += b_memory[theirs]
+        return made
 
     def as_parameters(self) -> list[Tensor]:
         """In the order of the GRU's `parameters()`: what the numbers, as gradients by these weights, are by those."""
-        width = self.joint.shape[-1] // 2
-        found: list[Tensor] = []
+        width, found = self.width, list[Tensor]()
         for cell in range(CELLS):
-            fed = self.joint[cell, :, :width] if cell else self.first
-            memory, bias = self.joint[cell, :, width:], self.bias[cell, :, 0]
+            memory, bias = self.joint[cell, :, self.memory], self.joint[cell, :, -1]
             found += [
-                fed[: 3 * width],
+                self.joint[cell, : 3 * width, : width if cell else self.noise],
                 torch.cat([memory[rows] for rows in of_memory(width)]),
                 bias[: 3 * width],
                 torch.cat([bias[rows] for rows in of_memory(width)]),
@@ -76,15 +83,15 @@ def of_memory(width: int) -> tuple[slice, slice]:
 
 @dataclass(frozen=True)
 class Ticks:
-    """noise [T', Z, B]; fed [N + 1, C, 2 W, B]: [x, h] before every tick."""
+    """fed [N + 1, C, D, B]: [x, h, 1] before every tick, of a movement [x, h, 0]."""
 
-    noise: Tensor
     fed: Tensor
+    memory: slice
 
     @property
     def latents(self) -> Tensor:
         """The last cell's memories after each frame, [B, T', W]."""
-        return self.fed[CELLS:, -1, self.fed.shape[2] // 2 :].permute(2, 0, 1)
+        return self.fed[CELLS:, -1, self.memory].permute(2, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -105,51 +112,51 @@ class Slopes:
 @torch.no_grad()
 def roll_out(weights: Weights, noise: Tensor, memory: Tensor) -> Rollout:
     """P over noise [B, T', Z] from memory [C, B, W]."""
-    noise, start = noise.permute(1, 2, 0).contiguous(), memory.transpose(1, 2).contiguous()
-    length, width = len(noise), start.shape[1]
-    fed = _room_for(noise, start)
-    gates = noise.new_empty(length + CELLS - 1, CELLS, GATES, width, noise.shape[2])
-    base = _from_noise(weights, noise) + weights.bias
-    memories, r_and_z = fed[:, :, width:].unbind(), gates[:, :, :2].unbind()
+    start = memory.transpose(1, 2).contiguous()
+    fed = _room_for(weights, noise, start, 1)
+    gates = fed.new_empty(len(fed) - 1, CELLS, GATES, weights.width, len(noise))
+    a, r_and_z, entering = gates.flatten(2, 3).unbind(), gates[:, :, :2].unbind(), fed.unbind()
     r, z, n, a_h = (gate.unbind() for gate in gates.unbind(2))
-    for tick, a in enumerate(gates.flatten(2, 3).unbind()):
-        torch.baddbmm(base[tick] if tick < length else weights.bias, weights.joint, fed[tick], out=a)
+    memories, passed, received = _places(weights, fed)
+    for tick in range(len(gates)):
+        torch.bmm(weights.joint, entering[tick], out=a[tick])
         r_and_z[tick].sigmoid_()
         n[tick].addcmul_(r[tick], a_h[tick]).tanh_()
         torch.lerp(n[tick], memories[tick], z[tick], out=memories[tick + 1])
-        _pass_on(fed, tick, start)
-    return Rollout(noise, fed, gates)
+        received[tick + 1].copy_(passed[tick + 1])
+        if tick < CELLS - 1:
+            memories[tick + 1][tick + 1 :] = start[tick + 1 :]
+    return Rollout(fed, weights.memory, gates)
 
 
-def _room_for(noise: Tensor, start: Tensor) -> Tensor:
-    cells, width, batch = start.shape
-    fed = start.new_zeros(len(noise) + CELLS, cells, 2 * width, batch)
-    fed[0, :, width:] = start
+def _room_for(weights: Weights, noise: Tensor, start: Tensor, one: float) -> Tensor:
+    """What cells are fed before every tick, as far as it is known at the start."""
+    batch, length, _ = noise.shape
+    fed = start.new_zeros(length + CELLS, CELLS, weights.joint.shape[2], batch)
+    fed[:length, 0, : weights.noise] = noise.permute(1, 2, 0)
+    fed[0, :, weights.memory] = start
+    fed[:, :, -1] = one
     return fed
 
 
-def _from_noise(weights: Weights, noise: Tensor) -> Tensor:
-    """What the noise [T', Z, B] adds to the pre-activations: [T', C, 4 W, B], zero but for cell 0."""
-    base = noise.new_zeros(len(noise), CELLS, len(weights.first), noise.shape[2])
-    torch.matmul(weights.first, noise, out=base[:, 0])
-    return base
-
-
-def _pass_on(fed: Tensor, tick: int, start: Tensor) -> None:
-    """Feed the memories made at a tick to the cells above; a cell that has not begun keeps its start."""
-    width, later = start.shape[1], fed[tick + 1]
-    later[1:, :width] = later[:-1, width:]
-    if tick + 1 < CELLS:
-        later[tick + 1 :, width:] = start[tick + 1 :]
+def _places(weights: Weights, fed: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+    """By tick: all memories; those that the cells above are fed, and where those are fed them. A cell that has not
+    begun keeps its start: its place is written again before it is read."""
+    memories = fed[:, :, weights.memory]
+    return memories.unbind(), memories[:, :-1].unbind(), fed[:, 1:, : weights.width].unbind()
 
 
 @torch.no_grad()
 def slopes(rollout: Rollout) -> Slopes:
     r, z, n, a_h = rollout.gates.unbind(2)
-    h = rollout.fed[:-1, :, r.shape[2] :]
-    by_n = (1 - z) * (1 - n * n)
-    by_h = by_n * r
-    return Slopes(torch.stack([by_h * a_h * (1 - r), (h - n) * z * (1 - z), by_n, by_h], 2), z)
+    h = rollout.fed[:-1, :, rollout.memory]
+    jacobian = torch.empty_like(rollout.gates)
+    by_r, by_z, by_n, by_h = jacobian.unbind(2)
+    torch.addcmul(1 - z, 1 - z, n * n, value=-1, out=by_n)
+    torch.mul(by_n, r, out=by_h)
+    torch.mul(by_h, a_h, out=by_r).mul_(1 - r)
+    torch.sub(h, n, out=by_z).mul_(z).mul_(1 - z)
+    return Slopes(jacobian, z)
 
 
 @dataclass(frozen=True)
@@ -162,36 +169,37 @@ class Tangent(Ticks):
 @torch.no_grad()
 def along(weights: Weights, rollout: Rollout, at: Slopes, noise: Tensor, memory: Tensor) -> Tangent:
     """The derivative of `rollout` when its noise moves by noise [B, T', Z] and its first memory by memory [C, B, W]."""
-    noise, start = noise.permute(1, 2, 0).contiguous(), memory.transpose(1, 2).contiguous()
-    length, width = len(noise), start.shape[1]
-    fed, moved = _room_for(noise, start), torch.empty_like(rollout.gates)
-    base = _from_noise(weights, noise)
-    memories = fed[:, :, width:].unbind()
-    for tick, a in enumerate(moved.flatten(2, 3).unbind()):
-        if tick < length:
-            torch.baddbmm(base[tick], weights.joint, fed[tick], out=a)
-        else:
-            torch.bmm(weights.joint, fed[tick], out=a)
-        torch.sum(at.jacobian[tick] * moved[tick], 1, out=memories[tick + 1])
-        memories[tick + 1].addcmul_(at.keep[tick], memories[tick])
-        _pass_on(fed, tick, start)
-    return Tangent(noise, fed, _slopes_along(rollout, at, fed, moved))
+    start = memory.transpose(1, 2).contiguous()
+    fed, moved = _room_for(weights, noise, start, 0), torch.empty_like(rollout.gates)
+    a, by_gate, entering = moved.flatten(2, 3).unbind(), moved.unbind(), fed.unbind()
+    jacobian, keep = at.jacobian.unbind(), at.keep.unbind()
+    memories, passed, received = _places(weights, fed)
+    for tick in range(len(moved)):
+        torch.bmm(weights.joint, entering[tick], out=a[tick])
+        torch.sum(jacobian[tick] * by_gate[tick], 1, out=memories[tick + 1])
+        memories[tick + 1].addcmul_(keep[tick], memories[tick])
+        received[tick + 1].copy_(passed[tick + 1])
+        if tick < CELLS - 1:
+            memories[tick + 1][tick + 1 :] = start[tick + 1 :]
+    return Tangent(fed, weights.memory, _slopes_along(rollout, at, fed[:-1, :, weights.memory], moved))
 
 
-def _slopes_along(rollout: Rollout, at: Slopes, fed: Tensor, moved: Tensor) -> Slopes:
-    """The derivative of `slopes` in a direction in which [x, h] moves by fed and the pre-activations by moved."""
+def _slopes_along(rollout: Rollout, at: Slopes, dh: Tensor, moved: Tensor) -> Slopes:
+    """The derivative of `slopes` in a direction in which the memories move by dh and the pre-activations by moved."""
     r, z, n, a_h = rollout.gates.unbind(2)
     dr, dz, dn, da_h = moved.unbind(2)
-    width = r.shape[2]
-    h, dh = rollout.fed[:-1, :, width:], fed[:-1, :, width:]
+    h = rollout.fed[:-1, :, rollout.memory]
     _, _, by_n, by_h = at.jacobian.unbind(2)
-    dr, dz = dr * r * (1 - r), dz * z * (1 - z)
-    dn = (1 - n * n) * (dn + dr * a_h + r * da_h)
-    d_by_n = -dz * (1 - n * n) - 2 * (1 - z) * n * dn
-    d_by_h = d_by_n * r + by_n * dr
-    by_r = (d_by_h * a_h + by_h * da_h) * (1 - r) - by_h * a_h * dr
-    by_z = (dh - dn) * z * (1 - z) + (h - n) * (1 - 2 * z) * dz
-    return Slopes(torch.stack([by_r, by_z, d_by_n, d_by_h], 2), dz)
+    still_r, still_z, still_n = 1 - r, 1 - z, 1 - n * n
+    dr, dz = dr * r * still_r, dz * z * still_z
+    dn = (dn + dr * a_h).addcmul_(r, da_h).mul_(still_n)
+    made = torch.empty_like(moved)
+    by_r, by_z, d_by_n, d_by_h = made.unbind(2)
+    torch.mul(still_z * n, dn, out=d_by_n).mul_(-2).addcmul_(dz, still_n, value=-1)
+    torch.mul(d_by_n, r, out=d_by_h).addcmul_(by_n, dr)
+    torch.mul(d_by_h, a_h, out=by_r).addcmul_(by_h, da_h).mul_(still_r).addcmul_(by_h * a_h, dr, value=-1)
+    torch.mul(dh - dn, z, out=by_z).mul_(still_z).addcmul_((h - n).mul_(still_z - z), dz)
+    return Slopes(made, dz)
 
 
 @torch.no_grad()
@@ -199,14 +207,15 @@ def by_inputs(weights: Weights, at: Slopes, by_latents: Tensor) -> tuple[Tensor,
     """The gradient by noise [B, T', Z] and by the first memory [C, B, W] of what has by_latents [B, T', W] as its
     gradient by the latents."""
     a, memory = _back(weights, [at], by_latents[None])
-    return (weights.first.T @ a[: by_latents.shape[1], 0, 0]).permute(2, 0, 1), memory[0]
+    first = weights.joint[0, :, : weights.noise]
+    return (first.T @ a[: by_latents.shape[1], 0, 0]).permute(2, 0, 1), memory[0]
 
 
 @torch.no_grad()
 def by_weights(weights: Weights, rollout: Rollout, at: Slopes, by_latents: Tensor) -> tuple[Weights, Tensor]:
     """The gradient by the weights, and by the first memory [C, B, W], of what has by_latents [B, T', W]."""
     a, memory = _back(weights, [at], by_latents[None])
-    return _products([rollout], a), memory[0]
+    return _products(weights, [rollout], a), memory[0]
 
 
 @torch.no_grad()
@@ -216,23 +225,20 @@ def by_weights_along(
     """Gradients by the weights, and by the first memory and its movement [C, B, W], of what has by_latents [B, T', W]
     as its gradient by the latents and by_moved [B, T', W] by their derivative along the direction."""
     a, memory = _back(weights, [at, tangent.slopes], torch.stack([by_latents, by_moved]))
-    return _products([rollout, tangent], a), memory[0], memory[1]
+    return _products(weights, [rollout, tangent], a), memory[0], memory[1]
 
 
-def _products(paths: Sequence[Ticks], a: Tensor) -> Weights:
+def _products(weights: Weights, paths: Sequence[Ticks], a: Tensor) -> Weights:
     """Gradients by the weights of gradients by pre-activations a [N, P, C, 4 W, B], P: of a rollout, of its tangent."""
-    width, length = paths[0].fed.shape[2] // 2, len(paths[0].noise)
-    fed = torch.stack([path.fed[:-1] for path in paths], 1)
-    joint = torch.bmm(_rows(a), _rows(fed).transpose(1, 2))
-    joint[0, :, :width] = 0
-    noise = torch.stack([path.noise for path in paths], 1)[:, :, None]
-    first = _rows(a[:length, :, :1])[0] @ _rows(noise)[0].T
-    return Weights(joint, a[:, 0].sum((0, 3))[..., None], first)
+    joint = torch.zeros_like(weights.joint)
+    for of_path, path in zip(a.unbind(1), paths, strict=True):
+        joint.baddbmm_(_rows(of_path), _rows(path.fed[:-1]).transpose(1, 2))
+    return Weights(joint, weights.noise)
 
 
 def _rows(x: Tensor) -> Tensor:
-    """[N, P, C, F, B] to [C, F, N P B]."""
-    return x.permute(2, 3, 0, 1, 4).flatten(2)
+    """[N, C, F, B] to [C, F, N B]."""
+    return x.permute(1, 2, 0, 3).flatten(2)
 
 
 def _back(weights: Weights, at: list[Slopes], by_latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -244,24 +250,29 @@ def _back(weights: Weights, at: list[Slopes], by_latents: Tensor) -> tuple[Tenso
     """
     paths, batch, length, width = by_latents.shape
     ticks = length + CELLS - 1
-    a = by_latents.new_empty(ticks, paths, CELLS, GATES, width, batch)
+    gradients = by_latents.new_empty(ticks, paths, CELLS, GATES, width, batch)
     by_h = by_latents.new_zeros(paths, CELLS, width, batch)  # by the memories after the tick
     start = torch.empty_like(by_h)
-    by_latents = by_latents.permute(2, 0, 3, 1).contiguous()
-    transposed = weights.joint.transpose(1, 2).repeat(paths, 1, 1)
-    by_products = a.view(ticks, paths * CELLS, GATES * width, batch)
+    given = by_latents.permute(2, 0, 3, 1).contiguous().unbind()
+    transposed = weights.joint[:, :, :-1].transpose(1, 2).repeat(paths, 1, 1)
+    by_fed = by_latents.new_empty(paths, CELLS, weights.joint.shape[2] - 1, batch)
+    of_memory, of_fed = by_fed[:, :, weights.memory], by_fed[:, 1:, :width]
+    a, by_products = gradients.unbind(), gradients.view(ticks, paths * CELLS, GATES * width, batch).unbind()
+    jacobian, keep = (
+        [part.unbind() for part in parts] for parts in zip(*((s.jacobian, s.keep) for s in at), strict=True)
+    )
     for tick in reversed(range(ticks)):
         if tick >= CELLS - 1:
-            by_h[:, -1] += by_latents[tick - CELLS + 1]
-        torch.mul(at[0].jacobian[tick], by_h[:, :, None], out=a[tick])
-        kept = at[0].keep[tick] * by_h
+            by_h[:, -1] += given[tick - CELLS + 1]
+        torch.mul(jacobian[0][tick], by_h[:, :, None], out=a[tick])
+        kept = keep[0][tick] * by_h
         if paths == 2:
-            a[tick, 0].addcmul_(at[1].jacobian[tick], by_h[1, :, None])
-            kept[0].addcmul_(at[1].keep[tick], by_h[1])
-        by_fed = torch.bmm(transposed, by_products[tick]).view(paths, CELLS, 2 * width, batch)
-        by_h = kept.add_(by_fed[:, :, width:])
-        by_h[:, :-1] += by_fed[:, 1:, :width]
+            a[tick][0].addcmul_(jacobian[1][tick], by_h[1, :, None])
+            kept[0].addcmul_(keep[1][tick], by_h[1])
+        torch.bmm(transposed, by_products[tick], out=by_fed.flatten(0, 1))
+        by_h = kept.add_(of_memory)
+        by_h[:, :-1] += of_fed
         if tick < CELLS:
             start[:, tick] = by_h[:, tick]
             by_h[:, tick] = 0
-    return a.flatten(3, 4), start.transpose(2, 3)
+    return gradients.flatten(3, 4), start.transpose(2, 3)

@@ -9,7 +9,7 @@ from svgan.critics import DESIGNS
 from svgan.distributed import SINGLE
 from svgan.fast.chain import layers_of
 from svgan.fast.critic import ByHand
-from svgan.fast.generator import standardised
+from svgan.fast.first import First
 from svgan.latents.stats import Space
 from svgan.state import State
 
@@ -194,16 +194,25 @@ def test_adam_takes_each_gradient_in_the_order_of_its_weights(critic):
             torch.testing.assert_close(optimizer.state[parameter]["exp_avg"], 0.5 * gradient)
 
 
-def test_the_gradient_of_a_derivative_of_the_layer_norm_is_right():
-    g = torch.Generator().manual_seed(0)
-    weight = torch.randn(6, 5, dtype=torch.float64, generator=g, requires_grad=True)
-    x, along = torch.randn(2, 3, 5, dtype=torch.float64, generator=g)
-    by = torch.randn(3, 6, dtype=torch.float64, generator=g)
+def test_the_first_memories_and_their_movement_have_the_right_gradients():
+    """Against plain differentiation of plain operations: of torch's own layer norm the derivative along a direction has
+    a wrong gradient (docs/traps.md)."""
+    motion, g = made("uneven", torch.float64).motion, torch.Generator().manual_seed(0)
+    i, along = torch.randn(2, 3, 6, dtype=torch.float64, generator=g)
+    by_memory, by_moved = torch.randn(2, 4, 3, 6, dtype=torch.float64, generator=g)
 
-    def moved(weight: Tensor) -> Tensor:
-        return (torch.func.jvp(lambda x: standardised(x @ weight.T), (x,), (along,))[1] * by).sum()
+    def memory(i: Tensor) -> Tensor:
+        x = motion.hallucinate(i).unflatten(1, (3, 6))
+        x = x - x.mean(-1, keepdim=True)
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+        return torch.cat([x, i[:, None]], 1).transpose(0, 1)
 
-    (found,) = torch.autograd.grad(moved(weight), weight)
-    step = torch.randn(weight.shape, dtype=torch.float64, generator=g)
-    numeric = (moved(weight + 1e-6 * step) - moved(weight - 1e-6 * step)) / 2e-6
-    assert float((found * step).sum()) == pytest.approx(float(numeric), rel=1e-6)
+    value, moved = torch.func.jvp(memory, (i,), (along,))
+    total = (value * by_memory).sum() + (moved * by_moved).sum()
+    expected = torch.autograd.grad(total, list(motion.hallucinate.parameters()))
+    first = First.of(motion, i)
+    start = first.along(along)
+    torch.testing.assert_close(first.memory, motion.first_memory(i).detach(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(start.memory, moved.detach(), rtol=1e-10, atol=1e-12)
+    for found, right in zip(first.by_weights(by_memory, start, by_moved), expected, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-10, atol=1e-12)
