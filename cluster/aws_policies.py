@@ -25,8 +25,8 @@ class Rights:
     """The policies of the two roles.
 
     The head starts machines of the yaml's types with the workers' role and the cluster's tag, and ends those that carry
-    it; all of the bucket is its own. A worker reads latents, keeps checkpoints, and sees nothing of MLflow's: its files
-    and its database's backups pass through the server on the head.
+    it; all of the bucket is its own. A worker reads latents, keeps checkpoints and the pieces of an embedding, and sees
+    nothing of MLflow's: its files and its database's backups pass through the server on the head.
     """
 
     partition: str
@@ -64,7 +64,7 @@ class Rights:
         return _document(
             self._list(),
             _allow(READ, [self._s3("/latents/*"), self._s3("/runs/*")]),
-            _allow(WRITE, [self._s3("/runs/*")]),
+            _allow(WRITE, [self._s3("/runs/*"), self._s3("/latents/*.embedding/*")]),
         )
 
     def _list(self) -> Document:

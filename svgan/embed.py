@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -136,12 +136,15 @@ def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None
     for number, chunk in enumerate(found.chunks()):
         rows = track.rows(*chunk)
 
+        def told(done: int, first: int = rows.start) -> None:
+            watcher.stage(path.name, "codes", first + done, len(track.index))
+
         def make(rows: slice = rows) -> dict[str, np.ndarray]:
             crops, people = cut(path, track, rows, size)
-            return {"codes": encode(domain, crops), "people": people}
+            return {"codes": encode(domain, crops, told), "people": people}
 
         parts.append(cached_arrays(track_folder(digest) / codes_name(domain, number), make))
-        watcher.stage(path.name, "codes", rows.stop, len(track.index))
+        told(rows.stop - rows.start)
     codes, summary = gathered(track, digest, parts)
     watcher.finished(path.name, summary)
     return codes
@@ -164,10 +167,13 @@ def cut(path: Path, track: Track, rows: slice, size: int) -> tuple[np.ndarray, n
     return crops, np.array(people, np.float32).reshape(-1, 128)
 
 
-def encode(domain: Domain, crops: np.ndarray) -> np.ndarray:
-    """Codes float16 [n, L, D] of a stretch's crops. On a CPU with one thread: two move some codes' last bit."""
+def encode(domain: Domain, crops: np.ndarray, told: Callable[[int], None] = lambda done: None) -> np.ndarray:
+    """Codes float16 [n, L, D] of a stretch's crops. On a CPU with one thread: two move some codes' last bit.
+
+    told: hears how many are done.
+    """
     with _one_thread():
-        codes = domain.encode(crops)
+        codes = domain.encode(crops, told=told)
     with np.errstate(over="ignore"):
         return codes.astype(np.float16)
 

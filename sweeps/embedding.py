@@ -31,6 +31,7 @@ from svgan.latents.shards import MANIFEST, VideoCodes, write_latents
 from svgan.latents.storage_errors import storage_errors
 from sweeps import shelf
 from sweeps.crew import Arrays, Crew, Lost, Stretch, Video
+from sweeps.plan import absolute
 
 Lines = dict[str, deque[Stretch]]
 
@@ -55,7 +56,7 @@ def embed(
         raise UserError(f"{out}: already holds a {MANIFEST}; give another place, or remove it first")
     failures: dict[str, str] = {}
     rates = alone.rates_of([path.absolute() for path in paths], failures)
-    work = f"{out.rstrip('/')}.embedding"
+    work = f"{absolute(out).rstrip('/')}.embedding"  # a Ray Job's workers start in another folder than its driver
     with storage_errors(work, "write"):
         started = [_opened(path, work, domain) for path in rates]
         _work(started, domain, failures, watcher)
@@ -145,8 +146,10 @@ def _advance(video: Video, domain: Domain, lines: Lines, failures: dict[str, str
 
 def _load(file: str) -> Arrays:
     """Raises UserError for a file that went or is broken: with it gone, the same command makes it again."""
+    if (data := shelf.read(file)) is None:
+        raise UserError(f"{file}: not here, though a worker wrote it; give an --out that all nodes share, or a URL")
     try:
-        with np.load(io.BytesIO(shelf.read(file) or b""), allow_pickle=False) as kept:
+        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
             return dict(kept)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{file}: broken; remove it, and give the command again") from error

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -140,14 +141,19 @@ class Domain:
         return np.concatenate(parts) if parts else np.zeros((0, *(self.config.resolution,) * 2, 3), np.uint8)
 
     @torch.no_grad()
-    def encode(self, pictures: np.ndarray, batch: int | None = None) -> np.ndarray:
-        """Aligned uint8 pictures [N, any, any, 3] to W+ codes float32 [N, L, D], resized to the encoder's S."""
+    def encode(
+        self, pictures: np.ndarray, batch: int | None = None, told: Callable[[int], None] = lambda done: None
+    ) -> np.ndarray:
+        """Aligned uint8 pictures [N, any, any, 3] to W+ codes float32 [N, L, D], resized to the encoder's S.
+
+        told: hears how many are done.
+        """
         side = self.encoder.side
         batch = batch or min(64, max(1, RENDERED // 4 // side**2))
-        parts = [
-            self.encoder(to_network(chunk, side).to(self.device)).cpu()
-            for chunk in torch.as_tensor(pictures).split(batch)
-        ]
+        parts: list[Tensor] = []
+        for chunk in torch.as_tensor(pictures).split(batch):
+            parts.append(self.encoder(to_network(chunk, side).to(self.device)).cpu())
+            told(sum(map(len, parts)))
         return torch.cat(parts).numpy()
 
 

@@ -15,7 +15,7 @@ A cluster that grows by itself is asked for nodes up to its limit, and those tha
 made on GPUs where there are any or could be; when none has come for 15 minutes, on CPUs until one does, which is said,
 since theirs may differ from a GPU's in the last bit.
 
-  python -m sweeps embed day1.mp4 day2.mp4 --domain ffhq --out s3://bucket/codes/me
+  python -m sweeps embed day1.mp4 day2.mp4 --domain ffhq --out s3://bucket/latents/me
 
 Cost: 30 to 100 ms a frame and core for the landmarks, then crops and codes; 0.6 GB a core.
 """

@@ -173,8 +173,9 @@ def test_a_worker_may_do_its_work_and_no_more(aws, server, monkeypatch, capsys):
     try:
         assert worker.get_object(Bucket=BUCKET, Key="latents/a")["Body"].read() == b"x"
         worker.put_object(Bucket=BUCKET, Key="runs/b", Body=b"y")
+        worker.put_object(Bucket=BUCKET, Key="latents/me.embedding/codes", Body=b"y")
         worker.delete_object(Bucket=BUCKET, Key="runs/a")
-        assert worker.list_objects_v2(Bucket=BUCKET)["KeyCount"] == 3
+        assert worker.list_objects_v2(Bucket=BUCKET)["KeyCount"] == 4
         for refused in (
             lambda: worker.put_object(Bucket=BUCKET, Key="latents/b", Body=b"y"),
             lambda: worker.get_object(Bucket=BUCKET, Key="mlflow/backup/a"),

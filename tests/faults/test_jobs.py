@@ -18,8 +18,13 @@ import fsspec
 import psutil
 import pytest
 from s3_server import BUCKET
+from video_files import talking_face, write_video
 
 import svgan
+from svgan import assets
+from svgan.embed import embed
+from svgan.images.domain import Domain
+from svgan.latents.shards import open_latents
 from sweeps import provenance, shelf
 from sweeps.plan import Plan
 from sweeps.tracking import Tracking
@@ -58,6 +63,7 @@ class Head:
             "RAY_AUTH_TOKEN_PATH": str(home / "token"),
             "RAY_ADDRESS": f"127.0.0.1:{ports[0]}",
             "TOY_DOMAIN": domain,
+            "SVGAN_CACHE": str(assets.cache_folder()),
             **environment,
         }
         (home / "token").write_text(TOKEN)
@@ -143,6 +149,16 @@ def test_a_study_runs_as_a_job_of_the_synced_package(head):
         assert run.data.tags["package"] == digest
         assert run.data.tags["commit"] == "c0ffee"
         assert run.info.status == "FINISHED"
+
+
+def test_an_embedding_runs_as_a_job_and_makes_what_one_process_does(head, footage, tmp_path):
+    video = write_video(head.home / "me.mkv", talking_face(0, 12))
+    command = str(head.repo / "sweeps" / "__main__.py")
+    code, shown = head.run(command, "embed", "me.mkv", "--out", "codes", "--domain", footage[0])
+    assert code == 0, shown
+    assert re.search(r"submitted as job embed-\w+ \(package \w+, commit c0ffee\)", shown)
+    alone = embed([video], Domain.load(footage[0]), tmp_path / "codes").manifest
+    assert open_latents(head.home / "codes").manifest == alone
 
 
 def test_bad_input_that_only_the_job_can_find_ends_the_command_with_2(head):

@@ -22,7 +22,7 @@ from svgan import embed as alone
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.shards import open_latents, open_origins
-from sweeps import crew, room
+from sweeps import crew, embedding, room
 
 ROOT = Path(room.__file__).parents[1]
 
@@ -51,7 +51,7 @@ def test_a_killed_driver_loses_nothing_and_the_set_is_one_processes(
 ):
     import ray
 
-    from sweeps import embedding, joining
+    from sweeps import joining
 
     out, domain = tmp_path / "out", Domain.load(random_domain)
     command = ["-m", "sweeps", "embed", *map(str, videos), "--out", str(out), "--domain", str(random_domain)]
@@ -188,9 +188,17 @@ def test_the_command_removes_what_it_kept(videos: list[Path], random_domain: Pat
         [sys.executable, *command], cwd=tmp_path, env=ALONE, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert f"{FRAMES} frames of 1 videos" in done.stdout
+    assert f"{FRAMES} frames of 1 video" in done.stdout
     assert "0.mkv: 8 of 8 frames in 1 clip" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_what_a_worker_wrote_where_the_driver_sees_nothing_is_told(tmp_path: Path):
+    with pytest.raises(UserError, match=r"codes-0\.npz: not here, though a worker wrote it; give an --out that all"):
+        embedding._load(str(tmp_path / "codes-0.npz"))
+    (tmp_path / "codes-0.npz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"codes-0\.npz: broken"):
+        embedding._load(str(tmp_path / "codes-0.npz"))
 
 
 def test_a_cluster_whose_nodes_are_yet_to_come_is_asked_for_all_of_them(monkeypatch: pytest.MonkeyPatch):
