@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from svgan.errors import UserError
-from sweeps import environment, table
+from sweeps import environment, room, table
 from sweeps.plan import Plan, absolute, is_remote
 from sweeps.relay import LOOPBACK
 from sweeps.tracking import Tracking
@@ -17,6 +18,8 @@ from sweeps.trial_log import failures, sync
 if TYPE_CHECKING:
     import optuna
 
+    from svgan.images.domain import Domain
+    from sweeps.jury import Jury
     from sweeps.registry import Promotion
 
 
@@ -101,7 +104,7 @@ def promoted(plan: Plan, tracking: Tracking) -> Promotion | None:
     from sweeps import registry
 
     try:
-        promotion = registry.promote(tracking, plan)
+        promotion = registry.promote(tracking, plan, partial(cluster_jury, plan))
     except UserError as error:
         print(f"no promotion: {error}")
         return None
@@ -111,6 +114,15 @@ def promoted(plan: Plan, tracking: Tracking) -> Promotion | None:
     if environment.launched():
         print(f"bring it here with: ray rsync-down {environment.yaml()} {clip} .")
     return promotion
+
+
+def cluster_jury(plan: Plan, domain: Domain) -> Jury | None:
+    """The workers that trials had, where a cluster is joined."""
+    if not room.joined():
+        return None
+    from sweeps.jury import Jury
+
+    return Jury(domain, plan.workers * plan.concurrency, plan.cpus_per_worker, plan.gpus_per_worker)
 
 
 def pareto(plan: Plan, tracking: Tracking, record: optuna.Study) -> str:

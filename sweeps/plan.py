@@ -25,7 +25,8 @@ from sweeps.environment import check_passwordless, on_cluster, shown
 FORMAT = 1
 PLAN_FILE = "study.json"
 JOURNAL = "journal"
-LEAST = {"trials": 1, "steps": 1, "workers": 1, "concurrency": 1, "clips": 0, "seeds": 1}
+AT_LEAST_ONE = ("trials", "steps", "workers", "concurrency", "seeds", "promotion_seeds")
+LEAST = {"clips": 0, "promotion_clips": 0} | dict.fromkeys(AT_LEAST_ONE, 1)
 # What a study may minimise, each with the figure of a finished trial that stands for it.
 OBJECTIVES = {"latent_fd": "latent_fd_best", "fvd_short": "fvd_short", "fvd_long": "fvd_long"}
 _REMOTE = re.compile(r"^[a-z][a-z0-9+.-]+://")
@@ -71,6 +72,8 @@ class Plan:
     optuna: str = ""
     objectives: tuple[str, ...] = ()
     seeds: int = 1
+    promotion_clips: int = 0
+    promotion_seeds: int = 1
     grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     max_gpu_hours: float | None = None
 
@@ -84,6 +87,8 @@ class Plan:
             raise UserError(f"--max-gpu-hours {self.max_gpu_hours:g}: must be a number above 0")
         if self.clips == 1:
             raise UserError("--clips 1: a distance needs at least 2 clips; 0 leaves FVD out")
+        if self.promotion_clips == 1:
+            raise UserError("--promotion-clips 1: a distance needs at least 2 clips; 0 takes those of --clips")
         self._check_objectives()
         if self.seeds > 1 and "seed" in self.grid:
             raise UserError(f"--grid seed: with --seeds {self.seeds} every trial has seeds of its own; leave one out")
@@ -178,7 +183,7 @@ def check_asked(values: Mapping[str, Any]) -> None:
         raise UserError(f"--name {name!r}: use up to 80 letters, digits, '.', '_' or '-'")
     for name, least in LEAST.items():
         if values[name] is not None and values[name] < least:
-            raise UserError(f"--{name} {values[name]}: must be at least {least}")
+            raise UserError(f"--{name.replace('_', '-')} {values[name]}: must be at least {least}")
     for name in ("tracking", "optuna", "storage", "latents"):
         check_passwordless(f"--{name}", values[name] or "")
 
@@ -247,6 +252,15 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
     )
     ask.add_argument(
         "--seeds", default=1, **counts, help="of each trial, trained in turn: it is judged by their mean [%(default)s]"
+    )
+    ask.add_argument(
+        "--promotion-clips",
+        default=0,
+        **counts,
+        help="clips behind the figure by which the champion is chosen among the best few, as 2048 [those of --clips]",
+    )
+    ask.add_argument(
+        "--promotion-seeds", default=1, **counts, help="of generation, over which that figure is a mean [%(default)s]"
     )
     ask.add_argument(
         "--latents",

@@ -7,22 +7,27 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
 from sweeps.champion_loader import DOMAIN
+from sweeps.finals import FIGURE, FINALISTS, Finals, Juries
+from sweeps.finals import asked as finals_asked
 from sweeps.plan import Plan
 from sweeps.tracking import SEED, STEP, SWEEP, TRIAL, Tracking, of_seed, sweep_models
 from sweeps.trial_log import TrialLog
 
 if TYPE_CHECKING:
+    import torch
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import Latents
+
 ALIAS, PREVIOUS = "champion", "previous-champion"
-FIGURE = "fvd_long"
 # What must agree before two figures may be compared: how it was measured, by what renderer, against which codes.
 MEASURED_BY = ("protocol.long", "domain", "latents")
 
@@ -45,8 +50,8 @@ def figure(model: LoggedModel, name: str) -> float | None:
     return values[-1] if values else None
 
 
-def best_model(tracking: Tracking, plan: Plan) -> LoggedModel:
-    """The study's candidate: among all logged models, stopped trials' included, the one of lowest FVD long.
+def best_models(tracking: Tracking, plan: Plan) -> list[LoggedModel]:
+    """The study's candidates, best first: all logged models that have FVD long, stopped trials' included.
 
     Models of trials that did not finish have no FVD; if one of them has the lowest latent distance of all, it is
     scored first. Raises UserError when the study has no model.
@@ -59,7 +64,7 @@ def best_model(tracking: Tracking, plan: Plan) -> LoggedModel:
     first = min(judged, key=lambda model_id: judged[model_id])
     if first not in scored:
         scored[first] = score_model(tracking, plan, first)[FIGURE]
-    return tracking.client.get_logged_model(min(scored, key=lambda model_id: scored[model_id]))
+    return [tracking.client.get_logged_model(model_id) for model_id in sorted(scored, key=lambda one: scored[one])]
 
 
 def score_model(tracking: Tracking, plan: Plan, model_id: str) -> dict[str, float]:
@@ -73,7 +78,18 @@ def score_model(tracking: Tracking, plan: Plan, model_id: str) -> dict[str, floa
 
 
 def score_uri(plan: Plan, uri: str) -> dict[str, float]:
-    """FVD figures of a model in MLflow under the plan's protocol, on its domain and codes.
+    """FVD figures of a model in MLflow under the plan's protocol, on its domain and codes."""
+    from svgan.sample import Sampler
+    from sweeps.artifacts import score
+
+    domain, latents, device = at_hand(plan)
+    print(f"measuring FVD of {uri} on {plan.clips} clips ...", flush=True)
+    with downloaded(plan.tracking, uri) as folder:
+        return score(Sampler.load(folder, device), domain, latents, plan, device)
+
+
+def at_hand(plan: Plan) -> tuple[Domain, Latents, torch.device]:
+    """The study's domain and codes, on this machine's device.
 
     On as many threads as a worker has: bfloat16 sums differ with their number, and FVD with them (docs/traps.md).
     """
@@ -82,16 +98,11 @@ def score_uri(plan: Plan, uri: str) -> dict[str, float]:
     from svgan.images.domain import Domain
     from svgan.latents.shards import open_latents
     from svgan.runs import pick_device
-    from svgan.sample import Sampler
-    from sweeps.artifacts import score
 
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
     device = pick_device("auto")
     domain = Domain.load(plan.domain, device)
-    latents = open_latents(plan.latents, domain=domain.digest)
-    print(f"measuring FVD of {uri} on {plan.clips} clips ...", flush=True)
-    with downloaded(plan.tracking, uri) as folder:
-        return score(Sampler.load(folder, device), domain, latents, plan, device)
+    return domain, open_latents(plan.latents, domain=domain.digest), device
 
 
 @contextlib.contextmanager
@@ -113,7 +124,9 @@ def champion(tracking: Tracking, name: str) -> ModelVersion | None:
         raise
 
 
-def champion_figure(tracking: Tracking, plan: Plan, version: ModelVersion, candidate: LoggedModel) -> float:
+def champion_figure(
+    tracking: Tracking, plan: Plan, version: ModelVersion, candidate: LoggedModel, finals: Finals | None
+) -> float:
     """The champion's FVD long under the candidate's protocol: as recorded, or measured now where that differs.
 
     Raises UserError for a champion of another domain: no figure makes those comparable.
@@ -123,44 +136,57 @@ def champion_figure(tracking: Tracking, plan: Plan, version: ModelVersion, candi
             f"models:/{plan.model}@{ALIAS}: version {version.version} is of another domain than this study; "
             "promote under another name with --model"
         )
-    if all(version.tags.get(key) == candidate.tags.get(key) for key in MEASURED_BY):
+    wanted = {key: candidate.tags.get(key) for key in MEASURED_BY} | (finals.rule if finals else {})
+    if all(version.tags.get(key) == wanted.get(key) for key in (*MEASURED_BY, "generation_seeds")):
         return float(version.tags[FIGURE])
+    if finals:
+        return finals.of(tracking.client.get_logged_model(str(version.source).removeprefix("models:/"))).mean
     return score_uri(plan, f"models:/{plan.model}/{version.version}")[FIGURE]
 
 
-def promote(tracking: Tracking, plan: Plan) -> Promotion:
+def promote(tracking: Tracking, plan: Plan, jury: Juries | None = None) -> Promotion:
     """Register the study's best checkpoint as `champion` if its FVD long is lower than the present champion's.
+
+    Where the plan asks for a final judgement, it is of the best few, and the figure its mean over generation seeds.
+    jury: makes who looks at clips then, of a domain; None: this process.
 
     Raises UserError for a study without FVD (--clips 0), without models, or of another domain than the champion's.
     """
     if not plan.clips:
         raise UserError(f"{plan.name}: run with --clips 0, so without FVD; a champion is chosen by FVD")
-    candidate = best_model(tracking, plan)
+    finals = Finals(tracking, plan, jury) if finals_asked(plan) else None
+    candidate, *others = best_models(tracking, plan)
     value = figure(candidate, FIGURE)
     assert value is not None
+    told_value, clips = f"{value:.4g}", f"{plan.clips} clips"
+    if finals:
+        final = min(map(finals.of, [candidate, *others][:FINALISTS]), key=lambda one: one.mean)
+        candidate, value, told_value = final.model, final.mean, str(final)
+        clips = f"{finals.protocol.clips} clips of each of {len(finals.seeds)} seeds"
     told = Promotion(plan.model, None, int(candidate.tags[TRIAL]), int(candidate.tags[STEP]), value, "")
     present = champion(tracking, plan.model)
     if present is not None:
         if present.source == f"models:/{candidate.model_id}":
             message = f"models:/{plan.model}@{ALIAS} is this checkpoint already (version {present.version})"
             return dataclasses.replace(told, message=message)
-        to_beat = champion_figure(tracking, plan, present, candidate)
+        to_beat = champion_figure(tracking, plan, present, candidate, finals)
         if value >= to_beat:
             return dataclasses.replace(
                 told,
                 message=f"champion stays (version {present.version}): trial {told.trial}, step {told.step} has FVD "
-                f"long {value:.4g} against its {to_beat:.4g}, {value - to_beat:.4g} short of it",
+                f"long {told_value} against its {to_beat:.4g}, {value - to_beat:.4g} short of it",
             )
-    version = register(tracking, plan, candidate, value)
+    rule = finals.rule if finals else {"clips": str(plan.clips)}
+    version = register(tracking, plan, candidate, value, rule)
     against = f", the one before had {to_beat:.4g}" if present is not None else ""
     message = (
         f"models:/{plan.model}@{ALIAS} is now version {version}: trial {told.trial}, step {told.step}, "
-        f"FVD long {value:.4g} on {plan.clips} clips{against}"
+        f"FVD long {told_value} on {clips}{against}"
     )
     return dataclasses.replace(told, version=version, message=message)
 
 
-def register(tracking: Tracking, plan: Plan, candidate: LoggedModel, value: float) -> str:
+def register(tracking: Tracking, plan: Plan, candidate: LoggedModel, value: float, rule: Mapping[str, str]) -> str:
     """Make the candidate whole (its domain added), register it, load it back once, and only then move the alias."""
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -175,7 +201,7 @@ def register(tracking: Tracking, plan: Plan, candidate: LoggedModel, value: floa
         plan.model,
         source=f"models:/{candidate.model_id}",
         run_id=candidate.source_run_id,
-        tags={**tags, FIGURE: repr(value), "clips": str(plan.clips)},
+        tags={**tags, **rule, FIGURE: repr(value)},
         model_id=candidate.model_id,
     )
     frames = mlflow.pyfunc.load_model(f"models:/{plan.model}/{made.version}").predict({"clips": 1, "frames": 2})

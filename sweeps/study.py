@@ -267,6 +267,8 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         optuna=asked.optuna,
         grid=grid,
         seeds=asked.seeds,
+        promotion_clips=asked.promotion_clips,
+        promotion_seeds=asked.promotion_seeds,
         max_gpu_hours=budget,
         objectives=tuple(study.objectives if asked.objectives is None else asked.objectives.split(",")),
     )

@@ -186,19 +186,21 @@ class Judge:
     def _logits(self, clips: fvd.Clips, total: int, stage: str, progress: Progress) -> np.ndarray:
         return self.look(["clips"], clips, total, stage, progress)["clips"]
 
-    def measure(self, sampler: Sampler) -> Measured:
-        """All metrics of a model's clips. Raises UserError where its codes are not finite."""
+    def measure(self, sampler: Sampler, seed: int | None = None) -> Measured:
+        """All metrics of a model's clips, of another seed than the judge's own where one is given. Raises UserError
+        where its codes are not finite."""
+        seed = self.seed if seed is None else seed
         measured = Measured(self.protocol.hash)
         if self.extractors:
             name = self.protocol.name
-            codes = (clip for group in rollouts(sampler, {name: self.protocol}, self.seed) for clip in group[name])
+            codes = (clip for group in rollouts(sampler, {name: self.protocol}, seed) for clip in group[name])
             stage = "generated clips"
             seen = self.look(list(self.extractors), codes, self.protocol.clips, stage, self.progress)
             measured.statistics.update(self._distances(seen))
             if "identity" in self.metrics:
                 measured.statistics.update(self._identity(seen["faces"]))
         if self.loops is not None:
-            measured.statistics.update(self._loops(sampler))
+            measured.statistics.update(self._loops(sampler, seed))
         return measured
 
     def _distances(self, seen: Mapping[Kind, np.ndarray]) -> dict[str, Statistics]:
@@ -245,15 +247,15 @@ class Judge:
             found[name] = Statistics(weighted([measure(clip) for clip in faces]), len(faces), footage=own)
         return found
 
-    def _loops(self, sampler: Sampler) -> dict[str, Statistics]:
+    def _loops(self, sampler: Sampler, seed: int) -> dict[str, Statistics]:
         assert self.loops is not None
-        clips, own = self.long.of(sampler, self.seed, self.progress), self.loops.own
+        clips, own = self.long.of(sampler, seed, self.progress), self.loops.own
         found = {
             f"loops/{name}": Statistics(of, len(clips), footage=getattr(own, name))
             for name, of in self.loops.prepared(clips).items()
         }
         window = int(sampler.meta["config"]["window"]) if "config" in sampler.meta else self.protocol.frames
-        generator = rng.generator(sampler.space.mean.device, self.seed, "phi")
+        generator = rng.generator(sampler.space.mean.device, seed, "phi")
         phi = gradient_angles(sampler.motion, window, PHI_CLIPS, generator)
         return found | {"loops/phi": Statistics(weighted(phi), len(phi))}
 

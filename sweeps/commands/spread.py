@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,7 @@ from svgan.errors import UserError
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
-    from svgan.metrics.features import Look
-    from svgan.metrics.protocol import Protocol
+    from sweeps.jury import Jury
     from sweeps.plan import Plan
 
 OBJECT_STORE = 512 * 2**20
@@ -63,10 +62,10 @@ def workers(asked: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def jury(asked: argparse.Namespace, domain: Domain, plan: Plan) -> Callable[[Protocol], Look] | None:
-    """Who looks at clips, as `svgan.judge.assessed` asks; None: this process."""
+def jury(asked: argparse.Namespace, plan: Plan, domain: Domain) -> Jury | None:
+    """Who looks at a domain's clips; None: this process."""
     if asked.workers == 1:
         return None
     from sweeps.jury import Jury
 
-    return Jury(domain, asked.workers, plan.cpus_per_worker, plan.gpus_per_worker).of
+    return Jury(domain, asked.workers, plan.cpus_per_worker, plan.gpus_per_worker)

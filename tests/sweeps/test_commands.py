@@ -26,7 +26,7 @@ OPTIONS = {
     "reproduce": {"NAME:NUMBER", "--anyway"},
     "evaluate": {"MODEL", "--protocol", "--metrics", "--against", "--clips", "--log", "--report", "--workers"},
     "sync": {"NAME"},
-    "promote": {"NAME", "--model"},
+    "promote": {"NAME", "--model", "--promotion-clips", "--promotion-seeds", "--workers"},
     "domain": {"VIDEO", "--domain"},
     "embed": {"VIDEO", "--out", "--domain", "--components"},
 }

@@ -6,7 +6,7 @@ import pytest
 
 from svgan.errors import UserError
 from sweeps import environment
-from sweeps.plan import Plan, check_asked, default_tracking, parser
+from sweeps.plan import LEAST, Plan, check_asked, default_tracking, parser
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_a_bad_value_names_its_variable(monkeypatch, name, value):
     ],
 )
 def test_a_password_in_a_url_is_refused_and_not_repeated(flag, url, remedy):
-    asked = dict.fromkeys(("trials", "steps", "workers", "concurrency", "clips", "seeds"))
+    asked = dict.fromkeys(LEAST)
     asked |= dict.fromkeys(("tracking", "optuna", "storage", "latents"))
     check_asked(asked)
     with pytest.raises(UserError, match=f"--{flag}: no password") as error:

@@ -44,6 +44,7 @@ def test_the_flags_are_these_and_no_others():
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
         *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain"),
+        *("--promotion-clips", "--promotion-seeds"),
     }
 
 
@@ -67,6 +68,8 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
         ({"clips": 1}, "--clips"),
         ({"clips": -1}, "--clips"),
         ({"gpus_per_worker": -0.5}, "--gpus-per-worker"),
+        ({"promotion_clips": 1}, "--promotion-clips 1: a distance needs at least 2"),
+        ({"promotion_seeds": 0}, "--promotion-seeds 0: must be at least 1"),
         ({"seeds": 0}, "--seeds 0: must be at least 1"),
         ({"grid": {"seed": [0, 1, 2, 3]}, "seeds": 2}, "--grid seed: with --seeds 2"),
         ({"grid": {"width": [8, 16], "seed": [0, 1, 2]}}, "--trials 4: the grid has 6 points"),
@@ -84,7 +87,7 @@ def test_a_study_file_of_before_the_newer_fields_loads(tmp_path):
     plan = Plan(**PLAN | {"folder": str(tmp_path)})
     plan.save()
     fields = json.loads((tmp_path / "study.json").read_text())
-    for name in ("optuna", "objectives", "grid", "seeds", "max_gpu_hours"):
+    for name in ("optuna", "objectives", "grid", "seeds", "max_gpu_hours", "promotion_clips", "promotion_seeds"):
         del fields[name]
     (tmp_path / "study.json").write_text(json.dumps(fields))
     assert Plan.load(tmp_path) == plan
