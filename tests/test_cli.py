@@ -149,7 +149,7 @@ def test_resumed_equals_undisturbed(world: dict[str, Path], capsys: pytest.Captu
         assert json.loads((halves / "run.json").read_text()) == record
 
 
-def test_sample_is_repeatable_and_moves_subjects(world: dict[str, Path], tmp_path: Path):
+def test_sample_is_repeatable_and_moves_subjects(world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture):
     common = ["sample", str(world["run"]), "--device", "cpu", "--frames", "12"]
     moved = ["--subject", str(world["two"])]
     for name in ("a", "b"):
@@ -169,6 +169,7 @@ def test_sample_is_repeatable_and_moves_subjects(world: dict[str, Path], tmp_pat
     assert figures["offset"] == "plain"
     assert figures["frames"] == 12
     assert figures["mouth"] is None  # a random domain shows no face
+    assert "no frame shows a face" in capsys.readouterr().out
     assert cli.run([*common, "--clips", "3", "--out", str(tmp_path / "grid.gif")]) == 0
     assert cli.run([*common, "--out", str(tmp_path / "clip.mp4")]) == 0
     assert len(list(read_frames(tmp_path / "clip.mp4"))) == 12

@@ -254,8 +254,6 @@ def test_a_cluster_without_cpus_that_could_get_none_is_refused(random_domain: Pa
 
 def test_a_video_has_the_name_that_was_given(random_domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As in `svgan embed`, whose set is to be the same; a link leads to a file of another name."""
-    from sweeps import embedding
-
     (tmp_path / "file.mp4").write_text("no video")
     (tmp_path / "link.mp4").symlink_to("file.mp4")
     monkeypatch.setattr(embedding, "_work", lambda *_: None)
@@ -264,8 +262,6 @@ def test_a_video_has_the_name_that_was_given(random_domain: Path, tmp_path: Path
 
 
 def test_what_cannot_be_embedded_is_told_before_ray_starts(videos: list[Path], random_domain: Path, tmp_path: Path):
-    from sweeps import embedding
-
     domain = Domain.load(random_domain)
     alone.embed([videos[0]], domain, tmp_path / "taken")
     for given, out, words in (
