@@ -1,7 +1,7 @@
 """What the fast iteration gains over the plain one, in pairs of interleaved runs:
 
     python bench/training_step.py                     # tiny, pca and a GAP step on one core
-    python bench/training_step.py --recipes paper --rounds 2 --iterations 1
+    python bench/training_step.py --recipes paper --rounds 1 --iterations 1 --n-critic 1     # minutes
     python bench/training_step.py --device cuda       # the same on a GPU
 
 Printed are medians over rounds, of seconds of the processor (of the clock on a GPU), and the ratio's least and largest
@@ -37,24 +37,26 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=3, help="of a run, after one that is not counted (3)")
+    parser.add_argument("--n-critic", type=int, help="critic steps an iteration (the recipe's)")
     parser.add_argument("--gap-weight", type=float, default=1.0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{asked.device}, one thread, load {os.getloadavg()[0]:.1f}\n")
     print("| recipe | part | plain ms | fast ms | ratio (least to largest) |\n|---|---|---|---|---|")
     for name in asked.recipes:
-        for part, calls in parts(name, asked.gap_weight, asked.device).items():
+        for part, calls in parts(name, asked).items():
             print(row(name, part, calls, asked), flush=True)
     if not torch.cuda.is_available():
         print("\n| on a GPU | not run: there is none here |")
 
 
-def parts(name: str, gap_weight: float, device: str) -> dict[str, dict[str, Callable[[], object]]]:
+def parts(name: str, asked: argparse.Namespace) -> dict[str, dict[str, Callable[[], object]]]:
     """An iteration and its generator step, plain and fast, of a run of the recipe on the default domain's codes."""
-    config = recipes.make(name, gap_weight=gap_weight)
+    critic_steps = {} if asked.n_critic is None else {"n_critic": asked.n_critic}
+    config = recipes.make(name, gap_weight=asked.gap_weight, **critic_steps)
     latents = open_latents(Domain.load("default").latents_uri)
-    clips = ClipSource(latents, config.window, make_space(config.space, latents, config.components), device)
-    state = State.build(config, clips.space, device=device)
+    clips = ClipSource(latents, config.window, make_space(config.space, latents, config.components), asked.device)
+    state = State.build(config, clips.space, device=asked.device)
     return {
         "iteration": {way: partial(by, state, clips, SINGLE) for way, by in ITERATIONS.items()},
         "generator step": {way: partial(by, state, SINGLE) for way, by in GENERATOR_STEPS.items()},
