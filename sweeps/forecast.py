@@ -24,6 +24,7 @@ from svgan.latents.stats import make_space
 from svgan.metrics import i3d
 from svgan.metrics.protocol import PROTOCOLS
 from svgan.state import State
+from sweeps import finals, room
 from sweeps.plan import Plan
 from sweeps.room import device_name
 from sweeps.tracking import ATTEMPTS, DEVICE, OUTCOME, ROLE
@@ -208,7 +209,16 @@ def forecast(plan: Plan, known: Pace) -> Forecast:
     for length in [whole] * plan.controls + [mean] * free:
         heapq.heapreplace(places, places[0] + length)
     hours = (whole * plan.controls + mean * free) / 3600
-    return Forecast(STUDY_START + max(places) + STUDY_END, hours, plan.controls + chance * free)
+    return Forecast(STUDY_START + max(places) + STUDY_END + final(plan, known), hours, plan.controls + chance * free)
+
+
+def final(plan: Plan, known: Pace) -> float:
+    """Seconds of the champion's choice where it takes a final judgement; a cluster's workers share it."""
+    if not finals.asked(plan) or not plan.clips or known.scoring is None:
+        return 0.0
+    clips = (finals.FINALISTS + 1) * plan.promotion_seeds * (plan.promotion_clips or plan.clips)
+    places = plan.workers * plan.concurrency if room.joined() else 1
+    return clips * known.scoring / (2 * plan.clips) / places
 
 
 def told(plan: Plan, known: Pace | None) -> str:
@@ -220,9 +230,10 @@ def told(plan: Plan, known: Pace | None) -> str:
     hours = coming.trial_hours * plan.workers * (plan.gpus_per_worker or plan.cpus_per_worker)
     fvd = "FVD, whose time is not known" if known.scoring is None else f"{known.scoring:.0f} s of FVD"
     scoring = f" and {fvd}" if plan.clips else ""
+    judged = f", {duration(last)} of it for the final judgement" if (last := final(plan, known)) else ""
     return (
-        f"time: about {duration(coming.seconds)} and {hours:.2g} {kind}-hours if some {coming.finishers:.0f} trials "
-        f"run to the end, with {known.step:.2g} s a step{scoring}, {known.source}"
+        f"time: about {duration(coming.seconds)}{judged} and {hours:.2g} {kind}-hours if some {coming.finishers:.0f} "
+        f"trials run to the end, with {known.step:.2g} s a step{scoring}, {known.source}"
     )
 
 

@@ -47,6 +47,16 @@ def test_the_line_says_what_it_rests_on():
     assert "not known" in forecast.told(plan(), None)
 
 
+def test_the_final_judgement_takes_its_time():
+    """20 s for short and long on 2 clips are 5 s a clip; three models and the champion, 3 seeds of 100 clips."""
+    paced = Pace(0.1, 20, 8, "")
+    judged = plan(promotion_clips=100, promotion_seeds=3)
+    assert forecast.final(judged, paced) == 4 * 3 * 100 * 5
+    assert forecast.forecast(judged, paced).seconds == forecast.forecast(plan(), paced).seconds + 6000
+    assert ", 1.7 h of it for the final judgement" in forecast.told(judged, paced)
+    assert "final judgement" not in forecast.told(plan(), paced)
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(40, "40 s"), (540, "9 min"), (12600, "3.5 h"), (2 * 86400, "2 days")])
 def test_durations_are_for_people(seconds, words):
     assert forecast.duration(seconds) == words
