@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
-    from svgan.metrics.features import Look
+    from svgan.metrics.features import Extractor, Kind, Look
     from svgan.metrics.fvd import Progress
     from svgan.metrics.i3d import Precision
     from svgan.metrics.intervals import Comparison
@@ -25,9 +25,18 @@ if TYPE_CHECKING:
     from svgan.sample import Sampler
 
 FEW = 1000  # clips below which FVD's bias is worth a word
-WITHOUT_PROTOCOL = ("identity", "loops")  # the same whatever the protocol
+WITHOUT_PROTOCOL = ("identity", "arcface", "loops")  # the same whatever the protocol
 # Figures of which lower is not better: they are to be the footage's.
-NO_ORDER = ("faces", "loops/repeat", "loops/recurrence", "loops/still", "loops/norm_drift", "loops/phi")
+NO_ORDER = (
+    "faces",
+    "arcface",
+    "arcface_within",
+    "loops/repeat",
+    "loops/recurrence",
+    "loops/still",
+    "loops/norm_drift",
+    "loops/phi",
+)
 
 
 def figures_table(figures: dict[str, Any], clips: int, real_clips: int) -> Table:
@@ -66,12 +75,13 @@ def assessed(
     frames: np.ndarray | None = None,
     strict: bool = True,
     spread: Callable[[Protocol], Look] | None = None,
+    extractors: Mapping[Kind, Extractor] | None = None,
 ) -> dict[str, Any]:
     """All figures of a model under each protocol, and its comparison with another's, as JSON: protocols (each whole,
     with its hash), figures by name, against by name where there is an other, warnings.
 
     strict: refuse footage of too few real clips, as a protocol asked for by name does. spread: who looks at the clips
-    of a protocol, in place of this process. Raises UserError.
+    of a protocol, in place of this process. extractors: networks that the user brings. Raises UserError.
     """
     from svgan.metrics.assess import Judge, compare
 
@@ -83,7 +93,16 @@ def assessed(
         if not wanted:
             break
         judge = Judge(
-            protocol, domain, latents, wanted, seed=seed, frames=frames, strict=strict, spread=spread, progress=progress
+            protocol,
+            domain,
+            latents,
+            wanted,
+            seed=seed,
+            frames=frames,
+            strict=strict,
+            extractors=extractors,
+            spread=spread,
+            progress=progress,
         )
         measured = judge.measure(sampler)
         told["protocols"][protocol.name] = {**protocol.to_json(), "hash": protocol.hash}

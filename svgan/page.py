@@ -43,6 +43,8 @@ MEANINGS = {  # of a figure by the beginning of its name, the first that fits
     "kvd": "kernel distance of the same features, unbiased; the lower the better",
     "fid": "Fréchet distance of Inception's features of pictures; the lower the better",
     "kid": "kernel distance of the same features, unbiased; the lower the better",
+    "arcface_within": "cosine of the descriptors of a clip's frames with one another (ArcFace); as the footage",
+    "arcface": "cosine of a clip's descriptors with the footage's subject (ArcFace); as the footage",
     "acd": "how far a clip's faces are from one another (dlib's descriptor); as the footage",
     "identity": "how far faces are from the footage's subject; one person is below 0.6",
     "faces": "share of the frames in which a face is found",

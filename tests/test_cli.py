@@ -52,6 +52,7 @@ OPTIONS = {
     ],
     "evaluate": [
         "--against",
+        "--arcface",
         "--clips",
         "--device",
         "--domain",

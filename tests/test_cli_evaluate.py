@@ -66,6 +66,14 @@ BAD = {
     "nothing to evaluate": (["evaluate"], "give a run or checkpoint"),
     "metrics without a protocol": (["evaluate", "{run}", "--metrics", "kvd"], "--metrics: needs a --protocol"),
     "report without a protocol": (["evaluate", "{run}", "--report", "{new}"], "--report: needs a --protocol"),
+    "arcface without a protocol": (
+        ["evaluate", "{run}", "--arcface", "{folder}/w.pth"],
+        "--arcface: needs a --protocol",
+    ),
+    "arcface without a file": (
+        ["evaluate", "{run}", "--protocol", "svg-short", "--metrics", "arcface", "--latents", "{long}"],
+        "give your checkpoint as --arcface FILE",
+    ),
     "against without a protocol": (["evaluate", "{run}", "--against", "{run}"], "--against: needs a --protocol"),
     "a protocol of no model": (
         ["evaluate", "--domain", "{domain}", "--footage", "{folder}/w.mp4", "--protocol", "svg-short"],

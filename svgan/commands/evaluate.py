@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
+    from svgan.metrics.features import Extractor, Kind
     from svgan.metrics.fvd import Progress
     from svgan.sample import Sampler
 
@@ -55,6 +56,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, metavar="N", help="generated clips (the protocol's: svg-... 64)")
     parser.add_argument("--real-clips", type=int, metavar="N", help="real windows (the protocol's: svg-... 256)")
     parser.add_argument("--precision", metavar="TYPE", help="of I3D: float32 or bfloat16 (the device's usual)")
+    parser.add_argument(
+        "--arcface", type=Path, metavar="FILE", help="adds identity by your model_ir_se50.pth (InsightFace_Pytorch's)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the generated clips (0)")
     parser.add_argument("--latents", metavar="URI", help="the real side (what the run was trained on)")
     parser.add_argument("--footage", nargs="+", metavar="VIDEO", help="the videos embedded, for the original reference")
@@ -87,11 +91,11 @@ def _check(options: argparse.Namespace) -> None:
     if options.checkpoint is None:
         if not options.domain or not options.footage:
             raise UserError("RUN: give a run or checkpoint; or, for a domain's reconstructions, --domain and --footage")
-        for flag in ("protocol", "metrics", "against", "latents", "report"):
+        for flag in ("protocol", "metrics", "against", "latents", "report", "arcface"):
             if getattr(options, flag) is not None:
                 raise UserError(f"--{flag}: is of a model's clips; give RUN too, or leave it out")
     elif options.protocol is None:
-        for flag in ("metrics", "against", "report"):
+        for flag in ("metrics", "against", "report", "arcface"):
             if getattr(options, flag) is not None:
                 raise UserError(f"--{flag}: needs a --protocol to be measured under, such as svg-short,svg-long")
 
@@ -172,9 +176,15 @@ def by_protocols(
     from svgan.metrics.protocol import usual_precision
     from svgan.runs import load_pair
 
+    metrics = (options.metrics or "fvd").split(",")
+    extractors: dict[Kind, Extractor] = {}
+    if options.arcface:
+        from svgan.metrics import arcface
+
+        extractors["arcface"] = arcface.extractor(options.arcface, domain.device)
+        metrics = list(dict.fromkeys([*metrics, "arcface"]))
     precision = options.precision or usual_precision(str(domain.device))
     protocols = chosen(options.protocol, options.clips, options.real_clips, precision)
-    metrics = (options.metrics or "fvd").split(",")
     other = None
     if options.against:
         other, theirs = load_pair(options.against, options.domain, domain.device)
@@ -183,7 +193,16 @@ def by_protocols(
                 f"--against {options.against}: of domain {theirs.digest}, {options.checkpoint} is of another"
             )
     told = assessed(
-        sampler, other, domain, latents, protocols, metrics, seed=options.seed, frames=frames, progress=progress
+        sampler,
+        other,
+        domain,
+        latents,
+        protocols,
+        metrics,
+        seed=options.seed,
+        frames=frames,
+        progress=progress,
+        extractors=extractors,
     )
     for part in assessment_tables(told):
         console.print(part)

@@ -87,6 +87,17 @@ class _Head(nn.Module):
         return self.linear(self.convs(x).flatten(1))
 
 
+def backbone() -> tuple[nn.Sequential, nn.Sequential]:
+    """The first layer, and the blocks, which bring pictures to maps of a sixteenth of their side and width 512."""
+    inputs = STAGES[0][0]
+    first = nn.Sequential(nn.Conv2d(3, inputs, 3, padding=1, bias=False), nn.BatchNorm2d(inputs), nn.PReLU(inputs))
+    blocks = []
+    for width, count in STAGES:
+        blocks += [_Block(inputs, width, 2)] + [_Block(width, width, 1) for _ in range(count - 1)]
+        inputs = width
+    return first, nn.Sequential(*blocks)
+
+
 class PSPEncoder(nn.Module):
     """Pictures [B, 3, 256, 256] in [-1, 1] to W+ codes [B, L, 512], relative to `latent_avg` [L, 512].
 
@@ -100,15 +111,8 @@ class PSPEncoder(nn.Module):
         self.layers, self.kind = layers, kind
         self.latent_avg: Tensor
         self.register_buffer("latent_avg", torch.zeros(layers, WIDTH))
-        (inputs, _), (fine, _), (middle, _), _ = STAGES
-        self.input_layer = nn.Sequential(
-            nn.Conv2d(3, inputs, 3, padding=1, bias=False), nn.BatchNorm2d(inputs), nn.PReLU(inputs)
-        )
-        blocks = []
-        for width, count in STAGES:
-            blocks += [_Block(inputs, width, 2)] + [_Block(width, width, 1) for _ in range(count - 1)]
-            inputs = width
-        self.body = nn.Sequential(*blocks)
+        _, (fine, _), (middle, _), _ = STAGES
+        self.input_layer, self.body = backbone()
         sides = [16 if n < COARSE_HEADS else 32 if n < MIDDLE_HEADS else 64 for n in range(layers)]
         self.styles = nn.ModuleList(_Head(side) for side in sides)
         self.latlayer1 = nn.Conv2d(middle, WIDTH, 1)

@@ -41,6 +41,7 @@ METRICS: dict[str, tuple[Kind, ...]] = {  # by name, what must be seen of genera
     "fid": ("pictures",),
     "kid": ("pictures",),
     "identity": ("faces",),
+    "arcface": ("arcface",),
     "loops": (),
 }
 LEAST_ENDLESS = 16
@@ -176,7 +177,7 @@ class Judge:
             if known is not None:
                 self.moments[reference] = known
         seen: list[Kind] = ["clips"] if "kvd" in self.metrics else []
-        seen += [kind for kind in ("pictures", "faces") if kind in self.extractors]  # type: ignore[misc]
+        seen += [kind for kind in ("pictures", "faces", "arcface") if kind in self.extractors]  # type: ignore[misc]
         if seen and (reference == "wplus" or self.frames is not None):
             wanted = {kind: self.extractors[kind] for kind in seen}
             self.real[reference] = real_features(
@@ -199,6 +200,8 @@ class Judge:
             measured.statistics.update(self._distances(seen))
             if "identity" in self.metrics:
                 measured.statistics.update(self._identity(seen["faces"]))
+            if "arcface" in self.metrics:
+                measured.statistics.update(self._arcface(seen["arcface"]))
         if self.loops is not None:
             measured.statistics.update(self._loops(sampler, seed))
         return measured
@@ -245,6 +248,18 @@ class Judge:
         ):
             own = weighted([measure(clip) for clip in theirs])(np.ones(len(theirs)))
             found[name] = Statistics(weighted([measure(clip) for clip in faces]), len(faces), footage=own)
+        return found
+
+    def _arcface(self, seen: np.ndarray) -> dict[str, Statistics]:
+        """How alike a clip's frames are to one another, and to the footage's subject."""
+        from svgan.metrics.arcface import to_subject, within
+
+        theirs = self.real["wplus"]["arcface"]
+        known = theirs.reshape(-1, theirs.shape[-1])
+        found = {}
+        for name, measure in (("arcface_within", within), ("arcface", lambda clip: to_subject(clip, known))):
+            own = float(np.mean([measure(clip) for clip in theirs]))
+            found[name] = Statistics(weighted([measure(clip) for clip in seen]), len(seen), footage=own)
         return found
 
     def _loops(self, sampler: Sampler, seed: int) -> dict[str, Statistics]:

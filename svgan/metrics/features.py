@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
 
-Kind = Literal["clips", "pictures", "faces"]
+Kind = Literal["clips", "pictures", "faces", "arcface"]
 Look = Callable[[Sequence[Kind], Clips, int, str, Progress], dict[Kind, np.ndarray]]
 """What networks find in clips, so many, at a stage: in this process (`here`), or by many (sweeps.jury)."""
 FACE_CLIPS, FACE_FRAMES = 16, 8  # clips, and evenly spaced frames of each, whose faces are read: 0.1 s a frame
@@ -53,6 +53,8 @@ def extractor(kind: Kind, protocol: Protocol, device: str | torch.device) -> Ext
     if kind == "pictures":
         rule = f"{protocol.pictures} frames, {protocol.picture_detector}"
         return Extractor(when_used(lambda: _pictures(protocol, device)), rule)
+    if kind == "arcface":
+        raise UserError("--metrics arcface: no package has its weights; give your checkpoint as --arcface FILE")
     digest = assets.ASSETS["identity"].files[0].sha256[:12]
     return Extractor(when_used(_faces), f"{FACE_FRAMES} frames, dlib-resnet/{digest}", FACE_CLIPS)
 

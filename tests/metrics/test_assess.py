@@ -226,6 +226,21 @@ def test_the_original_reference_comes_with_its_frames(domain, latents, sampler):
     assert figures["fid_short"].value < figures["fid_short_original"].value
 
 
+def test_identity_by_a_network_that_the_user_brings(domain, latents):
+    face = projection(512, 3)
+
+    def see(clips):
+        found = np.stack([face(evenly(clip, FACE_FRAMES)[:, None]) for clip in clips])
+        return found / np.linalg.norm(found, axis=-1, keepdims=True)
+
+    brought = {"arcface": Extractor(see, "made/4", 16)}
+    figures = Judge(SHORT, domain, latents, ("arcface",), extractors=brought).measure(Replay(latents)).figures(FEW)
+    assert set(figures) == {"arcface", "arcface_within"}
+    for one in figures.values():
+        assert one.low <= one.value <= one.high <= 1
+        assert one.value == pytest.approx(one.footage, abs=0.05), "it is the footage that is replayed"
+
+
 def test_clips_in_groups_give_the_same_figures(domain, latents, sampler, monkeypatch):
     judge = Judge(SHORT, domain, latents, ("fvd", "kid"), extractors=made_extractors())
     whole = judge.measure(sampler).figures(FEW)
@@ -251,7 +266,7 @@ def test_bad_input_is_one_line(domain, latents, tmp_path):
         Judge(SHORT, domain, few, extractors=made_extractors())
     with pytest.raises(UserError, match="stylegan-v-16: 2 real clips, needs 64"):
         Judge(PROTOCOLS["stylegan-v-16"], domain, latents)
-    with pytest.raises(UserError, match=r"--metrics fdv: unknown; any of fvd,kvd,fid,kid,identity,loops"):
+    with pytest.raises(UserError, match=r"--metrics fdv: unknown; any of fvd,kvd,fid,kid,identity,arcface,loops"):
         Judge(SHORT, domain, latents, ("fvd", "fdv"))
     with pytest.raises(UserError, match="its detector is i3d/other, the one here is"):
         Judge(replace(SHORT, detector="i3d/other"), domain, latents)
