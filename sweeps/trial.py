@@ -53,7 +53,6 @@ def environment(plan: Plan) -> dict[str, str]:
     return {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(60 * plan.patience),
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
         "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",

@@ -16,6 +16,7 @@ from harness import FLAGS, Sweep, assert_as_if_nothing_had_happened, named, told
 pytestmark = pytest.mark.slow
 
 RAY = Path(sys.executable).parent / "ray"
+WAITING = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"  # for a place, before a trial says that there is none; 60 by default
 
 
 class Node:
@@ -24,7 +25,7 @@ class Node:
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
             [RAY, "start", "--block", "--disable-usage-stats", "--object-store-memory", str(128 * 2**20), *arguments],
-            env=os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(sys.path)},
+            env=os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(sys.path), WAITING: "15"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

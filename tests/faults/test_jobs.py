@@ -196,7 +196,8 @@ def test_a_head_whose_agents_port_is_taken_takes_no_job_and_its_user_learns_why(
 
 
 def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):
-    process = head.start("toy.py", "--name", "long", "--steps", "320", *SMALL[2:])
+    flags = ("--steps", "320", "--clips", "0", "--grid", "gap_weight=100", "width=8")
+    process = head.start("toy.py", "--name", "long", *flags)
     shown = ""
     while "latent FD" not in shown:
         line = process.stdout.readline()
@@ -211,8 +212,8 @@ def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):
     assert "ray submit cluster/gpu.yaml sweeps/toy.py -- --resume long" in said
     code, shown = head.run("toy.py", "--resume", "long")
     assert code == 0, shown
-    statuses = [run.info.status for run in Tracking(Plan.load(head.home / "runs" / "long")).runs()]
-    assert statuses == ["FINISHED", "FINISHED"]
+    (run,) = Tracking(Plan.load(head.home / "runs" / "long")).runs()
+    assert run.info.status == "FINISHED"
 
 
 SECRETS = {
