@@ -22,7 +22,7 @@ a frame can be pasted back.
   svgan embed me.mp4 --out codes/me
   svgan embed day1.mp4 day2.mp4 --domain hands --out s3://bucket/codes/hands
 
-Cost: 30 to 100 ms a frame on one core for the landmarks, once per video; then 20 to 80 ms for the crop, and for its
+Cost: 30 to 100 ms a frame on one core for the landmarks, once per video; then 15 to 80 ms for the crop, and for its
 code 10 to 30 ms where the domain is svgan's own, 1 to 2 s with a pSp or e4e encoder (made for a GPU). Memory does not
 grow with a video's length but for its codes: 0.8 GB for ten minutes of 1080p, 1 GB more with a pSp encoder.
 """

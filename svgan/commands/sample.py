@@ -38,7 +38,7 @@ shown from its first frame on, in its own size, for --frames frames or as many a
 under a soft mask.
 
 Cost: about 1 s for 250 frames of the default domain on one core; a frame of a full-size network takes 3 s at 256 px and
-8 s at 1024. --paste-back adds 0.1 s a frame; --subject two frames and 0.6 s, for each of at most 60 that it measures.
+8 s at 1024. --paste-back adds 0.1 s a frame; --subject two frames and 1 s, for each of at most 60 that it measures.
 """
 
 

@@ -173,7 +173,7 @@ def _collect(videos: Iterable[VideoCodes]) -> tuple[list[str], list[dict], np.nd
         if parts and item.codes.shape[1:] != parts[0].shape[1:]:
             raise UserError(f"{item.name}: codes of shape {item.codes.shape[1:]}, the others {parts[0].shape[1:]}")
         with np.errstate(over="ignore"):
-            half = item.codes.astype("<f2")
+            half = item.codes.astype("<f2", copy=False)
         _check_finite(half, index, [item.name] * len(index), "not written")
         names += [item.name] * len(index)
         rows.append({"name": item.name, "rows": len(index), "first": int(index[0]), "last": int(index[-1])})
@@ -183,12 +183,14 @@ def _collect(videos: Iterable[VideoCodes]) -> tuple[list[str], list[dict], np.nd
             known.append((item.name, index, item.origins))
     if not parts:
         raise UserError("no video to write: every video failed, or none was given")
-    return names, rows, np.concatenate(parts), np.concatenate(indices), known
+    codes = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return names, rows, codes, np.concatenate(indices), known
 
 
 def _table(names: list[str], index: np.ndarray, codes: np.ndarray) -> pa.Table:
     size = codes[0].nbytes
-    packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(codes), [None, pa.py_buffer(codes.tobytes())])
+    buffer = pa.py_buffer(np.ascontiguousarray(codes))
+    packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(codes), [None, buffer])
     meta = {"dtype": "float16", "shape": json.dumps(list(codes.shape[1:]))}
     schema = pa.schema([("video", pa.string()), ("index", pa.int64()), ("code", pa.binary(size))], metadata=meta)
     return pa.Table.from_arrays([pa.array(names, pa.string()), pa.array(index), packed], schema=schema)
@@ -217,7 +219,9 @@ def _put_stats(folder: Path, uri: str, codes: np.ndarray, components: int) -> di
     flat = codes.reshape(len(codes), -1).astype(np.float32)
     mean = flat.mean(0, dtype=np.float64).astype(np.float32)
     flat -= mean
-    std = np.sqrt(np.mean(np.square(flat), 0, dtype=np.float64)).astype(np.float32)
+    width = codes.shape[2]  # a layer at a time: of 18 x 512 codes of ten minutes a whole square is half a gigabyte
+    layers = (np.square(flat[:, at : at + width]) for at in range(0, flat.shape[1], width))
+    std = np.sqrt(np.concatenate([np.mean(layer, 0, dtype=np.float64) for layer in layers])).astype(np.float32)
     basis, scale = principal_axes(flat, components)
     data = save({"mean": mean, "std": std, "basis": basis, "scale": scale})
     return {"components": len(basis), **_put(folder, uri, STATS, data)}
@@ -250,7 +254,7 @@ def open_latents(uri: str | Path, *, domain: str | None = None, verify: bool = T
     manifest = read_manifest(uri)
     if domain is not None and manifest.domain != domain:
         raise UserError(
-            f"{uri}: these codes belong to domain {manifest.domain[:12]}, the recipe's domain is {domain[:12]}; "
+            f"{uri}: these codes belong to domain {manifest.domain[:12]}, not to the one that is used, {domain[:12]}; "
             "give the latents of that domain, or embed the videos again with it"
         )
     codes = np.empty((manifest.rows, manifest.layers, manifest.width), np.float32)

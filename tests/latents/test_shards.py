@@ -78,7 +78,7 @@ def test_missing_manifest(tmp_path: Path):
 
 
 def test_another_domain(folder: Path):
-    fails(folder, "belong to domain dddddddddddd", "the recipe's domain is eeeeeeeeeeee", domain="e" * 64)
+    fails(folder, "belong to domain dddddddddddd", "not to the one that is used, eeeeeeeeeeee", domain="e" * 64)
 
 
 @pytest.mark.parametrize("name", ["shard-00001.parquet", "stats.safetensors"])
