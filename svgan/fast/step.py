@@ -14,6 +14,7 @@ from svgan import rng, step
 from svgan.distributed import Process
 from svgan.fast.critic import ByHand, Fakes, critic_gradients
 from svgan.fast.generator import fakes, generator_gradients
+from svgan.fast.memory import keep_memory
 from svgan.motion.noise import Noise
 from svgan.motion.recurrence import unroll_fused
 from svgan.state import State
@@ -23,6 +24,8 @@ from svgan.step import Clips
 def iterate(state: State, clips: Clips, process: Process) -> dict[str, Tensor]:
     """Train critic and generator once, in place, as `svgan.step.iterate` does."""
     figures: dict[str, Tensor] = {}
+    if state.device.type == "cpu":
+        keep_memory()
     if ByHand.of(state.critic) is None:
         for turn in range(state.config.n_critic):
             figures |= step.critic_step(state, clips, process, turn)

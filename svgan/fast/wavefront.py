@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from svgan.motion.recurrence import CELLS
 
 GATES = 4
+BLOCK = 9  # ticks that are worked on together where all could be: they stay in a core's cache (bench/LOG.md)
 
 
 @dataclass(frozen=True)
@@ -181,25 +182,31 @@ def along(weights: Weights, rollout: Rollout, at: Slopes, noise: Tensor, memory:
         received[tick + 1].copy_(passed[tick + 1])
         if tick < CELLS - 1:
             memories[tick + 1][tick + 1 :] = start[tick + 1 :]
-    return Tangent(fed, weights.memory, _slopes_along(rollout, at, fed[:-1, :, weights.memory], moved))
+    found = Slopes(torch.empty_like(at.jacobian), torch.empty_like(at.keep))
+    for ticks in _blocks(len(moved)):
+        _slopes_along(rollout, at, fed[:-1, :, weights.memory], moved, ticks, found)
+    return Tangent(fed, weights.memory, found)
 
 
-def _slopes_along(rollout: Rollout, at: Slopes, dh: Tensor, moved: Tensor) -> Slopes:
-    """The derivative of `slopes` in a direction in which the memories move by dh and the pre-activations by moved."""
-    r, z, n, a_h = rollout.gates.unbind(2)
-    dr, dz, dn, da_h = moved.unbind(2)
-    h = rollout.fed[:-1, :, rollout.memory]
-    _, _, by_n, by_h = at.jacobian.unbind(2)
+def _blocks(ticks: int) -> list[slice]:
+    return [slice(first, min(first + BLOCK, ticks)) for first in range(0, ticks, BLOCK)]
+
+
+def _slopes_along(rollout: Rollout, at: Slopes, dh: Tensor, moved: Tensor, ticks: slice, found: Slopes) -> None:
+    """The derivative of `slopes` in a direction in which the memories move by dh and the pre-activations by moved, into
+    `found`, of these ticks."""
+    r, z, n, a_h = rollout.gates[ticks].unbind(2)
+    dr, dz, dn, da_h = moved[ticks].unbind(2)
+    h, dh = rollout.fed[ticks, :, rollout.memory], dh[ticks]
+    _, _, by_n, by_h = at.jacobian[ticks].unbind(2)
     still_r, still_z, still_n = 1 - r, 1 - z, 1 - n * n
-    dr, dz = dr * r * still_r, dz * z * still_z
+    dr, dz = dr * r * still_r, torch.mul(dz, z, out=found.keep[ticks]).mul_(still_z)
     dn = (dn + dr * a_h).addcmul_(r, da_h).mul_(still_n)
-    made = torch.empty_like(moved)
-    by_r, by_z, d_by_n, d_by_h = made.unbind(2)
+    by_r, by_z, d_by_n, d_by_h = found.jacobian[ticks].unbind(2)
     torch.mul(still_z * n, dn, out=d_by_n).mul_(-2).addcmul_(dz, still_n, value=-1)
     torch.mul(d_by_n, r, out=d_by_h).addcmul_(by_n, dr)
     torch.mul(d_by_h, a_h, out=by_r).addcmul_(by_h, da_h).mul_(still_r).addcmul_(by_h * a_h, dr, value=-1)
     torch.mul(dh - dn, z, out=by_z).mul_(still_z).addcmul_((h - n).mul_(still_z - z), dz)
-    return Slopes(made, dz)
 
 
 @torch.no_grad()
@@ -232,7 +239,8 @@ def _products(weights: Weights, paths: Sequence[Ticks], a: Tensor) -> Weights:
     """Gradients by the weights of gradients by pre-activations a [N, P, C, 4 W, B], P: of a rollout, of its tangent."""
     joint = torch.zeros_like(weights.joint)
     for of_path, path in zip(a.unbind(1), paths, strict=True):
-        joint.baddbmm_(_rows(of_path), _rows(path.fed[:-1]).transpose(1, 2))
+        for ticks in _blocks(len(a)):
+            joint.baddbmm_(_rows(of_path[ticks]), _rows(path.fed[ticks]).transpose(1, 2))
     return Weights(joint, weights.noise)
 
 
