@@ -24,7 +24,7 @@ a frame can be pasted back.
 
 Cost: 30 to 100 ms a frame on one core for the landmarks, once per video; then 15 to 80 ms for the crop, and for its
 code 10 to 30 ms where the domain is svgan's own, 1 to 2 s with a pSp or e4e encoder (made for a GPU). Memory does not
-grow with a video's length but for its codes: 0.8 GB for ten minutes of 1080p, 1 GB more with a pSp encoder.
+grow with a video's length but for its codes: 0.9 GB for ten minutes of 1080p, with pSp's encoder for 1024 px some 3 GB.
 """
 
 

@@ -110,6 +110,17 @@ def test_codes_come_back_from_their_pictures():
     assert psnr(pictures, domain.render(again)) > 42
 
 
+def test_a_code_that_stays_is_a_picture_that_stays(random_domain):
+    """Noise maps are the generator's own, so that texture does not flicker from frame to frame."""
+    domain = Domain.load(random_domain)
+    for layer in domain.generator.convs:
+        layer.noise_strength.data += 0.5
+    code = domain.generator.broadcast(domain.generator.w_avg[None]).repeat(3, 1, 1)
+    still, restless = (domain.render(code, noise=noise).astype(int) for noise in ("const", "random"))
+    assert np.abs(still - still[:1]).max() == 0
+    assert np.abs(restless - restless[:1]).max() > 10
+
+
 @pytest.mark.slow
 def test_footage_comes_back_as_the_card_says(tmp_path):
     """50 of the 499 held-out frames, in one run of their end, within 1.5 dB of the card's figure for all of them."""
