@@ -83,13 +83,16 @@ def take_over(lap: Path, video: Path, domain: str) -> None:
     from svgan.images.domain import Domain
     from svgan.images.footage import survey
 
-    one, many = survey(lap).chunks(), survey(video).chunks()
+    one, found = survey(lap).chunks(), survey(video)
+    many = found.chunks()
     source, target = (track_folder(video_digest(path)) for path in (lap, video))
     target.mkdir(parents=True, exist_ok=True)
-    for number, (first, _) in enumerate(many):
+    for number, (first, past) in enumerate(many):
         with np.load(source / f"faces-{number % len(one):05d}.npz") as kept:
             faces = dict(kept)
         faces["pts"] += first - one[number % len(one)][0]
+        if not np.array_equal(faces["pts"], found.pts[(found.pts >= first) & (found.pts < past)]):
+            continue  # the last lap may end within a stretch
         np.savez(target / f"faces-{number:05d}.npz", **faces)
     track, loaded = track_cached(video), Domain.load(domain)
     known = probes(track)
