@@ -105,6 +105,7 @@ def descend(
     module: nn.Module = getattr(state, part)
     optimizer: torch.optim.Optimizer = getattr(state, f"{part}_optimizer")
     parameters = list(module.parameters())
+    gradients = [gradient.contiguous() for gradient in gradients]  # fused Adam takes memory's order (docs/traps.md)
     figures = {name: value.detach().float().clone() for name, value in figures.items()}
     process.mean_([*gradients, *figures.values(), *extras])
     figures[f"{part}_gradient_norm"] = torch.nn.utils.get_total_norm(gradients)

@@ -5,8 +5,6 @@ The generator stands still while the critic moves, so the fakes of all its turns
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -44,20 +42,15 @@ def critic_step(state: State, clips: Clips, process: Process, turn: int, generat
     critic = ByHand.of(state.critic)
     assert critic is not None
     gradients, figures = critic_gradients(state.critic, critic, real, generated, eps, config.gp_weight)
-    return step.descend(state, "critic", in_rows(gradients), figures, (), process)
+    return step.descend(state, "critic", gradients, figures, (), process)
 
 
 def generator_step(state: State, process: Process) -> dict[str, Tensor]:
     """`svgan.step.generator_step`."""
     found = generator_gradients(state, step.draw_noise(state, process, "generator", 0))
-    figures = step.descend(state, "motion", in_rows(found.gradients), found.figures, found.moments, process)
+    figures = step.descend(state, "motion", found.gradients, found.figures, found.moments, process)
     step.follow(state, found.moments)
     return figures
-
-
-def in_rows(gradients: Sequence[Tensor]) -> list[Tensor]:
-    """torch's fused Adam on a CPU takes the numbers of a gradient in the order of memory (docs/traps.md)."""
-    return [gradient.contiguous() for gradient in gradients]
 
 
 @torch.no_grad()

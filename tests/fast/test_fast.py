@@ -185,11 +185,12 @@ def test_iterations_move_weights_as_the_plain_ones_do():
         assert (quick.tensors()[name] - expected).norm() <= 0.05 * moved + 1e-6, name
 
 
+@pytest.mark.parametrize("iterate", [step.iterate, fast.iterate])
 @pytest.mark.parametrize("critic", DESIGNS)
-def test_adam_takes_each_gradient_in_the_order_of_its_weights(critic):
+def test_adam_takes_each_gradient_in_the_order_of_its_weights(critic, iterate):
     """A trap: the fused one reads a transposed gradient as if it were not (docs/traps.md)."""
     state, process = made("uneven", torch.float32, critic=critic, n_critic=1), Recorded()
-    fast.iterate(state, Clips(state), process)
+    iterate(state, Clips(state), process)
     for module, optimizer, seen in zip(
         (state.critic, state.motion), (state.critic_optimizer, state.motion_optimizer), process.seen, strict=True
     ):
