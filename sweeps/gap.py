@@ -4,9 +4,9 @@
     python sweeps/gap.py --resume NAME                        finish one that was cut
     python sweeps/gap.py --grid gap_weight=0,1,10 --seeds 3   an ablation table: mean and interval of three seeds
     python sweeps/gap.py --objectives fvd_short,fvd_long      both at once, towards their Pareto front
+    ray submit cluster/gpu.yaml sweeps/gap.py                 on a cluster (cluster/README.md)
 
-It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names;
-launchers for clouds are yet to come.
+It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
 
 Trials 0 and 1 are controls, without GAP and with the recipe's weight; both always finish. TPE proposes the others,
 and they are stopped at a quarter and half of the steps unless among the best third of those that came so far.

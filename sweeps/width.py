@@ -2,9 +2,9 @@
 
     python sweeps/width.py                                 this machine, the embedded default footage
     python sweeps/width.py --grid                          widths 8, 16, 32 and 64, all whole, as a table
+    ray submit cluster/gpu.yaml sweeps/width.py            on a cluster (cluster/README.md)
 
-It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names;
-launchers for clouds are yet to come.
+It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
 
 Trials 0 and 1 are controls of width 8 and 32 (the paper's); both always finish. TPE proposes the others, and they
 are stopped at a quarter and half of the steps unless among the best third of those that came so far.
