@@ -43,8 +43,8 @@ def parser() -> Parser:
         prog="svgan",
         description="Temporal GANs on sequences of StyleGAN codes: embed footage, train, sample, judge.",
         epilog="From footage to a clip:\n"
-        "  svgan embed me.mp4 --out codes/me\n"
-        "  svgan train --latents codes/me --out runs/me\n"
+        "  svgan embed me.mp4 --out latents/me\n"
+        "  svgan train --latents latents/me --out runs/me\n"
         "  svgan sample runs/me --out me-again.mp4\n"
         "Without footage, leave --latents out: a talking face's codes come with the package.\n"
         "Sweeps over many runs: python sweeps/gap.py --help",

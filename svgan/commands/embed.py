@@ -19,7 +19,7 @@ printed for a video counts it (docs/footage.md); a video without one clear face 
 started again, it goes on where it was, from SVGAN_CACHE. Where each code came from is kept beside the codes, so that
 a frame can be pasted back.
 
-  svgan embed me.mp4 --out codes/me
+  svgan embed me.mp4 --out latents/me
   svgan embed day1.mp4 day2.mp4 --domain hands --out s3://bucket/codes/hands
 
 Cost: 30 to 100 ms a frame on one core for the landmarks, once per video; then 15 to 80 ms for the crop, and for its

@@ -16,7 +16,7 @@ which you see whether the weights came over well.
   svgan import psp_ffhq_encode.pt --out ffhq
   svgan import ffhq.pkl --encoder my_encoder.pt --out ffhq
   svgan import stylegan2-car-config-f.pt --out car           without encoder: it renders, but cannot embed
-  svgan embed me.mp4 --domain ffhq --out codes/me
+  svgan embed me.mp4 --domain ffhq --out latents/me
 
 Cost: at 1024 px 40 s of one core and 2.4 GB with pSp's encoder, whose domain takes 1.2 GB of disk.
 """
