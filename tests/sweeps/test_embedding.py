@@ -102,9 +102,9 @@ GROWING = {
         "disable_launch_config_check": True,
         "foreground_node_launch": True,
     },
-    "head_node_type": "head",
+    "head_node_type": "ray.head.default",  # what the fake provider calls it; else a head is launched and ended for ever
     "available_node_types": {
-        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "cpu": {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 1},
         "gpu": {"resources": {"CPU": 0, "GPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 1},
     },
