@@ -131,7 +131,7 @@ def _measured(
     trained, held = split(videos[0])
     reader = FaceReader()
     say(f"reconstructing {held.stop - held.start} held-out frames")
-    rebuilt_figures, originals, rebuilt = reconstruction(domain, videos[0], held, reader, progress)
+    rebuilt_figures, originals, rebuilt = reconstruction(domain, videos[0].part(held), reader, progress)
     people = np.stack([_person(video.crops, reader) for video in videos])
     training = np.concatenate([frames[trained], *(shrink(v.crops, domain.config.resolution) for v in videos[1:])])
     say("random subjects")

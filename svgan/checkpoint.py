@@ -20,16 +20,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from svgan import systems
 from svgan.config import RunConfig
 from svgan.errors import UserError
 from svgan.files import folder_beside, whole
 from svgan.latents.stats import Space, space_from_state
-from svgan.motion import make_motion
-from svgan.motion.gru import GRUMotion
+from svgan.motion import Motion
 from svgan.state import State, Sums
 
 FORMAT = 1
 TENSORS, RECORD = "tensors.safetensors", "state.json"
+SAMPLED = ("ema.", "space.")  # the parts that make clips
 REMEDY = "give a folder that svgan train wrote"
 
 
@@ -41,7 +42,7 @@ class Damaged(UserError):
 class Generator:
     """What sampling needs of a checkpoint. meta: config, step, domain and latents digests, fps."""
 
-    motion: GRUMotion
+    motion: Motion
     space: Space
     meta: dict[str, Any]
 
@@ -81,9 +82,9 @@ def load_generator(folder: Path | str, device: torch.device | str = "cpu") -> Ge
     """The EMA generator and its space alone. Raises UserError as `load` does."""
     folder = Path(folder)
     record = read_record(folder)
-    tensors = _read_tensors(folder, record["sha256"], ("ema.", "space."))
+    tensors = _read_tensors(folder, record["sha256"], SAMPLED)
     space, config = _space(folder, record, tensors), _config(folder, record)
-    motion = make_motion(config, space.width)
+    motion = systems.of(config).motion(config, space)
     _fill({f"ema.{k}": v for k, v in motion.state_dict().items()}, _part(tensors, "ema."), folder, "ema.")
     motion = motion.to(device).requires_grad_(False).eval()
     meta = record["meta"] | {"config": config.to_json(), "step": record["step"]}

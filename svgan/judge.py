@@ -40,16 +40,20 @@ NO_ORDER = (
 
 
 def figures_table(figures: dict[str, Any], clips: int, real_clips: int) -> Table:
-    """Rows short and long, a column per reference, and the hash of the protocol behind each row."""
+    """Rows short and long, a column per reference, and the hash of the protocol behind each row. figures: numbers by
+    name, protocols' hashes, and `intervals`, [low, high] by name."""
     from rich.table import Table
 
-    note = f"{clips} generated and {real_clips} real clips"
+    note = f"{clips} generated and {real_clips} real clips, 95 % intervals"
     if min(clips, real_clips) < FEW:
         note += ": biased upwards, compare only under the same protocol"
     table = Table("FVD", "against W+", "against original", "protocol", caption=note, box=None, pad_edge=False)
     for kind in ("short", "long"):
-        values = [figures.get(name) for name in (f"fvd_{kind}", f"fvd_{kind}_original")]
-        cells = ["-" if value is None else f"{value:.1f}" for value in values]
+        cells = ["-", "-"]
+        for column, name in enumerate((f"fvd_{kind}", f"fvd_{kind}_original")):
+            if name in figures:
+                low, high = figures["intervals"][name]
+                cells[column] = f"{figures[name]:.1f} ({low:.1f} to {high:.1f})"
         table.add_row(kind, *cells, figures[f"protocol_{kind}"])
     return table
 
@@ -129,8 +133,9 @@ def assessment_tables(told: dict[str, Any]) -> list[Table | str]:
     for heading in ("value", "95 % interval", "for endless\nclips", "the footage's\nown"):
         table.add_column(heading, justify="right")
     for name, one in told["figures"].items():
-        ends = f"{shown(one['low'])} to {shown(one['high'])}"
-        table.add_row(name, shown(one["value"]), ends, shown(one["endless"]), shown(one["footage"]))
+        table.add_row(
+            name, shown(one["value"]), ends(one["low"], one["high"]), shown(one["endless"]), shown(one["footage"])
+        )
     hashes = ", ".join(f"{name} {one['hash']}" for name, one in told["protocols"].items())
     notes = [f"protocol {hashes}", *told["warnings"]]
     if "against" not in told:
@@ -139,13 +144,17 @@ def assessment_tables(told: dict[str, Any]) -> list[Table | str]:
     for heading in ("difference", "95 % interval", "better", "sure"):
         versus.add_column(heading, justify="right")
     for name, one in told["against"].items():
-        ends = f"{shown(one['low'])} to {shown(one['high'])}"
-        versus.add_row(name, shown(one["difference"]), ends, one["better"] or "undecided", f"{one['sure']:.1%}")
+        around = ends(one["low"], one["high"])
+        versus.add_row(name, shown(one["difference"]), around, one["better"] or "undecided", f"{one['sure']:.1%}")
     return [table, versus, *notes]
 
 
 def shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
+
+
+def ends(low: float | None, high: float | None) -> str:
+    return "-" if low is None else f"{shown(low)} to {shown(high)}"
 
 
 def write_figures(figures: dict[str, Any], path: Path) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 from svgan import page_plots
 from svgan.errors import UserError
 from svgan.files import whole
-from svgan.judge import shown
+from svgan.judge import ends, shown
 from svgan.metrics.fvd import Progress, silent
 from svgan.metrics.long_clips import LongClips, longest_run, spaced_windows
 from svgan.metrics.loops import LoopJudge
@@ -54,7 +54,8 @@ MEANINGS = {  # of a figure by the beginning of its name, the first that fits
     "loops/norm_drift": "how much further from the mean a clip ends than it begins; near 0",
     "loops/speed": "how far speeds are from the footage's (W1, in its median); the lower the better",
     "loops/spectrum": "how far the spectrum of motion is from the footage's (W1, Hz); the lower the better",
-    "loops/phi": "GAP's angle: near 0 where a clip follows from its first frame, pi/4 or more where it does not",
+    "loops/phi": "GAP's angle: near 0 where a clip follows from its first frame, pi/4 or more where it does not; "
+    "of the generator's noise, so that footage has none",
 }
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1c1c1c; background: #fff; max-width: 1080px; margin: 2em auto;
@@ -129,10 +130,6 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequ
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _ends(low: float | None, high: float | None) -> str:
-    return "-" if low is None else f"{shown(low)} to {shown(high)}"
-
-
 def _figures(told: Mapping[str, Any]) -> str:
     rows = []
     for name, one in told["figures"].items():
@@ -140,7 +137,7 @@ def _figures(told: Mapping[str, Any]) -> str:
         if name.endswith("_original"):
             meaning += "; against the recorded frames"
         label = f'<b>{escape(name)}</b><br><span class="quiet">{escape(meaning)}</span>'
-        values = (shown(one["value"]), _ends(one["low"], one["high"]), shown(one["endless"]), shown(one["footage"]))
+        values = (shown(one["value"]), ends(one["low"], one["high"]), shown(one["endless"]), shown(one["footage"]))
         rows.append([label, *values, protocol_of(name, told["protocols"])])
     headings = ("figure", "value", "95 % interval", "for endless clips", "the footage's own", "protocol")
     return f"<h2>Figures</h2>{_table(headings, rows, (1, 2, 3, 4))}"
@@ -162,7 +159,7 @@ def _comparison(against: Mapping[str, Any]) -> str:
         [
             escape(name),
             shown(one["difference"]),
-            _ends(one["low"], one["high"]),
+            ends(one["low"], one["high"]),
             escape(one["better"] or "undecided"),
             f"{one['sure']:.1%}",
         ]

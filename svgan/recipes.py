@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from svgan.codes_config import CodesConfig
 from svgan.config import RunConfig
 from svgan.errors import UserError
+from svgan.mocogan_hd.config import MoCoConfig
 
 
-def paper(**overrides: Any) -> RunConfig:
+def paper(**overrides: Any) -> CodesConfig:
     """StyleVideoGAN at full size on W+ codes themselves.
 
     The paper's: width 32, window 25, the wiring. The third-party re-implementation's, unverified: T's and E's widths,
@@ -36,7 +38,7 @@ def paper(**overrides: Any) -> RunConfig:
     )
 
 
-def pca(**overrides: Any) -> RunConfig:
+def pca(**overrides: Any) -> CodesConfig:
     """`paper` on the first 64 principal components of the codes, with a critic as narrow as those allow (ours)."""
     return _recipe(
         "pca",
@@ -55,12 +57,13 @@ def pca(**overrides: Any) -> RunConfig:
     )
 
 
-def tiny(**overrides: Any) -> RunConfig:
+def tiny(**overrides: Any) -> CodesConfig:
     """What a CPU sweep uses: 16 components, a three-layer critic, some hundred steps (ours).
 
     16 components hold over 99 % of the variance of one talking face's codes. lambda_GAP is 1, a hundredth of
     `paper`'s: within some hundred steps larger weights only roughen the motion (docs/choices.md).
-    Cost: 0.1 s an iteration with GAP on an idle core, 0.08 s without.
+    The iteration is the fast one, which has been measured on CPUs alone: the larger recipes, meant for GPUs, have not.
+    Cost: 0.09 s an iteration with GAP on a core, 0.06 s without (bench/LOG.md).
     """
     return _recipe(
         "tiny",
@@ -75,12 +78,108 @@ def tiny(**overrides: Any) -> RunConfig:
             lr=1e-3,
             gap_weight=1.0,
             ema=0.99,
+            iteration="fast",
         ),
         overrides,
     )
 
 
-RECIPES: dict[str, Callable[..., RunConfig]] = {"tiny": tiny, "pca": pca, "paper": paper}
+def stylegan_v_codes(**overrides: Any) -> CodesConfig:
+    """Ours: StyleGAN-V's content and motion codes decoded to codes of a frozen generator, at `tiny`'s cost, with the
+    holistic critic on codes. Its clips can be had at any time, fractions of a frame too. No GAP.
+    It does not learn well yet: latent FD 0.45 after 300 steps, where `tiny` has 0.32 (2026-11-22, docs/choices.md).
+
+    Theirs: anchors 16 frames apart, kernel 11, periods to 1024 frames, a mapping of two layers. Not so: all widths, no
+    pictures in training, the Wasserstein loss.
+    """
+    return _recipe(
+        "stylegan-v-codes",
+        dict(
+            space="pca",
+            components=16,
+            motion="acyclic",
+            width=32,
+            trunk=(128, 128),
+            critic="holistic",
+            critic_widths=(128, 64, 32),
+            batch=32,
+            steps=1000,
+            n_critic=3,
+            lr=1e-3,
+            gap_weight=0.0,
+            ema=0.99,
+        ),
+        overrides,
+    )
+
+
+def mocogan_hd(**overrides: Any) -> MoCoConfig:
+    """MoCoGAN-HD on the domain's own generator (the released code's in-domain mode), small enough for two CPU cores.
+
+    The released code's: the wiring, every loss and weight, 16 frames of every second one, 5 generator steps, Adam 1e-4
+    (0.5, 0.999), the 0.2 of the residual. Ours: widths an eighth of theirs, three quarters of a 64 wide W, frames of
+    32 px for the critics, 2 clips a step, an EMA.
+    Cost: 9 s of one core a step, of which rendering 192 frames and their gradients takes most.
+    """
+    return _mocogan_hd(
+        "mocogan-hd",
+        dict(
+            memory=48,
+            components=48,
+            mapping_samples=100_000,
+            critic_size=32,
+            video_widths=(8, 16, 32, 64),
+            image_widths=(8, 16, 32, 64),
+            embedding=32,
+            queue=256,
+            batch=2,
+            steps=200,
+            lr=1e-4,
+            ema=0.99,
+        ),
+        overrides,
+    )
+
+
+def mocogan_hd_cross(**overrides: Any) -> MoCoConfig:
+    """`mocogan_hd` with the cross-domain mode's critics: single frames, and contrast. Weights are the released code's;
+    `form="paper"` takes the paper's formulas where they differ."""
+    cross = dict(mode="cross-domain", matching_weight=1.0, contrastive_weight=2.0)
+    return mocogan_hd(**{"recipe": "mocogan-hd-cross", **cross, **overrides})
+
+
+def mocogan_hd_paper(**overrides: Any) -> MoCoConfig:
+    """MoCoGAN-HD at the released code's sizes, for a W of 512 and a GPU; 16 clips a step. Steps and EMA are ours."""
+    return _mocogan_hd(
+        "mocogan-hd-paper",
+        dict(
+            memory=384,
+            components=384,
+            critic_size=128,
+            video_widths=(64, 128, 256, 512),
+            image_widths=(64, 128, 256, 512),
+            batch=16,
+            steps=20_000,
+            lr=1e-4,
+            ema=0.995,
+        ),
+        overrides,
+    )
+
+
+def _mocogan_hd(name: str, defaults: dict[str, Any], overrides: dict[str, Any]) -> MoCoConfig:
+    return MoCoConfig.from_json({"system": MoCoConfig.system, "recipe": name, **defaults, **overrides})
+
+
+RECIPES: dict[str, Callable[..., RunConfig]] = {
+    "tiny": tiny,
+    "pca": pca,
+    "paper": paper,
+    "stylegan-v-codes": stylegan_v_codes,
+    "mocogan-hd": mocogan_hd,
+    "mocogan-hd-cross": mocogan_hd_cross,
+    "mocogan-hd-paper": mocogan_hd_paper,
+}
 
 
 def make(name: str, **overrides: Any) -> RunConfig:
@@ -90,8 +189,8 @@ def make(name: str, **overrides: Any) -> RunConfig:
     return RECIPES[name](**overrides)
 
 
-def _recipe(name: str, defaults: dict[str, Any], overrides: dict[str, Any]) -> RunConfig:
+def _recipe(name: str, defaults: dict[str, Any], overrides: dict[str, Any]) -> CodesConfig:
     values = {"recipe": name, **defaults, **overrides}
     if overrides.get("space") == "wplus" and "components" not in overrides:
         values.pop("components", None)
-    return RunConfig.from_json(values)
+    return CodesConfig.from_json(values)

@@ -17,19 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from svgan import recipes
+from svgan import recipes, systems
 from svgan.config import RunConfig
 from svgan.errors import UserError
 from svgan.files import whole
 from svgan.images.domain import Domain
 from svgan.keeper import FolderKeeper
 from svgan.latents import storage
-from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
-from svgan.latents.stats import make_space
 from svgan.report import Reporter
 from svgan.sample import Sampler
 from svgan.state import State
+from svgan.systems import Source
 from svgan.train import train
 
 RECORD, CHECKPOINTS, FIGURES = "run.json", "checkpoints", "figures.json"
@@ -112,8 +111,7 @@ def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) 
     touched."""
     domain = Domain.load(run.domain)
     latents = open_latents(run.latents, domain=domain.digest)
-    space = make_space(run.config.space, latents, run.config.components)
-    clips = ClipSource(latents, run.config.window, space, device)
+    source = systems.source(run.config, domain, latents, device)
     keeper = FolderKeeper(out / CHECKPOINTS)
     state = keeper.latest(device)
     if state is not None:
@@ -131,12 +129,12 @@ def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) 
         raise UserError(f"--out {out}: cannot write ({error.strerror}); give another folder") from error
     return train(
         run.config,
-        clips,
+        source,
         state=state,
         meta={"domain": domain.digest, "latents": latents.digest, "fps": latents.manifest.fps},
         reporter=WithFigures(reporter, out / FIGURES),
         keeper=keeper,
-        evaluate=latent_judge(clips, run.config.seed),
+        evaluate=latent_judge(source, run.config.seed),
         report_every=run.report_every,
         device=device,
     )
@@ -153,14 +151,14 @@ class WithFigures:
         self.inner.report(step, metrics, state)
 
 
-def latent_judge(clips: ClipSource, seed: int) -> Callable[[State], dict[str, float]]:
+def latent_judge(source: Source, seed: int) -> Callable[[State], dict[str, float]]:
     """latent_fd at a report: the distance between windows of real codes and of generated ones."""
     from svgan.metrics.latent import LatentDistance
 
-    distance = LatentDistance(clips.windows(JUDGED_CLIPS, seed))
+    distance = LatentDistance(source.windows(JUDGED_CLIPS, seed))
 
     def judge(state: State) -> dict[str, float]:
-        return {"latent_fd": distance(Sampler.of(state).coordinates(JUDGED_CLIPS, clips.window, seed))}
+        return {"latent_fd": distance(Sampler.of(state).coordinates(JUDGED_CLIPS, source.window, seed))}
 
     return judge
 

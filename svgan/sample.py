@@ -5,6 +5,8 @@ Axes: B clip, T frame, L W+ layer, D width of W, K width of the space.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from svgan import rng
 from svgan.checkpoint import load_generator
 from svgan.errors import UserError
 from svgan.latents.stats import Space
-from svgan.motion.gru import GRUMotion
+from svgan.motion import ContinuousMotion, Motion
 from svgan.motion.noise import ALL
 from svgan.state import State
 
@@ -25,10 +27,12 @@ class Sampler:
     """A generator, the space it works in, and what is known of it (config, step, domain digest, fps).
 
     Same arguments, same clips; a longer clip begins with the shorter one of the same seed.
+    start, step: when frames are, in frames of the footage (see `timed`).
     """
 
-    def __init__(self, motion: GRUMotion, space: Space, meta: dict[str, Any]):
+    def __init__(self, motion: Motion, space: Space, meta: dict[str, Any]):
         self.motion, self.space, self.meta = motion, space, meta
+        self.start, self.step = 0.0, 1.0
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Sampler:
@@ -49,8 +53,7 @@ class Sampler:
         """`codes` in pieces [B, <= chunk, L, D], in constant memory; of the clips in `part` alone, which are then the
         same but for the last bit."""
         check_truncation(truncation)
-        generator = rng.generator(self.space.mean.device, seed, "sample")
-        for coordinates in self.motion.stream(clips, length, generator, chunk, part):
+        for coordinates in self._stream(clips, length, seed, chunk, part):
             yield self.space.decode(coordinates * truncation)
 
     def codes(self, clips: int, length: int, seed: int, *, truncation: float = 1.0) -> Tensor:
@@ -60,8 +63,35 @@ class Sampler:
     @torch.no_grad()
     def coordinates(self, clips: int, length: int, seed: int) -> Tensor:
         """The same clips in the space's units, [B, T, K]: what latent metrics compare."""
+        return torch.cat(list(self._stream(clips, length, seed)), 1)
+
+    def timed(self, fps: float | None = None, start: float = 0.0) -> Sampler:
+        """The same clips at `fps` frames a second (the footage's), from `start` seconds on; meta's fps is then that.
+
+        Raises UserError for times that are none, and for others than the footage's of a motion that has no others.
+        """
+        own = float(self.meta.get("fps", 25.0))
+        fps = own if fps is None else fps
+        if not (math.isfinite(fps) and fps > 0):
+            raise UserError(f"--fps {fps:g}: must be above 0")
+        if not (math.isfinite(start) and start >= 0):
+            raise UserError(f"--start {start:g}: must be 0 seconds or more")
+        if (fps, start) != (own, 0) and not isinstance(self.motion, ContinuousMotion):
+            flag = f"--start {start:g}" if fps == own else f"--fps {fps:g}"
+            recipe = self.meta.get("config", {}).get("recipe", "this model")
+            raise UserError(
+                f"{flag}: {recipe} goes from frame to frame, {own:g} a second from the first on; leave it out, or "
+                "train what has codes at any time (--recipe stylegan-v-codes)"
+            )
+        timed = copy.copy(self)
+        timed.start, timed.step, timed.meta = start * own, own / fps, self.meta | {"fps": fps}
+        return timed
+
+    def _stream(self, clips: int, length: int, seed: int, chunk: int = 64, part: slice = ALL) -> Iterator[Tensor]:
         generator = rng.generator(self.space.mean.device, seed, "sample")
-        return torch.cat(list(self.motion.stream(clips, length, generator)), 1)
+        if isinstance(self.motion, ContinuousMotion):
+            return self.motion.stream(clips, length, generator, chunk, part, start=self.start, step=self.step)
+        return self.motion.stream(clips, length, generator, chunk, part)
 
 
 def check_truncation(truncation: float) -> None:

@@ -7,15 +7,17 @@ exchange, looks for a non-finite number (by then on all ranks alike), and only t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from svgan import losses, rng
+from svgan.codes_state import CodesState
 from svgan.distributed import Process
 from svgan.errors import NonFiniteLoss
+from svgan.motion.acyclic import AnchorNoise
 from svgan.motion.noise import Noise
 from svgan.state import State
 
@@ -28,10 +30,7 @@ class Clips(Protocol):
         ...
 
 
-Iteration = Callable[[State, Clips, Process], dict[str, Tensor]]
-
-
-def iterate(state: State, clips: Clips, process: Process) -> dict[str, Tensor]:
+def iterate(state: CodesState, clips: Clips, process: Process) -> dict[str, Tensor]:
     """Train critic and generator once, in place. Returns figures as 0-d tensors, means over ranks.
 
     Raises NonFiniteLoss, on all ranks, before the offending step reaches the weights.
@@ -42,7 +41,7 @@ def iterate(state: State, clips: Clips, process: Process) -> dict[str, Tensor]:
     return figures | generator_step(state, process)
 
 
-def critic_step(state: State, clips: Clips, process: Process, turn: int) -> dict[str, Tensor]:
+def critic_step(state: CodesState, clips: Clips, process: Process, turn: int) -> dict[str, Tensor]:
     """Minimise E[C(fake)] - E[C(real)] + lambda_GP L_GP by one Adam step."""
     config, own = state.config, rng.own_slice(state.config.batch, process.rank, process.world)
     where = {"rank": process.rank, "world": process.world}
@@ -60,21 +59,24 @@ def critic_step(state: State, clips: Clips, process: Process, turn: int) -> dict
     return descend(state, "critic", gradients, {"critic_loss": loss, "gradient_penalty": penalty}, (), process)
 
 
-def generator_step(state: State, process: Process) -> dict[str, Tensor]:
+def generator_step(state: CodesState, process: Process) -> dict[str, Tensor]:
     """Minimise -E[C(fake)] + lambda_GAP L_GAP by one Adam step, then move the EMA and GAP's running moments."""
-    config, with_gap = state.config, state.config.gap_weight > 0
+    with_gap, weight = state.config.gap_weight > 0, gap_weight(state)
     noise = draw_noise(state, process, "generator", 0)
-    noise = noise.requires_grad() if with_gap else noise
+    if weight:
+        assert isinstance(noise, Noise)  # the configuration refuses GAP without it
+        noise = noise.requires_grad()
     with autocast(state):
         fake, latents = state.motion(noise)
         total = losses.wasserstein_generator(losses.wide(state.critic(fake)))
     figures, moments = {"generator_loss": total}, []
-    if with_gap:
+    if isinstance(noise, Noise) and weight:
         phi = losses.gradient_angle(losses.gap_distance(latents, *state.running.mean_and_spread()), noise)
         penalty = losses.gradient_angle_penalty(phi)
-        total = total + config.gap_weight * penalty
-        moved = (latents[:, -1] - latents[:, 0]).detach()
+        total = total + weight * penalty
         figures |= {"gap": penalty, "phi": phi.mean()}
+    if with_gap:
+        moved = (latents[:, -1] - latents[:, 0]).detach()
         moments = [moved.mean(0), moved.square().mean(0)]
     gradients = torch.autograd.grad(total, list(state.motion.parameters()))
     figures = descend(state, "motion", gradients, figures, moments, process)
@@ -83,7 +85,7 @@ def generator_step(state: State, process: Process) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def follow(state: State, moments: Sequence[Tensor]) -> None:
+def follow(state: CodesState, moments: Sequence[Tensor]) -> None:
     """Move the EMA after the generator, and GAP's running moments by the batch's, if there are any."""
     if moments:
         state.running.update(*moments)
@@ -98,7 +100,7 @@ def descend(
     extras: Sequence[Tensor],
     process: Process,
 ) -> dict[str, Tensor]:
-    """One Adam step of `part` ('critic' or 'motion') along the gradients by its parameters, averaged over ranks.
+    """One Adam step of a part of the state ('critic') along the gradients by its parameters, averaged over ranks.
 
     figures and extras are averaged in the same exchange; returned are the figures and the gradient's norm.
     """
@@ -106,7 +108,7 @@ def descend(
     optimizer: torch.optim.Optimizer = getattr(state, f"{part}_optimizer")
     parameters = list(module.parameters())
     gradients = [gradient.contiguous() for gradient in gradients]  # fused Adam takes memory's order (docs/traps.md)
-    figures = {name: value.detach().float().clone() for name, value in figures.items()}
+    figures = {name: losses.wide(value.detach()).clone() for name, value in figures.items()}
     process.mean_([*gradients, *figures.values(), *extras])
     figures[f"{part}_gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
     require_finite(figures, state.step)
@@ -125,7 +127,7 @@ def require_finite(figures: dict[str, Tensor], step: int) -> None:
         raise NonFiniteLoss(f"{name} is {value} at step {step}; the weights are those of the step before")
 
 
-def draw_noise(state: State, process: Process, stream: str, turn: int) -> Noise:
+def draw_noise(state: CodesState, process: Process, stream: str, turn: int) -> Noise | AnchorNoise:
     """This rank's part of the global batch of noise."""
     config = state.config
     noise = state.motion.draw(config.batch, config.window, generator(state, stream, turn))
@@ -137,5 +139,11 @@ def autocast(state: State) -> torch.autocast:
     return torch.autocast(state.device.type, torch.bfloat16, enabled=state.config.precision == "bfloat16")
 
 
-def generator(state: State, stream: str, turn: int) -> torch.Generator:
+def gap_weight(state: CodesState) -> float:
+    """lambda_GAP of this generator step: gap_every times the configuration's in every gap_every-th, else 0."""
+    config = state.config
+    return 0.0 if state.step % config.gap_every else config.gap_every * config.gap_weight
+
+
+def generator(state: CodesState, stream: str, turn: int) -> torch.Generator:
     return rng.generator(state.device, state.config.seed, state.step, stream, turn)

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE, Process
 from svgan.errors import UserError
-from svgan.iterations import iterate
 from svgan.keeper import Keeper, NullKeeper
-from svgan.latents.stats import Space
 from svgan.report import NullReporter, Reporter
 from svgan.state import State, Sums
-from svgan.step import Clips, Iteration
-
-
-class ClipsOfSpace(Clips, Protocol):
-    """Clips that know the space their coordinates are of."""
-
-    space: Space
+from svgan.systems import Iteration, Source, iterate
 
 
 def train(
     config: RunConfig,
-    clips: ClipsOfSpace,
+    source: Source,
     *,
     state: State | None = None,
     meta: dict[str, Any] | None = None,
@@ -51,11 +43,11 @@ def train(
     reporter, keeper = reporter or NullReporter(), keeper or NullKeeper()
     if config.batch % process.world:
         raise UserError(f"batch: {config.batch} cannot be shared by {process.world} workers; give a multiple of it")
-    state = state or keeper.latest(device) or State.build(config, clips.space, meta, device)
+    state = state or keeper.latest(device) or State.build(config, source.space, meta, device)
     state.continues(config)
     begun, started = state.step, time.perf_counter()
     while state.step < config.steps:
-        state.sums.add(iteration(state, clips, process))
+        state.sums.add(iteration(state, source, process))
         state.step += 1
         if state.step % report_every == 0 or state.step == config.steps:
             metrics, state.sums = state.sums.means(), Sums()

@@ -40,14 +40,27 @@ OPTIONS = {
         "--clips",
         "--device",
         "--domain",
+        "--fps",
         "--frames",
         "--json",
         "--offset",
         "--out",
         "--paste-back",
         "--seed",
+        "--start",
         "--subject",
         "--truncation",
+        "RUN",
+    ],
+    "predict": [
+        "--clips",
+        "--device",
+        "--domain",
+        "--first-frame",
+        "--frames",
+        "--json",
+        "--out",
+        "--seed",
         "RUN",
     ],
     "evaluate": [
@@ -142,7 +155,10 @@ def test_resumed_equals_undisturbed(world: dict[str, Path], capsys: pytest.Captu
     assert "width (the run to be resumed has 32, asked for is 8)" in capsys.readouterr().err
     for flags, words in (
         (("--recipe", "pca", "--seed", "5"), "--recipe pca: the run to be resumed is of tiny"),
-        (("--seed", "5", "--critic", "tconv"), "critic (the run to be resumed has holistic, asked for is tconv), seed"),
+        (
+            ("--seed", "5", "--critic", "tconv"),
+            "asked for is 5), critic (the run to be resumed has holistic, asked for is tconv)",
+        ),
         (("--steps", "3"), "--steps 3: the run in "),
     ):
         assert cli.run(["train", "--out", str(halves), "--resume", *flags]) == 2
@@ -188,6 +204,14 @@ BAD = {
     ),
     "unknown asset": (["assets", "face"], "choose from i3d"),
     "unknown recipe": (["train", "--out", "{new}", "--recipe", "huge"], "tiny, pca, paper"),
+    "an option of another system": (
+        ["train", "--out", "{new}", "--recipe", "mocogan-hd", "--gap-weight", "1"],
+        "gap_weight: no such field of a run; known are basis",
+    ),
+    "a domain too small for another system": (
+        ["train", "--out", "{new}", "--recipe", "mocogan-hd", "--domain", "{domain}", "--latents", "{one}"],
+        "components: 48, but W of this domain has 8",
+    ),
     "unknown critic": (["train", "--out", "{new}", "--critic", "loud"], "tconv, multiscale, holistic"),
     "unknown iteration": (["train", "--out", "{new}", "--iteration", "quick"], "plain, fast"),
     "negative weight": (["train", "--out", "{new}", "--gap-weight", "-1", *["--domain", "{domain}"]], "gap_weight"),
@@ -294,13 +318,20 @@ def test_small_recipes_take_one_thread_unless_told_otherwise(asked, threads, wor
 def test_help_states_what_the_recipes_use():
     """'(1)' behind an option of train is what every recipe has; what differs is said by recipe."""
     texts = {action.dest: action.help or "" for action in subcommands()["train"]._actions}
-    made = {name: make(name) for name in RECIPES}
-    for field in ("width", "critic", "seed"):
+    every = {name: make(name) for name in RECIPES}
+    made = {name: config for name, config in every.items() if config.system == "codes"}
+    assert all(name in texts["recipe"] for name in every)
+    assert {config.seed for config in every.values()} == {0}
+    assert {name: config.critic for name, config in made.items() if config.critic != "tconv"} == {
+        "stylegan-v-codes": "holistic"
+    }
+    assert "(tconv; stylegan-v-codes holistic)" in texts["critic"]
+    for field in ("width", "seed"):
         (value,) = {getattr(config, field) for config in made.values()}
         assert f"({value})" in texts[field]
     weights = {name: config.gap_weight for name, config in made.items()}
-    assert weights == {"tiny": 1, "pca": 100, "paper": 100}
-    assert "(tiny 1, else 100)" in texts["gap_weight"]
+    assert weights == {"tiny": 1, "pca": 100, "paper": 100, "stylegan-v-codes": 0}
+    assert "(tiny 1, stylegan-v-codes 0, else 100)" in texts["gap_weight"]
 
 
 def test_assets_print_where_their_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):

@@ -19,8 +19,13 @@ def test_evaluate_writes_figures_with_their_protocol(
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["fvd_short"] > 0
     assert figures["fvd_long"] > 0
+    for name in ("fvd_short", "fvd_long"):
+        low, high = figures["intervals"][name]
+        assert low <= figures[name] <= high
+        assert low < high
     text = capsys.readouterr().out
     assert figures["protocol_long"] in text
+    assert f"{figures['fvd_long']:.1f} ({low:.1f} to {high:.1f})" in text
     assert "biased upwards" in text
     assert json.loads(text.splitlines()[-1]) == figures
     assert figures["step"] == 2
@@ -55,10 +60,14 @@ def test_evaluate_loops_with_the_footages_own(
     page = (tmp_path / "page.html").read_text()
     assert "loops/recurrence" in page
     assert page.count("data:image/") == 6
-    told = last_json(capsys)
+    said = capsys.readouterr().out
+    told = json.loads(said.splitlines()[-1])
+    assert next(line for line in said.splitlines() if line.startswith("loops/phi")).split()[-1] == "-"
     assert set(told["protocols"]) == {"svg-short"}, "loops have no protocol: they are measured once"
     assert told["figures"]["loops/recurrence"]["footage"] == pytest.approx(0.05, abs=0.01)
-    assert 0 < told["figures"]["loops/phi"]["value"] < 1.6
+    phi = told["figures"]["loops/phi"]
+    assert 0 < phi["low"] <= phi["value"] <= phi["high"] < 1.6
+    assert phi["footage"] is None, "no noise made the footage"
 
 
 BAD = {

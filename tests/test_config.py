@@ -9,11 +9,15 @@ from svgan.config import RunConfig
 from svgan.critics import DESIGNS
 from svgan.errors import UserError
 
+SYSTEMS = {name: make().system for name, make in recipes.RECIPES.items()}
+MADE = [(name, {}) for name in SYSTEMS] + [
+    (name, {"critic": critic}) for name, system in SYSTEMS.items() if system == "codes" for critic in DESIGNS
+]
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
-@pytest.mark.parametrize("critic", DESIGNS)
-def test_recipes_survive_json(name: str, critic: str):
-    config = recipes.make(name, critic=critic, seed=3)
+
+@pytest.mark.parametrize(("name", "changes"), MADE)
+def test_recipes_survive_json(name: str, changes: dict):
+    config = recipes.make(name, seed=3, **changes)
     assert config.recipe == name
     assert RunConfig.from_json(config.to_json()) == config
     assert RunConfig.from_json(config.to_json()).digest() == config.digest()
@@ -96,23 +100,43 @@ def test_options_of_a_critic_belong_to_its_design():
 
 def test_runs_of_before_there_were_options_are_the_same_runs():
     """Digests written by version 0.1.0: they name checkpoints and cached figures."""
-    assert recipes.tiny().digest() == "465be6fef04d"
+    assert recipes.tiny(iteration="plain").digest() == "465be6fef04d"
     assert recipes.paper(critic="holistic").digest() == "8e27fb6de4b5"
     assert "critic_kernel" not in recipes.tiny().to_json()
-    older = {name: value for name, value in recipes.tiny().to_json().items() if name != "iteration"}
-    assert RunConfig.from_json(older) == recipes.tiny()
+    plain = recipes.tiny(iteration="plain")
+    older = {name: value for name, value in plain.to_json().items() if name != "iteration"}
+    assert RunConfig.from_json(older) == plain
     assert RunConfig.from_json(recipes.tiny(critic_kernel=7).to_json()).critic_kernel == 7
     assert recipes.tiny(critic_kernel=7).digest() != recipes.tiny().digest()
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
-def test_a_recipes_iteration_is_the_plain_one_unless_asked_otherwise(name: str):
-    assert recipes.make(name).iteration == recipes.make(name).to_json()["iteration"] == "plain"
-    fast = recipes.make(name, iteration="fast")
-    assert RunConfig.from_json(fast.to_json()).iteration == "fast"
-    assert fast.digest() != recipes.make(name).digest()
+@pytest.mark.parametrize(
+    "name", [name for name, system in SYSTEMS.items() if system == "codes" and name != "stylegan-v-codes"]
+)
+def test_an_iteration_is_part_of_a_run(name: str):
+    plain, fast = (recipes.make(name, iteration=way) for way in ("plain", "fast"))
+    assert RunConfig.from_json(fast.to_json()).iteration == fast.to_json()["iteration"] == "fast"
+    assert fast.digest() != plain.digest()
 
 
-def test_the_fast_iteration_is_of_float32():
-    with pytest.raises(UserError, match="iteration: 'fast' computes in float32, not bfloat16"):
-        recipes.tiny(iteration="fast", precision="bfloat16")
+def test_gap_in_every_step_is_what_it_was_before_it_could_be_otherwise():
+    assert "gap_every" not in recipes.tiny(gap_every=1).to_json()
+    assert recipes.tiny(gap_every=1).digest() == recipes.tiny().digest()
+    every = recipes.tiny(gap_every=4)
+    assert every.digest() != recipes.tiny().digest()
+    assert RunConfig.from_json(every.to_json()) == every
+    with pytest.raises(UserError, match="gap_every: must be a whole number of 1 or more, got 0"):
+        recipes.tiny(gap_every=0)
+
+
+def test_acyclic_motion_has_no_gap_and_no_iteration_by_hand():
+    assert "motion" not in recipes.tiny().to_json()
+    made = recipes.make("stylegan-v-codes")
+    assert made.to_json()["motion"] == "acyclic"
+    assert made.digest() != recipes.make("stylegan-v-codes", motion="gru").digest()
+    with pytest.raises(UserError, match="gap_weight: 1, but GAP is of a GRU's noise"):
+        recipes.make("stylegan-v-codes", gap_weight=1)
+    with pytest.raises(UserError, match="iteration: 'fast' is of motion 'gru', not of 'acyclic'"):
+        recipes.make("stylegan-v-codes", iteration="fast")
+    with pytest.raises(UserError, match="motion: 'lstm' is unknown; one of gru, acyclic"):
+        recipes.tiny(motion="lstm")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from checkpoint_files import nvidia, psp, rosinality, save_nvidia, small_psp
 from full_disk import no_room
+from video_files import talking_face, write_video
 
 from svgan import cli, runs
 from svgan.embed import embed
@@ -110,7 +111,12 @@ def test_encoders_for_other_things_than_faces_are_doubtful_and_embed_refuses(fil
         embed(["no.mp4"], Domain.load(files["out"]), tmp_path / "codes")
 
 
-def test_training_and_sampling_in_an_imported_domain(files, tmp_path, monkeypatch, capsys):
+def last_json(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_training_sampling_and_evaluating_in_an_imported_domain(files, tmp_path, monkeypatch, capsys):
+    """All commands to their end, FVD by I3D itself; nobody finds a face in random pictures, and that is said."""
     monkeypatch.setattr(runs, "CLIP_FRAMES", 30)
     assert run(files["whole"], "--out", files["out"]) == 0
     domain, rng = Domain.load(files["out"]), np.random.default_rng(0)
@@ -121,6 +127,19 @@ def test_training_and_sampling_in_an_imported_domain(files, tmp_path, monkeypatc
     sample = ["sample", str(tmp_path / "run"), "--frames", "3", "--out", str(tmp_path / "f"), "--device", "cpu"]
     assert cli.run(sample) == 0
     assert len(list((tmp_path / "f").glob("*.png"))) == 3
+    capsys.readouterr()
+    few = ["--clips", "2", "--real-clips", "2", "--device", "cpu"]
+    assert cli.run(["evaluate", str(tmp_path / "run"), *few]) == 0
+    figures = last_json(capsys)
+    assert figures["domain"] == domain.digest
+    assert min(figures["fvd_short"], figures["fvd_long"]) > 0
+    assert "fvd_short_original" not in figures, "no frames belong to made codes"
+    video = write_video(tmp_path / "me.mkv", talking_face(0, 60), fps=1)
+    assert cli.run(["evaluate", "--domain", str(files["out"]), "--footage", str(video), "--device", "cpu"]) == 0
+    figures = last_json(capsys)["figures"]
+    assert figures["psnr_frame"]["low"] <= figures["psnr_frame"]["value"] < 20
+    assert figures["faces"]["value"] == 0
+    assert figures["identity"]["value"] is figures["identity"]["low"] is None
     assert cli.run(["train", *where[:2], "--out", str(tmp_path / "other")]) == 2
     assert "an imported domain has no codes of its own; make some of footage" in capsys.readouterr().err
 

@@ -125,7 +125,7 @@ def test_figures_that_cannot_be_had_are_dashes_with_a_reason(seen, word, random_
         landmarks=np.random.default_rng(0).uniform(4, 28, (8, 68, 2)).astype(np.float32),
         quads=np.zeros((8, 4, 2), np.float32),
     )
-    rebuilt, _, _ = domain_report.reconstruction(domain, video, slice(0, 8), reader)
+    rebuilt, _, _ = domain_report.reconstruction(domain, video, reader)
     people = np.full((1, 128), np.nan)
     subjects, _ = domain_report.random_subjects(domain, np.zeros((1, 16, 16, 3), np.uint8), people, reader, samples=4)
     facts = domain_report.as_facts(rebuilt, subjects)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from svgan.commands import assets, domain, embed, evaluate, import_, sample, train
+from svgan.commands import assets, domain, embed, evaluate, import_, predict, sample, train
 
 
 class Command(Protocol):
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Command] = {
     "embed": embed,
     "train": train,
     "sample": sample,
+    "predict": predict,
     "evaluate": evaluate,
     "domain": domain,
     "import": import_,

@@ -24,10 +24,10 @@ HELP = "FVD and other figures of a checkpoint, or of a domain"
 ABOUT = """\
 FVD of generated against real clips: short (25 frames) and long (the last 25 of 250), each against the footage's
 codes re-rendered (W+) and, where its moments ship with the domain or --footage is given, against the original frames.
-Figures compare only under one protocol hash; few clips bias FVD upwards.
+Figures compare only under one protocol hash; few clips bias FVD upwards. All come with a 95 % interval.
 
   svgan evaluate runs/one
-  svgan evaluate runs/one --protocol svg-short,svg-long --metrics fvd,kvd,loops        with 95 % intervals
+  svgan evaluate runs/one --protocol svg-short,svg-long --metrics fvd,kvd,loops        more than FVD
   svgan evaluate runs/one --protocol svg-long --clips 2048 --real-clips 2048 --json figures.json
   svgan evaluate runs/one --protocol svg-long --against runs/two          which is better, and how sure that is
   svgan evaluate runs/one --protocol svg-long --report one.html           a page: figures, clips, plots of the motion
@@ -140,26 +140,28 @@ def usual(
     progress: Progress,
     console: Console,
 ) -> dict[str, Any]:
-    """FVD short and long, as a study logs them."""
-    from svgan.judge import figures_table
-    from svgan.metrics import fvd
-    from svgan.metrics.protocol import PROTOCOLS
+    """FVD short and long, as a study logs them, with their intervals."""
+    from svgan.judge import assessed, chosen, figures_table
+    from svgan.metrics.protocol import usual_precision
 
-    plain = PROTOCOLS["svg-short"]
-    clips = plain.clips if options.clips is None else options.clips
-    real_clips = plain.real_clips if options.real_clips is None else options.real_clips
-    figures = fvd.score(
+    precision = options.precision or usual_precision(str(domain.device))
+    short, long = chosen("svg-short,svg-long", options.clips, options.real_clips, precision)
+    measured = assessed(
         sampler,
+        None,
         domain,
         latents,
-        clips=clips,
-        real_clips=real_clips,
-        precision=options.precision,
+        (short, long),
+        ("fvd",),
         seed=options.seed,
-        frames=frames,
         progress=progress,
-    )
-    console.print(figures_table(figures, clips, real_clips))
+        frames=frames,
+        strict=False,
+    )["figures"]
+    figures = {name: one["value"] for name, one in measured.items()}
+    figures |= {"protocol_short": short.hash, "protocol_long": long.hash}
+    figures["intervals"] = {name: [one["low"], one["high"]] for name, one in measured.items()}
+    console.print(figures_table(figures, short.clips, short.real_clips))
     return figures
 
 
@@ -213,26 +215,27 @@ def by_protocols(
 def of_domain(
     options: argparse.Namespace, device: torch.device, progress: Progress, console: Console
 ) -> dict[str, Any]:
-    """How well a domain gives back footage that it was not trained on: every fifth of the last tenth of the frames."""
+    """How well a domain gives back footage that it was not trained on: every fifth of the last tenth of the frames,
+    some of which are in memory at a time."""
     from rich.table import Table
 
     from svgan.embed import crop_size
-    from svgan.images.aligned import align_cached
-    from svgan.images.build import split
     from svgan.images.domain import Domain
-    from svgan.metrics.domain_report import as_facts, reconstruction
+    from svgan.judge import ends, shown
+    from svgan.metrics.assess import Figure
+    from svgan.metrics.domain_report import of_footage
     from svgan.metrics.identity import FaceReader
 
     domain = Domain.load(options.domain, device)
     domain.check_embeds()
     if len(options.footage) != 1:
         raise UserError("--footage: one video at a time for a domain's reconstructions")
-    video = align_cached(options.footage[0], crop_size(domain), lambda stage, done: progress(stage, done, 0))
-    held = split(video)[1]
-    found, _, _ = reconstruction(domain, video, slice(held.start, held.stop, 5), FaceReader(), progress)
-    facts = as_facts(found)["Reconstruction"]
-    table = Table("reconstruction", "value", box=None, pad_edge=False)
-    for name, value in facts.items():
-        table.add_row(name, "-" if value is None else f"{value:.4g}")
+    video = options.footage[0]
+    found, _, _ = of_footage(domain, video, crop_size(domain), FaceReader(), progress=progress)
+    figures = {name: Figure(one.value, one.low, one.high).to_json() for name, one in found.intervals().items()}
+    frames = len(found.error)
+    table = Table(f"reconstruction of {frames} frames", "value", "95 % interval", box=None, pad_edge=False)
+    for name, one in figures.items():
+        table.add_row(name, shown(one["value"]), ends(one["low"], one["high"]))
     console.print(table)
-    return {"domain": domain.digest, "footage": str(options.footage[0]), "figures": facts}
+    return {"domain": domain.digest, "footage": str(video), "frames": frames, "figures": figures}

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 HELP = "clips of any length from a checkpoint"
 ABOUT = """\
-Make a clip of any length, in constant memory, at the footage's frame rate. The same seed gives the same clip; a longer
-one begins with the shorter. Frames below 256 px are enlarged by a whole factor in .mp4 and .gif.
+Make a clip of any length, in constant memory, at the footage's frame rate; of recipe stylegan-v-codes at any rate and
+from any time on. The same seed gives the same clip; a longer one begins with the shorter. Frames below 256 px are
+enlarged by a whole factor in .mp4 and .gif.
 
   svgan sample runs/one --out clip.mp4
   svgan sample runs/one --frames 1000 --clips 9 --truncation 0.8 --out nine.gif
+  svgan sample runs/two --fps 60 --start 90 --frames 600 --out later.mp4       recipe stylegan-v-codes: any time
   svgan sample runs/one --subject you.jpg --json moved.json --out you.mp4      the motion on another person
   svgan sample runs/me --paste-back me.mp4 --out again.mp4                     the face in the recorded frames
 
@@ -50,6 +52,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, type=Path, metavar="FILE", help=".mp4, .gif, or a folder of PNG pictures"
     )
     parser.add_argument("--frames", type=int, default=250, metavar="N", help="length (250)")
+    parser.add_argument("--fps", type=float, metavar="X", help="frames a second, of motion at any time (the footage's)")
+    parser.add_argument("--start", type=float, metavar="S", help="seconds into the clip, of motion at any time (0)")
     parser.add_argument("--clips", type=int, default=1, metavar="N", help="clips side by side in one picture (1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another clip (0)")
     parser.add_argument("--truncation", type=float, default=1.0, metavar="X", help="below 1: nearer the mean code (1)")
@@ -73,6 +77,7 @@ def run(options: argparse.Namespace) -> None:
     sample.check_truncation(options.truncation)
     _check(options, render.OFFSETS)
     sampler, domain = load_pair(options.checkpoint, options.domain, pick_device(options.device))
+    sampler = sampler.timed(options.fps, options.start or 0.0)
 
     def footage() -> Latents:
         return open_latents(latents_of(options.checkpoint, None, domain), domain=domain.digest)
@@ -109,6 +114,8 @@ def _check(options: argparse.Namespace, offsets: tuple[str, ...]) -> None:
         raise UserError(f"--offset {options.offset}: unknown; one of {', '.join(offsets)}")
     if options.paste_back is not None and options.clips != 1:
         raise UserError(f"--clips {options.clips}: one face goes into a recorded frame; leave it out")
+    if options.paste_back is not None and options.fps is not None:
+        raise UserError(f"--fps {options.fps:g}: --paste-back keeps the video's rate; leave it out")
     if options.json is not None and options.subject is None:
         raise UserError("--json: figures are those of --subject; give one, or leave it out")
 

@@ -7,31 +7,40 @@ import os
 import sys
 from pathlib import Path
 
-HELP = "a temporal GAN on codes"
+HELP = "a temporal GAN: on codes, or MoCoGAN-HD"
 ABOUT = """\
-Train a temporal GAN on codes, without Ray. The folder gets checkpoints, figures.json, and at the end a clip and a
-contact sheet made by the best checkpoint (lowest latent_fd).
+Train a temporal GAN without Ray: StyleVideoGAN's, on codes, or MoCoGAN-HD, on what the domain's generator renders. The
+folder gets checkpoints, figures.json, and at the end a clip and a contact sheet made by the best checkpoint (lowest
+latent_fd).
 
   svgan train --out runs/one                                      the default footage, recipe tiny
   svgan train --out runs/two --recipe pca --gap-weight 10 --critic multiscale
+  svgan train --out runs/hd --recipe mocogan-hd                   another system, on the same footage
   svgan train --out runs/one --resume --steps 2000                go on, further than first planned
 
-Cost: recipe tiny, about 8 iterations a second on one core; paper wants a GPU. On a CPU, tiny and pca take one thread,
-which is as fast as two and does not crawl beside other jobs; set OMP_NUM_THREADS for another number.
+Cost: recipe tiny, about 11 iterations a second on one core; mocogan-hd, 9 s of a core an iteration; paper and
+mocogan-hd-paper want a GPU. On a CPU, the others take one thread, which for tiny and pca is as fast as two and does not
+crawl beside other jobs; set OMP_NUM_THREADS for another number.
 """
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder, a new one")
-    parser.add_argument("--recipe", help="tiny, pca or paper: the sizes (tiny)")
+    parser.add_argument(
+        "--recipe", help="tiny, pca, paper, stylegan-v-codes; mocogan-hd, mocogan-hd-cross, mocogan-hd-paper (tiny)"
+    )
     parser.add_argument("--latents", metavar="URI", help="codes of svgan embed (the domain's own)")
     parser.add_argument("--domain", help="'default' or a domain's folder (default)")
-    parser.add_argument("--steps", type=int, metavar="N", help="generator steps (the recipe's)")
+    parser.add_argument("--steps", type=int, metavar="N", help="iterations (the recipe's)")
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, noise and clips (0)")
-    parser.add_argument("--gap-weight", type=float, metavar="X", help="lambda_GAP; 0: no penalty (tiny 1, else 100)")
-    parser.add_argument("--width", type=int, metavar="N", help="GRU width (32)")
-    parser.add_argument("--critic", metavar="NAME", help="tconv, multiscale or holistic (tconv)")
-    parser.add_argument("--iteration", help="plain, or fast: the same gradients in less time, other rounding (plain)")
+    parser.add_argument(
+        "--gap-weight", type=float, metavar="X", help="lambda_GAP; 0: no penalty (tiny 1, stylegan-v-codes 0, else 100)"
+    )
+    parser.add_argument("--width", type=int, metavar="N", help="of the GRU, or of content and motion codes (32)")
+    parser.add_argument(
+        "--critic", metavar="NAME", help="tconv, multiscale or holistic (tconv; stylegan-v-codes holistic)"
+    )
+    parser.add_argument("--iteration", help="plain, or fast: equal gradients in less time (tiny fast, else plain)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out; its flags are remembered")
     parser.add_argument("--report-every", type=int, metavar="N", help="steps between figures and checkpoints")
@@ -53,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
         report_every=options.report_every,
         resume=options.resume,
     )
-    if device.type == "cpu" and planned.config.recipe != "paper":
+    if device.type == "cpu" and not planned.config.recipe.endswith("paper"):
         one_thread()
     try:
         with ConsoleReporter() as reporter:

@@ -17,7 +17,7 @@ from svgan.critics.multiscale import MultiscaleCritic
 from svgan.critics.tconv import TConvCritic
 
 if TYPE_CHECKING:
-    from svgan.config import RunConfig
+    from svgan.codes_config import CodesConfig
 
 
 class Critic(Protocol):
@@ -37,7 +37,7 @@ DESIGNS: dict[str, type[Critic]] = {
 }
 
 
-def make_critic(config: RunConfig, width: int) -> nn.Module:
+def make_critic(config: CodesConfig, width: int) -> nn.Module:
     """The critic that `config` names, for clips of config.window frames of `width` numbers (K)."""
     critic = DESIGNS[config.critic](width, config.critic_widths, config.window, **config.critic_options())
     assert isinstance(critic, nn.Module)

@@ -17,15 +17,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from svgan.codes_state import CodesState
 from svgan.fast import chain, wavefront
 from svgan.fast.chain import Layer, layers_of
 from svgan.fast.critic import ByHand, Fakes, folding_pays, generator_pull
 from svgan.fast.first import First
+from svgan.fast.precision import products
 from svgan.fast.wavefront import Rollout, Slopes, Weights
 from svgan.losses import EPSILON
 from svgan.motion.gru import GRUMotion
 from svgan.motion.noise import Noise
-from svgan.state import State
 
 
 class Found(NamedTuple):
@@ -37,6 +38,12 @@ class Found(NamedTuple):
     moments: Sequence[Tensor] = ()
 
 
+def gru(state: CodesState) -> GRUMotion:
+    """The generator; a configuration asks for this iteration with no other."""
+    assert isinstance(state.motion, GRUMotion)
+    return state.motion
+
+
 def affine_of(motion: GRUMotion) -> Layer:
     """A and the codes' spread as one map."""
     spread = motion.spread
@@ -44,14 +51,14 @@ def affine_of(motion: GRUMotion) -> Layer:
 
 
 @torch.no_grad()
-def fakes(state: State, latents: Tensor, turns: int) -> Fakes:
+def fakes(state: CodesState, latents: Tensor, turns: int) -> Fakes:
     """Clips of latents [B, T, width], for the critic's turns; nothing is differentiated by them."""
-    motion = state.motion
+    motion = gru(state)
     features = chain.forward(layers_of(motion.trunk), normed(latents)[0]).out[-1]
     return as_fakes(state, features, affine_of(motion), turns)
 
 
-def as_fakes(state: State, features: Tensor, affine: Layer, turns: int = 1) -> Fakes:
+def as_fakes(state: CodesState, features: Tensor, affine: Layer, turns: int = 1) -> Fakes:
     """turns: in so many equal parts the critic will see them."""
     critic = ByHand.of(state.critic)
     if critic is not None and folding_pays(features[..., 0].numel() // turns, affine, critic.layers[0]):
@@ -60,25 +67,29 @@ def as_fakes(state: State, features: Tensor, affine: Layer, turns: int = 1) -> F
     return Fakes(features, affine, codes.view(*features.shape[:2], -1))
 
 
-def generator_gradients(state: State, noise: Noise) -> Found:
-    """Of -E[C(fake)] + lambda_GAP L_GAP by the generator."""
-    motion = state.motion
+def generator_gradients(state: CodesState, noise: Noise, gap_weight: float) -> Found:
+    """Of -E[C(fake)] + gap_weight L_GAP by the generator."""
+    motion = gru(state)
     path = Path.of(motion, noise)
     latents = torch.cat([noise.i[:, None], path.rollout.latents], 1)
-    loss, by_latents, by_late = through_the_critic(state, latents)
-    if not state.config.gap_weight:
+    with products(state):
+        loss, by_latents, by_late = through_the_critic(state, latents)
+    figures = {"generator_loss": loss}
+    if gap_weight:
+        by_early, penalty, phi = with_gap(state, noise, path, by_latents[:, 1:], gap_weight)
+        figures |= {"gap": penalty, "phi": phi.mean()}
+    else:
         by_early = without_gap(path, by_latents[:, 1:])
-        return Found(in_order(motion, by_early, by_late), {"generator_loss": loss})
-    by_early, penalty, phi = with_gap(state, noise, path, by_latents[:, 1:])
     moved = path.rollout.latents[:, -1] - noise.i
-    figures = {"generator_loss": loss, "gap": penalty, "phi": phi.mean()}
-    return Found(in_order(motion, by_early, by_late), figures, [moved.mean(0), moved.square().mean(0)])
+    moments = [moved.mean(0), moved.square().mean(0)] if state.config.gap_weight else []
+    return Found(in_order(motion, by_early, by_late), figures, moments)
 
 
 @torch.no_grad()
-def through_the_critic(state: State, latents: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+def through_the_critic(state: CodesState, latents: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
     """-E[C(fake)] and its gradients by the latents [B, T, width] and by T's and A's parameters."""
-    motion, layers = state.motion, layers_of(state.motion.trunk)
+    motion = gru(state)
+    layers = layers_of(motion.trunk)
     x, scale = normed(latents)
     path = chain.forward(layers, x)
     loss, by, by_weight, by_bias = generator_pull(state.critic, as_fakes(state, path.out[-1], affine_of(motion)))
@@ -119,8 +130,10 @@ def without_gap(path: Path, by_latents: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def with_gap(state: State, noise: Noise, path: Path, by_latents: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-    """`without_gap`'s with those of lambda_GAP L_GAP added; L_GAP and phi [B]."""
+def with_gap(
+    state: CodesState, noise: Noise, path: Path, by_latents: Tensor, weight: float
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """`without_gap`'s with those of weight times L_GAP added; L_GAP and phi [B]."""
     first, weights, rollout, slopes = path
     mean, spread = state.running.mean_and_spread()
     moved = (rollout.latents[:, -1] - noise.i - mean) / spread
@@ -131,7 +144,7 @@ def with_gap(state: State, noise: Noise, path: Path, by_latents: Tensor) -> tupl
 
     by_s, by_memory = wavefront.by_inputs(weights, slopes, by_last)
     by_i = first.by_i(by_memory) - by_end
-    penalty, phi, along_i, along_s = along_the_gradient(by_i, by_s, state.config.gap_weight)
+    penalty, phi, along_i, along_s = along_the_gradient(by_i, by_s, weight)
 
     start = first.along(along_i)
     tangent = wavefront.along(weights, rollout, slopes, along_s, start.memory)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +43,11 @@ class AlignedVideo:
     crops: np.ndarray
     landmarks: np.ndarray
     quads: np.ndarray
+
+    def part(self, rows: slice) -> AlignedVideo:
+        """Some of the frames."""
+        own = {name: getattr(self, name)[rows] for name in ("index", "crops", "landmarks", "quads")}
+        return replace(self, **own)
 
 
 def track_cached(path: str | Path, progress: Progress = lambda stage, done: None) -> Track:
@@ -85,20 +90,27 @@ def align_cached(path: str | Path, size: int, progress: Progress = lambda stage,
 
 
 def align_video(
-    path: str | Path, track: Track, size: int, progress: Progress = lambda stage, done: None
+    path: str | Path,
+    track: Track,
+    size: int,
+    progress: Progress = lambda stage, done: None,
+    *,
+    rows: np.ndarray | None = None,
 ) -> AlignedVideo:
-    """The crops of a track, all in memory."""
-    crops = np.empty((len(track.index), size, size, 3), np.uint8)
-    for row, picture in tracked(path, track, slice(0, len(track.index))):
-        crops[row] = warp(picture, track.quads[row], size)
-        progress("crops", row + 1)
+    """The crops of a track, of all its frames or of some rows [n], increasing; all in memory."""
+    rows = np.arange(len(track.index)) if rows is None else rows
+    quads = track.quads[rows]
+    crops = np.empty((len(rows), size, size, 3), np.uint8)
+    for at, picture in frames_at(path, track.pts[rows]):
+        crops[at] = warp(picture, quads[at], size)
+        progress("crops", at + 1)
     return AlignedVideo(
         name=track.name,
         fps=track.fps,
-        index=track.index,
+        index=track.index[rows],
         crops=crops,
-        landmarks=to_crop(track.landmarks, track.quads, size).astype(np.float32),
-        quads=track.quads,
+        landmarks=to_crop(track.landmarks[rows], quads, size).astype(np.float32),
+        quads=quads,
     )
 
 

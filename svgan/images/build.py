@@ -21,12 +21,13 @@ from svgan.images.domain import Domain, save_domain
 from svgan.images.encoder import Encoder
 from svgan.images.masks import reconstruction_weight
 from svgan.images.stylegan2 import Generator, StyleGAN2Config
+from svgan.images.track import Track
 from svgan.images.trainer import DomainConfig, DomainState, Pictures, train_domain
 
 HOLD_OUT = 0.1
 
 
-def split(video: AlignedVideo, hold_out: float = HOLD_OUT) -> tuple[slice, slice]:
+def split(video: AlignedVideo | Track, hold_out: float = HOLD_OUT) -> tuple[slice, slice]:
     """Rows to train on and the held-out last rows of a video."""
     if not 0 <= hold_out < 1:
         raise UserError(f"hold_out: {hold_out} is no share of the video; give 0 <= hold_out < 1")

@@ -37,7 +37,8 @@ def logistic_generator(fake: Tensor) -> Tensor:
 def r1(logits: Tensor, pictures: Tensor) -> Tensor:
     """||grad D(x)||^2 per picture, averaged; without its gamma / 2 (Mescheder et al. 2018)."""
     (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
-    return gradient.float().square().flatten(1).sum(1).mean()
+    gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+    return gradient.square().flatten(1).sum(1).mean()
 
 
 def augment(x: Tensor, rng: torch.Generator) -> Tensor:

@@ -162,18 +162,21 @@ class ToRGB(nn.Module):
 
 
 class Generator(nn.Module):
-    """Z -> W -> W+ -> pictures in [-1, 1] (not clipped). `w_avg` [D] is the centre for truncation."""
+    """Z -> W -> W+ -> pictures in [-1, 1] (not clipped). `w_avg` [D] is the centre for truncation.
 
-    def __init__(self, config: StyleGAN2Config):
+    extra: channels that are concatenated to the constant, given with the codes (StyleGAN-V's motion codes).
+    """
+
+    def __init__(self, config: StyleGAN2Config, extra: int = 0):
         super().__init__()
-        self.config = config
+        self.config, self.extra = config, extra
         d = config.w_dim
         self.mapping = nn.ModuleList(EqualLinear(d, d, lr=config.mapping_lr) for _ in range(config.mapping_layers))
         self.w_avg: Tensor
         self.register_buffer("w_avg", torch.zeros(d))
         widths = [config.channels[r] for r in config.resolutions]
         self.const = nn.Parameter(torch.randn(widths[0], 4, 4))
-        convs, rgbs = [StyledConv(widths[0], widths[0], 4, config, up=False)], [ToRGB(widths[0], config)]
+        convs, rgbs = [StyledConv(widths[0] + extra, widths[0], 4, config, up=False)], [ToRGB(widths[0], config)]
         for before, after, res in zip(widths, widths[1:], config.resolutions[1:], strict=False):
             convs += [StyledConv(before, after, res, config, up=True), StyledConv(after, after, res, config, up=False)]
             rgbs.append(ToRGB(after, config))
@@ -196,15 +199,18 @@ class Generator(nn.Module):
         """W [B, D] as W+ [B, L, D]."""
         return w[:, None].expand(-1, self.config.num_layers, -1)
 
-    def forward(self, codes: Tensor, noise: NoiseMode = "const") -> Tensor:
-        """W+ codes [B, L, D] to pictures [B, 3, R, R]."""
+    def forward(self, codes: Tensor, noise: NoiseMode = "const", extra: Tensor | None = None) -> Tensor:
+        """W+ codes [B, L, D], and of extra channels [B, extra], to pictures [B, 3, R, R]."""
         if codes.shape[1:] != (self.config.num_layers, self.config.w_dim):
             raise UserError(
                 f"codes of shape {tuple(codes.shape[1:])} for a generator of "
                 f"{(self.config.num_layers, self.config.w_dim)}: they belong to another domain"
             )
         w = codes.unbind(1)
-        x = self.const[None].expand(len(codes), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self.const[None].expand(len(codes), -1, -1, -1)
+        if extra is not None:
+            x = torch.cat([x, extra.to(x.dtype)[:, :, None, None].expand(-1, -1, 4, 4)], 1)
+        x = x.contiguous(memory_format=torch.channels_last)
         x = self.convs[0](x, w[0], noise)
         rgb = self.rgbs[0](x, w[1])
         for k, to_rgb in enumerate(self.rgbs[1:]):
@@ -282,6 +288,6 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
     """One map [B, 1, H, W]: the mean standard deviation within groups of pictures (Karras et al. 2018)."""
     b, c, h, w = x.shape
     group = min(group, b) if b % min(group, b) == 0 else b
-    y = x.float().reshape(group, b // group, c, h, w)
+    y = x.to(torch.promote_types(x.dtype, torch.float32)).reshape(group, b // group, c, h, w)
     y = (y.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
     return y.repeat(group)[:, None, None, None].expand(b, 1, h, w).to(x.dtype)

@@ -18,7 +18,7 @@ from svgan.errors import UserError
 if TYPE_CHECKING:
     from svgan.latents.shards import Latents
 
-SpaceName = Literal["wplus", "pca"]
+SpaceName = Literal["wplus", "pca", "w"]
 EXACT_LIMIT = 2048  # the side of the largest matrix that is diagonalised exactly
 RELATIVE_FLOOR = 1e-3  # a coordinate that hardly moves is not blown up to unit variance
 
@@ -129,6 +129,11 @@ def floored(spread: np.ndarray) -> np.ndarray:
 
 def space_from_state(spec: Mapping, tensors: Mapping[str, Tensor]) -> Space:
     """The space that `spec()` and `state_dict()` describe."""
-    space = Space(spec["name"], spec["layers"], spec["code_width"], spec["width"])
+    if spec["name"] == "w":
+        from svgan.latents.wspace import WSpace
+
+        space: Space = WSpace(spec["layers"], spec["code_width"], spec["mapping_layers"])
+    else:
+        space = Space(spec["name"], spec["layers"], spec["code_width"], spec["width"])
     space.load_state_dict(dict(tensors))
     return space

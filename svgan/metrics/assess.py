@@ -29,6 +29,7 @@ from svgan.metrics.loops import LoopJudge, gradient_angles
 from svgan.metrics.moments import Moments
 from svgan.metrics.protocol import Protocol
 from svgan.metrics.windows import check_real, rollouts
+from svgan.motion import GRUMotion
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
@@ -269,6 +270,8 @@ class Judge:
             f"loops/{name}": Statistics(of, len(clips), footage=getattr(own, name))
             for name, of in self.loops.prepared(clips).items()
         }
+        if not isinstance(sampler.motion, GRUMotion):
+            return found  # phi is of a first frame's noise and of later frames' noise
         window = int(sampler.meta["config"]["window"]) if "config" in sampler.meta else self.protocol.frames
         generator = rng.generator(sampler.space.mean.device, seed, "phi")
         phi = gradient_angles(sampler.motion, window, PHI_CLIPS, generator)

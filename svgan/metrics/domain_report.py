@@ -1,27 +1,33 @@
 """How good is a domain? Reconstructions of held-out footage, and random subjects of its mapping network.
 
 Faces are found on frames enlarged to 256 px, the originals enlarged alike, so both sides lose the same detail.
+
+Axes: N frame, R pixels.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from svgan.images.aligned import AlignedVideo
-from svgan.images.build import shrink
+from svgan.errors import UserError
+from svgan.images.aligned import AlignedVideo, align_video, track_cached
+from svgan.images.build import shrink, split
 from svgan.images.domain import Domain
 from svgan.images.masks import face_hull
-from svgan.metrics.identity import FaceReader, Faces, eye_opening, head_yaw, identity_distance, mouth_opening
+from svgan.metrics.identity import FaceReader, eye_opening, head_yaw, identity_distance, mouth_opening
+from svgan.metrics.intervals import DRAWS, Interval, interval, resamples
 
 SAME_PERSON = 0.6  # dlib's threshold on the distance of descriptors
 LEAST_FACES = 3  # frames with a face on both sides that a correlation needs
 LUMA = np.array([0.299, 0.587, 0.114])
-STEP = 64  # frames read between two words of progress
+STEP = 64  # frames that are looked at between two words of progress
+AT_MOST_ONE = ("ssim", "mouth", "eyes", "yaw", "faces")
 Progress = Callable[[str, int, int], None]
 
 
@@ -55,11 +61,9 @@ class RandomSubjects:
     crowding: float
 
 
-def psnr(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 pictures [N, R, R, 3]; weight [N, R, R] restricts it to a region."""
-    error = ((x.astype(np.float64) - y) ** 2).mean(-1)
-    mean = error.mean() if weight is None else (error * weight).sum() / weight.sum()
-    return float(10 * np.log10(255**2 / max(mean, 1e-12)))
+def psnr(error: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error of uint8 pictures."""
+    return float(10 * np.log10(255**2 / max(error, 1e-12)))
 
 
 def ssim(x: np.ndarray, y: np.ndarray) -> float:
@@ -81,38 +85,143 @@ def ssim(x: np.ndarray, y: np.ndarray) -> float:
     return float(similar.mean())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Frames beside their reconstructions, one by one, [N] each; NaN where either side shows no face.
+
+    second: of the video, in which a frame lies. error: mean squared; face_error: its sum over the face's pixels, of
+    which there are face_pixels. mouth, eyes, yaw: [N, 2], of the frame and of its reconstruction. seen: a face in the
+    reconstruction.
+    """
+
+    second: np.ndarray
+    error: np.ndarray
+    face_error: np.ndarray
+    face_pixels: np.ndarray
+    ssim: np.ndarray
+    distance: np.ndarray
+    mouth: np.ndarray
+    eyes: np.ndarray
+    yaw: np.ndarray
+    seen: np.ndarray
+
+    @classmethod
+    def of(cls, video: AlignedVideo, frames: np.ndarray, rebuilt: np.ndarray, reader: FaceReader) -> Compared:
+        """Of a video's frames in the domain's size and their reconstructions, both uint8 [N, R, R, 3]."""
+        size = frames.shape[1]
+        hulls = [face_hull(points * (size / video.crops.shape[1]), size) for points in video.landmarks]
+        errors = [((x.astype(np.float64) - y) ** 2).mean(-1) for x, y in zip(frames, rebuilt, strict=True)]
+        original, copy = reader.read(frames), reader.read(rebuilt)
+        both = (original.found & copy.found)[:, None]
+
+        def measured(measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+            pair = np.stack([measure(original.landmarks), measure(copy.landmarks)], 1)
+            return np.where(both, pair, np.nan)
+
+        return cls(
+            second=video.index // max(1, round(video.fps)),
+            error=np.array([error.mean() for error in errors]),
+            face_error=np.array([(error * hull).sum() for error, hull in zip(errors, hulls, strict=True)]),
+            face_pixels=np.array([hull.sum() for hull in hulls]),
+            ssim=np.array([ssim(x[None], y[None]) for x, y in zip(frames, rebuilt, strict=True)]),
+            distance=np.where(both[:, 0], identity_distance(original.descriptors, copy.descriptors), np.nan),
+            mouth=measured(mouth_opening),
+            eyes=measured(eye_opening),
+            yaw=measured(head_yaw),
+            seen=copy.found,
+        )
+
+    @classmethod
+    def joined(cls, parts: Iterable[Compared]) -> Compared:
+        parts = list(parts)
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+
+    def figures(self, rows: np.ndarray | slice = slice(None)) -> Reconstruction:
+        """Of all frames, or of these rows, as often as they are there."""
+        known = self.distance[rows][np.isfinite(self.distance[rows])]
+        return Reconstruction(
+            frames=len(self.error[rows]),
+            psnr_face=psnr(self.face_error[rows].sum() / self.face_pixels[rows].sum()),
+            psnr_frame=psnr(self.error[rows].mean()),
+            ssim=float(self.ssim[rows].mean()),
+            identity=float(np.median(known)) if len(known) else float("nan"),
+            mouth=_correlation(self.mouth[rows]),
+            eyes=_correlation(self.eyes[rows]),
+            yaw=_correlation(self.yaw[rows]),
+            faces=float(self.seen[rows].mean()),
+        )
+
+    def intervals(self, draws: int = DRAWS) -> dict[str, Interval]:
+        """Each figure with 95 % of its resamples, in which whole seconds of the video are drawn, as neighbouring frames
+        are alike (blocks, Carlstein 1986). NaN ends where all frames are of one second, or there is no figure."""
+        _, block = np.unique(self.second, return_inverse=True)
+        blocks = resamples(block.max() + 1, draws) if block.max() else ()
+        rows = np.arange(len(block))
+        again = [asdict(self.figures(np.repeat(rows, counts[block]))) for counts in blocks]
+        found = {}
+        for name, value in asdict(self.figures()).items():
+            redrawn = np.array([figures[name] for figures in again])
+            around = Interval(value, np.nan, np.nan)
+            if np.isfinite(redrawn).any():
+                around = interval(value, redrawn)
+            high = min(around.high, 1.0) if name in AT_MOST_ONE else around.high
+            found[name] = Interval(value, around.low, high)
+        del found["frames"]
+        return found
+
+
+def _correlation(pairs: np.ndarray) -> float:
+    """Of pairs [N, 2], those that are NaN left out; NaN where too few are left, or a side never moves."""
+    known = pairs[np.isfinite(pairs).all(1)]
+    varied = len(known) >= LEAST_FACES and (np.ptp(known, 0) > 0).all()
+    return float(np.corrcoef(known.T)[0, 1]) if varied else float("nan")
+
+
 def reconstruction(
-    domain: Domain, video: AlignedVideo, rows: slice, reader: FaceReader, progress: Progress = lambda *_: None
+    domain: Domain, video: AlignedVideo, reader: FaceReader, progress: Progress = lambda *_: None
 ) -> tuple[Reconstruction, np.ndarray, np.ndarray]:
-    """Figures, frames and reconstructions (uint8 [N, R, R, 3]) of the given rows of a video."""
-    size = domain.config.resolution
-    frames = shrink(video.crops[rows], size)
+    """Figures, frames and reconstructions (uint8 [N, R, R, 3]) of a video's frames."""
+    frames = shrink(video.crops, domain.config.resolution)
     rebuilt = domain.render(domain.encode(frames))
-    points = video.landmarks[rows] * (size / video.crops.shape[1])
-    hull = np.stack([face_hull(p, size) for p in points])
+    parts = []
+    for start in range(0, len(frames), STEP):
+        rows = slice(start, start + STEP)
+        parts.append(Compared.of(video.part(rows), frames[rows], rebuilt[rows], reader))
+        progress("reconstructions", min(start + STEP, len(frames)), len(frames))
+    return Compared.joined(parts).figures(), frames, rebuilt
 
-    original = _read(reader, frames, "faces of the footage", progress)
-    copy = _read(reader, rebuilt, "faces of the reconstructions", progress)
-    both = original.found & copy.found
-    distances = identity_distance(original.descriptors[both], copy.descriptors[both])
 
-    def correlation(measure: Callable[[np.ndarray], np.ndarray]) -> float:
-        pair = np.stack([measure(original.landmarks[both]), measure(copy.landmarks[both])])
-        varied = both.sum() >= LEAST_FACES and (pair.std(1) > 0).all()
-        return float(np.corrcoef(pair)[0, 1]) if varied else float("nan")
+def of_footage(
+    domain: Domain,
+    path: Path,
+    size: int,
+    reader: FaceReader,
+    *,
+    every: int = 5,
+    shown: int = 0,
+    progress: Progress = lambda *_: None,
+) -> tuple[Compared, np.ndarray, np.ndarray]:
+    """Every `every`-th held-out frame of a video, cut out at `size` pixels, beside its reconstruction; and `shown` of
+    both evenly spaced, uint8 [n, R, R, 3]. Some frames at a time are in memory, whatever the video's length.
 
-    figures = Reconstruction(
-        frames=len(frames),
-        psnr_face=psnr(frames, rebuilt, hull),
-        psnr_frame=psnr(frames, rebuilt),
-        ssim=ssim(frames, rebuilt),
-        identity=float(np.median(distances)) if both.any() else float("nan"),
-        mouth=correlation(mouth_opening),
-        eyes=correlation(eye_opening),
-        yaw=correlation(head_yaw),
-        faces=float(copy.found.mean()),
-    )
-    return figures, frames, rebuilt
+    Raises UserError for a video without a face, or too short to hold any frame out.
+    """
+    track = track_cached(path, lambda stage, done: progress(stage, done, 0))
+    held = split(track)[1]
+    rows = np.arange(held.start, held.stop, every)
+    if not len(rows):
+        raise UserError(f"{path}: the last tenth is measured, and {len(track.index)} usable frames have none; give 10")
+    pick = np.unique(np.linspace(0, len(rows) - 1, shown).astype(int)) if shown else np.zeros(0, int)
+    parts, kept = [], []
+    for start in range(0, len(rows), STEP):
+        video = align_video(path, track, size, rows=rows[start : start + STEP])
+        frames = shrink(video.crops, domain.config.resolution)
+        rebuilt = domain.render(domain.encode(frames))
+        parts.append(Compared.of(video, frames, rebuilt, reader))
+        kept += [(frames[k - start], rebuilt[k - start]) for k in pick if start <= k < start + STEP]
+        progress("reconstructions", min(start + STEP, len(rows)), len(rows))
+    sides = [np.stack(side) for side in zip(*kept, strict=True)] if kept else [frames[:0], rebuilt[:0]]
+    return Compared.joined(parts), sides[0], sides[1]
 
 
 def random_subjects(
@@ -143,14 +252,6 @@ def random_subjects(
         crowding=float(np.bincount(nearest).max() / samples),
     )
     return figures, pictures
-
-
-def _read(reader: FaceReader, frames: np.ndarray, stage: str, progress: Progress) -> Faces:
-    parts = []
-    for start in range(0, len(frames), STEP):
-        parts.append(reader.read(frames[start : start + STEP]))
-        progress(stage, min(start + STEP, len(frames)), len(frames))
-    return Faces(np.concatenate([p.landmarks for p in parts]), np.concatenate([p.descriptors for p in parts]))
 
 
 def nearest_frames(pictures: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svgan.layers import SLOPE, linear, mlp, pixel_norm
+from svgan.motion.base import Motion
 from svgan.motion.noise import ALL, Noise, draw_first, draw_later
 from svgan.motion.recurrence import CELLS, start_stationary, unroll_fused, unroll_plain
 
 
-class GRUMotion(nn.Module):
-    """Noise to codes; see `svgan.motion.Motion`.
+class GRUMotion(Motion):
+    """Noise to codes; see `svgan.motion.base`.
 
     The recurrence runs in float32 whatever the autocast, and is twice differentiable (GAP needs that; cuDNN's is
     not) where gradients are on; without them torch's fused GRU computes the same.

@@ -169,3 +169,14 @@ def test_a_bucket_of_another_region(s3: str, monkeypatch: pytest.MonkeyPatch):
     server.server_close()
     assert "bucket far is in region eu-north-1, not us-east-1" in told
     assert "AWS_DEFAULT_REGION=eu-north-1" in told
+
+
+def test_an_endpoint_of_the_environment_is_read_once(s3: str, monkeypatch: pytest.MonkeyPatch):
+    """Which is why tests forget their file systems, and processes keep to one endpoint (docs/traps.md)."""
+    import fsspec
+
+    before = fsspec.core.url_to_fs(f"{s3}/a")[0]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert fsspec.core.url_to_fs(f"{s3}/b")[0] is before
+    type(before).clear_instance_cache()
+    assert fsspec.core.url_to_fs(f"{s3}/b")[0] is not before

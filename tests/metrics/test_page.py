@@ -16,7 +16,12 @@ from svgan.latents.shards import Latents
 ONE = {"value": 1.25, "low": 1.0, "high": 1.5, "endless": None, "footage": 0.75}
 TOLD = {
     "protocols": {"svg-long": {"name": "svg-long", "clips": 64, "hash": "0123456789ab"}},
-    "figures": {"fvd_long": ONE, "fvd_long_original": {**ONE, "value": 7.0}, "loops/still": {**ONE, "low": None}},
+    "figures": {
+        "fvd_long": ONE,
+        "fvd_long_original": {**ONE, "value": 7.0},
+        "loops/still": {**ONE, "low": None},
+        "loops/phi": {**ONE, "footage": None},
+    },
     "warnings": ["64 generated clips < 400 features"],
     "against": {"fvd_long": {"difference": -3.0, "low": -5.0, "high": -1.0, "sure": 0.99, "better": "this"}},
 }
@@ -63,7 +68,10 @@ def test_a_page_is_one_file_that_asks_for_nothing(domain, latents, sampler):
     said = " ".join(found.words)
     for word in ("a <model>", "a & b", "64 generated clips < 400 features", "0123456789ab", "1 to 1.5", "-5 to -1"):
         assert word in said, word
-    assert "GAP" not in said, "what was not measured is not explained"
+    assert "kernel distance" not in said, "what was not measured is not explained"
+    phi = made.partition("<b>loops/phi</b>")[2].partition("</tr>")[0]
+    assert "so that footage has none" in phi
+    assert phi.count('<td class="number">-</td>') == 2, "neither a value for endless clips nor the footage's own"
     moving, ours, theirs, longer, paths, motion = found.pictures
     assert moving.n_frames == 10
     assert moving.width == 4 * 128 + 3 * 4

@@ -11,7 +11,7 @@ from made import made_clips, made_state, numbers, small
 
 from svgan.distributed import SINGLE, Process, current_process
 from svgan.errors import NonFiniteLoss, UserError
-from svgan.iterations import iterate
+from svgan.systems import iterate
 from svgan.train import train
 
 
@@ -29,14 +29,18 @@ class Counted:
         return self.process.any(flag)
 
 
-def one_iteration(process: Process, latents: Path, iteration: str = "plain") -> dict:
-    state, counted = made_state(latents, n_critic=1, iteration=iteration), Counted(process)
+def one_iteration(process: Process, latents: Path, **what) -> dict:
+    state, counted = made_state(latents, n_critic=1, **what), Counted(process)
     figures = iterate(state, made_clips(latents, state.config), counted)
     return {"tensors": numbers(state), "figures": figures, "exchanges": counted.exchanges}
 
 
 def one_fast_iteration(process: Process, latents: Path) -> dict:
-    return one_iteration(process, latents, "fast")
+    return one_iteration(process, latents, iteration="fast")
+
+
+def one_acyclic_iteration(process: Process, latents: Path) -> dict:
+    return one_iteration(process, latents, motion="acyclic", iteration="plain", gap_weight=0)
 
 
 def three_steps(process: Process, latents: Path) -> dict:
@@ -77,7 +81,8 @@ def uneven(process: Process, latents: Path) -> dict:
     return {"error": str(caught.value)}
 
 
-TASKS = {task.__name__: task for task in (one_iteration, one_fast_iteration, three_steps, poisoned, agreement, uneven)}
+ITERATIONS = (one_iteration, one_fast_iteration, one_acyclic_iteration)
+TASKS = {task.__name__: task for task in (*ITERATIONS, three_steps, poisoned, agreement, uneven)}
 
 
 def as_rank(rank: int, world: int, folder: str, latents: str) -> None:
@@ -121,7 +126,7 @@ def test_one_exchange_averages_and_one_worker_is_enough_to_agree(ranks: list[dic
         assert rank["agreement"]["world"] == 2
 
 
-@pytest.mark.parametrize("task", ["one_iteration", "one_fast_iteration"])
+@pytest.mark.parametrize("task", [task.__name__ for task in ITERATIONS])
 def test_two_workers_have_one_workers_gradients(ranks: list[dict], latents: Path, task: str):
     """Adam's first average after a step is (1 - beta1) times the gradient; GAP's is in H's and P's."""
     single = TASKS[task](SINGLE, latents)
@@ -133,7 +138,7 @@ def test_two_workers_have_one_workers_gradients(ranks: list[dict], latents: Path
 
 
 def test_gradients_are_exchanged_once_for_each_step_of_an_optimiser(ranks: list[dict]):
-    assert all(rank[task]["exchanges"] == 2 for rank in ranks for task in ("one_iteration", "one_fast_iteration"))
+    assert all(rank[task.__name__]["exchanges"] == 2 for rank in ranks for task in ITERATIONS)
 
 
 def test_gaps_running_moments_are_the_global_batchs(ranks: list[dict], latents: Path):

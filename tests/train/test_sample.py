@@ -38,6 +38,30 @@ def test_a_stream_is_the_clip_in_pieces(sampler: Sampler):
     torch.testing.assert_close(torch.cat(pieces, 1), sampler.codes(2, 100, 3))
 
 
+def test_continuous_motion_has_frames_at_any_time(latents: Path):
+    sampler = Sampler.of(made_state(latents, motion="acyclic", iteration="plain", gap_weight=0))
+    whole = sampler.codes(2, 100, 3)
+    torch.testing.assert_close(sampler.timed(50).codes(2, 199, 3)[:, ::2], whole, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sampler.timed(None, 2.4).codes(2, 40, 3), whole[:, 60:], rtol=1e-4, atol=1e-4)
+    assert (sampler.timed(60).meta["fps"], sampler.meta["fps"]) == (60, 25)
+    assert torch.equal(sampler.timed(25).codes(2, 100, 3), whole)
+
+
+@pytest.mark.parametrize(
+    ("fps", "start", "message"),
+    [
+        (0, 0, "--fps 0: must be above 0"),
+        (float("nan"), 0, "--fps nan: must be above 0"),
+        (None, -1, "--start -1: must be 0 seconds or more"),
+        (50, 0, "--fps 50: tiny goes from frame to frame, 25 a second"),
+        (None, 2, "--start 2: tiny goes from frame to frame"),
+    ],
+)
+def test_times_that_there_are_not(sampler: Sampler, fps: float | None, start: float, message: str):
+    with pytest.raises(UserError, match=message):
+        sampler.timed(fps, start)
+
+
 def test_coordinates_decode_to_the_codes(sampler: Sampler):
     coordinates = sampler.coordinates(2, 30, 1)
     torch.testing.assert_close(sampler.space.decode(coordinates), sampler.codes(2, 30, 1))

@@ -1,0 +1,130 @@
+"""What MoCoGAN-HD learns from: clips of real frames, and the frozen generator that renders its own.
+
+Real frames are the footage as the domain renders its W+ codes, so that codes and domain are all it takes and a critic
+does not learn to tell a rendering from a recording; or the recorded crops themselves, where they are given. Either way
+they are kept as bytes at the critics' size: rendered on first use, 32 rows at a time whoever asks for which, so that a
+resumed run sees the same bits.
+
+Axes: N frame of the footage, n clip, T frame of a clip, S pixels of the critics' frames, L W+ layer, D width of W.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from svgan import rng
+from svgan.errors import UserError
+from svgan.images.domain import Domain, to_network, to_uint8
+from svgan.images.stylegan2 import Generator
+from svgan.latents.clips import ClipSource
+from svgan.latents.shards import Latents
+from svgan.latents.stats import Space
+from svgan.mocogan_hd.config import MoCoConfig
+
+ROWS = 32  # of the footage, rendered together
+
+
+class Renderer:
+    """Codes to frames of S pixels, average-pooled, by a frozen generator with its own noise maps for all frames.
+
+    Raises UserError where S does not divide the generator's pixels.
+    """
+
+    def __init__(self, generator: Generator, size: int, batch: int):
+        resolution = generator.config.resolution
+        if resolution % size:
+            raise UserError(f"critic_size: {size} does not divide the domain's {resolution} pixels; give a divisor")
+        self.generator, self.size, self.batch = generator, size, batch
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """W+ codes [N, L, D] to frames [N, 3, S, S] within [-1, 1]; of several batches with gradients, each is rendered
+        again in the backward pass, so that memory is one batch's."""
+        parts = codes.split(self.batch)
+        again = len(parts) > 1 and codes.requires_grad and torch.is_grad_enabled()
+        if again:
+            made = [checkpoint(self.pictures, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        else:
+            made = [self.pictures(part) for part in parts]
+        return torch.cat(made)
+
+    def pictures(self, codes: Tensor) -> Tensor:
+        whole = self.generator(codes, "const").float().clamp(-1, 1)
+        return F.avg_pool2d(whole, whole.shape[-1] // self.size)
+
+
+class FrameSource:
+    """Clips of the footage's frames, and `windows` of its codes for the judges, at the speed of sampled clips.
+
+    space: of the motion's codes. originals: recorded crops uint8 [N, R, R, 3], a row per code, in place of renderings.
+    Raises UserError when a clip is longer than every run of frames, or originals are not those of the codes,
+    or the paper's contrast within a batch of one.
+    """
+
+    def __init__(
+        self,
+        config: MoCoConfig,
+        domain: Domain,
+        latents: Latents,
+        space: Space,
+        device: torch.device | str = "cpu",
+        originals: np.ndarray | None = None,
+    ):
+        if config.form == "paper" and config.contrastive_weight > 0 and config.batch < 2:
+            raise UserError("batch: 1 clip has none to be contrasted with; give 2 or more, or contrastive_weight 0")
+        self.window, self.space, self.latents = config.window, space.to(device), latents
+        self.device = torch.device(device)
+        slow = 2 if config.half_speed else 1
+        self.stride = max(1, config.time_step // slow)
+        try:
+            self._starts = torch.from_numpy(latents.windows(config.span))
+            self.codes = ClipSource(latents, (self.window - 1) * self.stride + 1, self.space, self.device)
+        except UserError as error:
+            raise UserError(f"{config.window} frames, time_step {config.time_step}: {error}") from error
+        self.render = Renderer(domain.generator.to(self.device), config.critic_size, config.render_batch)
+        self._steps = config.time_step * torch.arange(config.window)
+        size = config.critic_size
+        self._frames = torch.empty(len(latents.codes), size, size, 3, dtype=torch.uint8)
+        self._made = torch.zeros(-(-len(latents.codes) // ROWS), dtype=torch.bool)
+        if originals is not None:
+            self._take(originals)
+
+    def draw(self, n: int, *, seed: int, step: int, stream: int = 0, rank: int = 0, world: int = 1) -> Tensor:
+        """Rank's part [n / world, T, 3, S, S], in [-1, 1], of a global draw of n clips, uniform with replacement; a
+        pure function of its arguments."""
+        if n % world:
+            raise UserError(f"batch: {n} clips do not divide among {world} workers; use a multiple of {world}")
+        generator = rng.generator("cpu", seed, step, stream, "frames")
+        picks = torch.randint(len(self._starts), (n,), generator=generator)[rng.own_slice(n, rank, world)]
+        rows = self._starts[picks][:, None] + self._steps
+        for block in (rows // ROWS).unique().tolist():
+            if not self._made[block]:
+                self._render_rows(block)
+        frames = self._frames[rows].to(self.device)
+        return frames.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+
+    def windows(self, n: int, seed: int) -> Tensor:
+        """n windows of the footage's codes [n, T, K] in the space's units, as far apart in time as a sampled clip's."""
+        return self.codes.windows(n, seed)[:, :: self.stride]
+
+    @torch.no_grad()
+    def _render_rows(self, block: int) -> None:
+        rows = slice(block * ROWS, (block + 1) * ROWS)
+        codes = torch.from_numpy(self.latents.codes[rows]).to(self.device)
+        self._frames[rows] = torch.from_numpy(to_uint8(self.render(codes)))
+        self._made[block] = True
+
+    def _take(self, originals: np.ndarray) -> None:
+        if len(originals) != len(self._frames):
+            raise UserError(
+                f"footage: {len(originals)} recorded frames for {len(self._frames)} codes; give the videos that "
+                f"{self.latents.uri} was made from"
+            )
+        for first in range(0, len(originals), 1024):
+            rows = slice(first, first + 1024)
+            pooled = to_network(originals[rows], self.render.size)
+            self._frames[rows] = torch.from_numpy(to_uint8(pooled))
+        self._made.fill_(True)

@@ -1,0 +1,77 @@
+"""A given first frame continued, and how near that comes to what the footage shows next.
+
+A model of motion in W moves the frame's own W+ code by what it moves the code's part in W: the frame stays itself.
+Beside a prediction stands the frozen one, the first frame kept, which moves wrongly nowhere.
+
+Axes: B clip, T frame, L W+ layer, D width of W.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from svgan import rng
+from svgan.errors import UserError
+from svgan.images.domain import Domain
+from svgan.latents.shards import Latents
+from svgan.metrics.domain_report import psnr, ssim
+from svgan.mocogan_hd.motion import LSTMMotion
+from svgan.sample import Sampler
+
+
+@torch.no_grad()
+def continued(sampler: Sampler, codes: Tensor, length: int, seed: int) -> Tensor:
+    """W+ codes [B, L, D] of first frames to clips [B, T, L, D] that begin with them; a longer one begins with the
+    shorter. Raises UserError for a model whose first frame is noise."""
+    motion, space = sampler.motion, sampler.space
+    if not isinstance(motion, LSTMMotion):
+        system = sampler.meta.get("config", {}).get("system", "codes")
+        raise UserError(f"a run of {system!r} starts from noise, not from a frame; give one of recipe mocogan-hd")
+    first = space.encode(codes.to(space.mean))
+    generator = rng.generator(space.mean.device, seed, "predict")
+    moved = torch.cat(list(motion.continued(first, len(codes), length, generator)), 1)
+    return codes.to(space.mean)[:, None] + (space.decode(moved) - space.decode(first)[:, None])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """PSNR in dB and SSIM of frames 1 to T - 1, means over clips and frames, against the footage's codes rendered; of
+    the prediction, and of the first frame kept."""
+
+    clips: int
+    frames: int
+    psnr: float
+    ssim: float
+    frozen_psnr: float
+    frozen_ssim: float
+
+
+def measured(sampler: Sampler, domain: Domain, latents: Latents, *, clips: int, length: int, seed: int) -> Prediction:
+    """Of `clips` stretches of the footage, spread evenly over it. Raises UserError where it has none that long."""
+    starts = latents.windows(length)
+    picks = np.linspace(0, len(starts) - 1, min(clips, len(starts))).round().astype(int)
+    made = continued(sampler, torch.from_numpy(latents.codes[starts[picks]]), length, seed)
+    ours, frozen = [], []
+    for start, codes in zip(starts[picks], made, strict=True):
+        truth = domain.render(latents.codes[start : start + length])
+        ours += compared(domain.render(codes)[1:], truth[1:])
+        frozen += compared(np.repeat(truth[:1], length - 1, 0), truth[1:])
+    (psnr_ours, ssim_ours), (psnr_kept, ssim_kept) = (np.mean(pairs, 0).tolist() for pairs in (ours, frozen))
+    return Prediction(
+        clips=len(picks),
+        frames=length,
+        psnr=psnr_ours,
+        ssim=ssim_ours,
+        frozen_psnr=psnr_kept,
+        frozen_ssim=ssim_kept,
+    )
+
+
+def compared(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
+    """PSNR and SSIM of each frame of uint8 pictures [N, R, R, 3]."""
+    errors = (x.astype(np.float64) - y).reshape(len(x), -1)
+    return [(psnr(np.square(error).mean()), ssim(a[None], b[None])) for error, a, b in zip(errors, x, y, strict=True)]

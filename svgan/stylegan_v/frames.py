@@ -1,0 +1,34 @@
+"""Which frames of a clip are seen (systems.md 3.2), and the clips that generated frames are of.
+
+Axes: B clip, T frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from svgan.errors import UserError
+
+SPANS = (2, 4, 8, 16, 32)
+
+
+def draw_times(clips: int, length: int, generator: torch.Generator, frames: int = 3) -> Tensor:
+    """Frame numbers int64 [B, T], rising, of clips in a video of `length` frames.
+
+    The span from first to last is uniform among the powers of two that the video and the frames allow; then its place
+    is uniform, and the frames between are a uniform choice of those strictly inside. Raises UserError where no span is
+    long enough.
+    """
+    spans = [span for span in SPANS if frames - 1 <= span < length]
+    if not spans or frames < 2:
+        raise UserError(f"frames: {frames} of a clip of {length} frames; give 2 or 3, and footage of 3 frames or more")
+    device = generator.device
+    chosen = torch.randint(len(spans), (clips,), generator=generator, device=device)
+    span = torch.tensor(spans, device=device)[chosen]
+    place = torch.rand(clips, generator=generator, device=device, dtype=torch.float64)
+    first = (place * (length - span)).long()
+    order = torch.rand(clips, max(spans) - 1, generator=generator, device=device)
+    outside = torch.arange(1, max(spans), device=device) >= span[:, None]
+    inside = order.masked_fill(outside, 2.0).argsort(1)[:, : frames - 2].sort(1).values + 1
+    return torch.cat([first[:, None], first[:, None] + inside, (first + span)[:, None]], 1)

@@ -1,0 +1,114 @@
+"""StyleGAN-V's generator and holistic discriminator (systems.md 3.1, 3.3), of our StyleGAN2's layers.
+
+Axes: B clip, T frame, C channel, H x W pixels, D width of W.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from svgan.errors import UserError
+from svgan.images.stylegan2 import EqualConv, EqualLinear, Generator, ResidualBlock, StyleGAN2Config, minibatch_std
+from svgan.layers import SLOPE, pixel_norm
+from svgan.motion.acyclic import HORIZON, AcyclicCodes, AnchorNoise
+
+GROUP = 4  # clips under a minibatch standard deviation
+RATE = 0.01  # learning-rate multiplier of mappings
+EMBEDDED = 256  # width of a learned time difference
+
+
+class VideoGenerator(nn.Module):
+    """Noise of clips to pictures [B, T, 3, R, R]: w, one for a clip, styles all layers; v(t) joins the constant input.
+
+    No noise maps. config.mapping_layers is 2 in the paper; motion's widths are AcyclicCodes's.
+    """
+
+    def __init__(self, config: StyleGAN2Config, motion: AcyclicCodes):
+        super().__init__()
+        self.motion, self.synthesis = motion, Generator(config, extra=motion.width)
+
+    def forward(self, noise: AnchorNoise, truncation: float = 1.0) -> Tensor:
+        """noise.content is z [clips, D]; the frames are those at noise.times (or times of each clip, [B, T])."""
+        v = self.motion(noise)
+        w = self.synthesis.map(noise.content[noise.part].to(self.synthesis.const.dtype), truncation)
+        clips, frames = v.shape[:2]
+        codes = self.synthesis.broadcast(w).repeat_interleave(frames, 0)
+        pictures = self.synthesis(codes, "none", v.flatten(0, 1).to(w.dtype))
+        return pictures.unflatten(0, (clips, frames))
+
+
+class HolisticDiscriminator(nn.Module):
+    """Clips [B, T, 3, R, R] of T sparse frames and their times [B, T] to logits [B].
+
+    Each frame alone down to `joined` pixels (16 in the paper), where a block gives half its channels; from there on
+    all frames' maps together. The logit is <features, code of the time differences> / sqrt(C).
+    """
+
+    def __init__(self, config: StyleGAN2Config, frames: int = 3, joined: int = 16):
+        super().__init__()
+        if frames < 2 or joined not in config.channels or not 4 <= joined < config.resolution:
+            raise UserError(
+                f"joined: {frames} frames of {config.resolution} px cannot be joined at {joined}; give 2 frames "
+                "or more, and 4, 8, 16, ... below the resolution"
+            )
+        sides = sorted(config.channels, reverse=True)
+        given = {r: config.channels[r] // 2 if r == joined else config.channels[r] for r in sides}
+        taken = given | {joined: given[joined] * frames}
+        blocks = {b: ResidualBlock(taken[a], given[b]) for a, b in itertools.pairwise(sides)}
+        last, self.joined = config.channels[4] if joined != 4 else taken[4], joined
+        self.from_rgb = EqualConv(3, given[sides[0]], 1)
+        self.alone = nn.Sequential(*(block for side, block in blocks.items() if side >= joined))
+        self.together = nn.Sequential(*(block for side, block in blocks.items() if side < joined))
+        self.conv = EqualConv(last + 1, last, 3)
+        self.fc, self.out = EqualLinear(last * 16, last), EqualLinear(last, last)
+        self.differences = TimeDifferences(frames - 1, last)
+
+    def forward(self, clips: Tensor, times: Tensor) -> Tensor:
+        features = self.features(clips)
+        return project(features, self.differences(times.diff(dim=1)).to(features.dtype))
+
+    def features(self, clips: Tensor) -> Tensor:
+        """[B, C], the frames in their order."""
+        x = self.alone(leaky(self.from_rgb(clips.flatten(0, 1))))
+        x = self.together(x.unflatten(0, clips.shape[:2]).flatten(1, 2))
+        x = leaky(self.conv(torch.cat([x, minibatch_std(x, GROUP)], 1)))
+        return self.out(leaky(self.fc(x.flatten(1))))
+
+
+class TimeDifferences(nn.Module):
+    """Differences [B, count] of neighbouring frames' times to a code [B, width].
+
+    Each: a learned vector of the rounded difference, beside sines and cosines of it at log-spaced frequencies.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, count: int, width: int, horizon: int = HORIZON):
+        super().__init__()
+        self.known = nn.Parameter(torch.randn(horizon, EMBEDDED))
+        octaves = math.ceil(math.log2(horizon))
+        self.register_buffer("frequencies", math.pi / horizon * 2.0 ** torch.arange(octaves), persistent=False)
+        inputs = count * (EMBEDDED + 2 * octaves)
+        self.layers = nn.ModuleList([EqualLinear(inputs, width, lr=RATE), EqualLinear(width, width, lr=RATE)])
+
+    def forward(self, differences: Tensor) -> Tensor:
+        index = differences.round().long().clamp(0, len(self.known) - 1)
+        angles = differences.to(self.known.dtype)[..., None] * self.frequencies
+        x = pixel_norm(torch.cat([self.known[index], angles.sin(), angles.cos()], -1).flatten(1))
+        for layer in self.layers:
+            x = leaky(layer(x))
+        return x
+
+
+def project(features: Tensor, code: Tensor) -> Tensor:
+    """<features, code> / sqrt(C) [B] of [B, C] (Miyato and Koyama 2018, without the unconditional part)."""
+    return (features * code).sum(1) / math.sqrt(code.shape[1])
+
+
+def leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, SLOPE) * math.sqrt(2)

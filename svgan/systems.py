@@ -1,0 +1,120 @@
+"""Every system that can be trained: its configuration, its state, what it learns from, and its iteration.
+
+A new one is a row here, a recipe (`svgan.recipes`), and files of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from svgan import fast, step
+from svgan.codes_config import CodesConfig
+from svgan.codes_state import CodesState
+from svgan.config import RunConfig
+from svgan.distributed import Process
+from svgan.errors import UserError
+from svgan.images.domain import Domain
+from svgan.latents.clips import ClipSource
+from svgan.latents.shards import Latents
+from svgan.latents.stats import Space, make_space
+from svgan.mocogan_hd import step as mocogan_hd_step
+from svgan.mocogan_hd.basis import w_space
+from svgan.mocogan_hd.config import MoCoConfig
+from svgan.mocogan_hd.frames import FrameSource
+from svgan.mocogan_hd.state import MoCoState, make_lstm
+from svgan.motion import Motion, make_motion
+from svgan.state import State
+
+FIRST = "codes"  # whose name is in no record, for there was no other
+
+
+class Source(Protocol):
+    """What a run learns from, on its device. `space` and `windows` are of codes, for the judges, whatever that is."""
+
+    space: Space
+    window: int
+
+    def windows(self, n: int, seed: int) -> Tensor:
+        """n windows of real codes [n, T, K], in the space's units."""
+        ...
+
+
+Iteration = Callable[[State, Any, Process], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class System:
+    """config, state: its classes. motion: an untrained generator for codes in a space, which a checkpoint's `ema.`
+    fills. space: of its codes. source: what a configuration learns from, with that space. iterate: train everything
+    once, in place; returns figures as 0-d tensors, means over ranks, and raises NonFiniteLoss, on all ranks, before the
+    offending step reaches the weights.
+    """
+
+    config: type[RunConfig]
+    state: type[State]
+    motion: Callable[[Any, Space], Motion]
+    space: Callable[[Any, Domain, Latents], Space]
+    source: Callable[[Any, Domain, Latents, Space, torch.device], Source]
+    iterate: Callable[[Any, Any, Process], dict[str, Tensor]]
+
+
+def codes_motion(config: CodesConfig, space: Space) -> Motion:
+    return make_motion(config, space.width)
+
+
+def codes_space(config: CodesConfig, domain: Domain, latents: Latents) -> Space:
+    return make_space(config.space, latents, config.components)
+
+
+def codes_source(
+    config: CodesConfig, domain: Domain, latents: Latents, space: Space, device: torch.device
+) -> ClipSource:
+    return ClipSource(latents, config.window, space, device)
+
+
+CODES_ITERATIONS = {"plain": step.iterate, "fast": fast.iterate}
+
+
+def codes_iterate(state: CodesState, clips: step.Clips, process: Process) -> dict[str, Tensor]:
+    """`svgan.step.iterate`, or what state.config.iteration names instead."""
+    return CODES_ITERATIONS[state.config.iteration](state, clips, process)
+
+
+def mocogan_hd_space(config: MoCoConfig, domain: Domain, latents: Latents) -> Space:
+    config.check_suits(domain.config.w_dim)
+    return w_space(domain.generator, config.mapping_samples, config.seed)
+
+
+SYSTEMS: dict[str, System] = {
+    FIRST: System(CodesConfig, CodesState, codes_motion, codes_space, codes_source, codes_iterate),
+    MoCoConfig.system: System(MoCoConfig, MoCoState, make_lstm, mocogan_hd_space, FrameSource, mocogan_hd_step.iterate),
+}
+
+
+def of(config: RunConfig) -> System:
+    return SYSTEMS[config.system]
+
+
+def config_class(name: str | None) -> type[RunConfig]:
+    """The configuration of the system that a record names; none is named in the first one's."""
+    if name is None:
+        name = FIRST
+    if name not in SYSTEMS:
+        raise UserError(f"system: {name!r} is unknown; one of {', '.join(SYSTEMS)}")
+    return SYSTEMS[name].config
+
+
+def source(config: RunConfig, domain: Domain, latents: Latents, device: torch.device | str) -> Source:
+    """What `config` learns from. Raises UserError for data that do not suit it."""
+    system = of(config)
+    return system.source(config, domain, latents, system.space(config, domain, latents), torch.device(device))
+
+
+def iterate(state: State, source: Source, process: Process) -> dict[str, Tensor]:
+    """One iteration of the state's own system."""
+    return of(state.config).iterate(state, source, process)
