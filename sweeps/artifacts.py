@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 FIGURES = ("fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original")
 CLIP_FRAMES, GIF_FRAMES = 250, 50
-GENERATOR_PARTS = ("ema.", "space.")
 
 
 def export_generator(source: Path, target: Path) -> None:
@@ -37,7 +36,7 @@ def export_generator(source: Path, target: Path) -> None:
     from safetensors.torch import save_file
 
     with safe_open(source / checkpoint.TENSORS, "pt") as file:
-        kept = {name: file.get_tensor(name) for name in file.keys() if name.startswith(GENERATOR_PARTS)}  # noqa: SIM118
+        kept = {name: file.get_tensor(name) for name in file.keys() if name.startswith(checkpoint.SAMPLED)}  # noqa: SIM118
     record = json.loads((source / checkpoint.RECORD).read_text())
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)

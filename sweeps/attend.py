@@ -6,7 +6,7 @@ from torch import Tensor
 
 from svgan.distributed import Process
 from svgan.state import State
-from svgan.step import Clips, Iteration
+from svgan.systems import Iteration, Source
 from sweeps.halt import Watch
 from sweeps.pulse import Pulse
 
@@ -26,11 +26,11 @@ class Attended:
     def __init__(self, inner: Iteration, pulse: Pulse, stopping: Watch) -> None:
         self.inner, self.pulse, self.stopping = inner, pulse, stopping
 
-    def __call__(self, state: State, clips: Clips, process: Process) -> dict[str, Tensor]:
+    def __call__(self, state: State, source: Source, process: Process) -> dict[str, Tensor]:
         self.pulse.beat()
         if self._agreed(state.step, process):
             raise Halted(state)
-        return self.inner(state, clips, process)
+        return self.inner(state, source, process)
 
     def _agreed(self, step: int, process: Process) -> bool:
         if process.world == 1:

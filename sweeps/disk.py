@@ -11,37 +11,25 @@ from svgan.errors import UserError
 from sweeps.plan import Plan, is_remote
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from svgan.config import RunConfig
+    from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
 
 KEPT = 2  # checkpoints that Ray Train keeps of a trial: num_to_keep in trial.run_trial
 
 
-def state_bytes(run: RunConfig, latents: Latents) -> tuple[int, int]:
+def state_bytes(run: RunConfig, domain: Domain, latents: Latents) -> tuple[int, int]:
     """Bytes of a checkpoint's tensors for this run, and of its generator's alone; nothing of that size is allocated."""
     import torch
 
-    from svgan.critics import make_critic
-    from svgan.latents.stats import make_space
-    from svgan.motion import make_motion
+    from svgan import checkpoint, systems
+    from svgan.state import State
 
-    space = make_space(run.space, latents, run.components)
+    space = systems.of(run).space(run, domain, latents)
     with torch.device("meta"):
-        motion, critic = make_motion(run, space.width), make_critic(run, space.width)
-    generator = _bytes(motion) + _bytes(space)  # the moving average and its space
-    moments = 2 * 4 * run.width
-    return generator + _bytes(motion) + _bytes(critic) + _adam(motion) + _adam(critic) + moments, generator
-
-
-def _bytes(module: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in module.state_dict().values())
-
-
-def _adam(module: nn.Module) -> int:
-    """Two averages and a step count of each parameter."""
-    return sum(2 * parameter.nbytes + 4 for parameter in module.parameters())
+        tensors = State.build(run, space, device="meta").tensors()
+    generator = sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith(checkpoint.SAMPLED))
+    return sum(tensor.nbytes for tensor in tensors.values()), generator
 
 
 def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:

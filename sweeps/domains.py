@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from svgan.embed import crop_size
-from svgan.images.aligned import align_cached
-from svgan.images.build import split
 from svgan.images.domain import Domain
-from svgan.metrics.domain_report import Progress, pairs_sheet, reconstruction
+from svgan.metrics.domain_report import Progress, of_footage, pairs_sheet
 from svgan.metrics.identity import FaceReader
 from svgan.video import write_png
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ROLE = "svgan.role"
+SHOWN = 48  # frames in the picture
 
 
 def log_domain(
@@ -36,11 +35,10 @@ def log_domain(
     progress: Progress = lambda stage, done, total: None,
 ) -> tuple[str, dict[str, float]]:
     """Reconstruct every `every`-th held-out frame of the footage; returns the run's id and the figures."""
-    video = align_cached(footage, crop_size(domain))
-    held = split(video)[1]
-    rows = slice(held.start, held.stop, every)
-    figures, frames, rebuilt = reconstruction(domain, video, rows, FaceReader(), progress)
-    shown = {name: float(value) for name, value in asdict(figures).items() if np.isfinite(value)}
+    found, frames, rebuilt = of_footage(
+        domain, footage, crop_size(domain), FaceReader(), every=every, shown=SHOWN, progress=progress
+    )
+    shown = {name: float(value) for name, value in asdict(found.figures()).items() if np.isfinite(value)}
     run = client.create_run(
         experiment, run_name=f"domain-{domain.digest[:8]}", tags={ROLE: "domain", "domain": domain.digest}
     )

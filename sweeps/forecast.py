@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from svgan import systems
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE
 from svgan.errors import NonFiniteLoss
-from svgan.iterations import iterate
-from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents
-from svgan.latents.stats import make_space
 from svgan.metrics import i3d
 from svgan.metrics.protocol import PROTOCOLS
 from svgan.state import State
+from svgan.systems import Source, iterate
 from sweeps import finals, room
 from sweeps.plan import Plan
 from sweeps.room import device_name
@@ -62,7 +61,7 @@ def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
     found = earlier(tracking, run, wanted)
     if not found and not here:
         return None
-    known = learned(found, plan) if found else timed(plan, run, cleared.latents, device)
+    known = learned(found, plan) if found else timed(plan, run, cleared.domain, cleared.latents, device)
     if plan.clips and known.scoring is None and here:
         return replace(known, scoring=timed_scoring(plan, cleared.domain, device))
     return known
@@ -70,11 +69,12 @@ def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
 
 def earlier(tracking: Tracking, run: RunConfig, device: str, most: int = 50) -> list[Run]:
     """Trials of the same recipe, sizes and kind of device, newest first; `device` may end in %."""
-    same = {name: getattr(run, name) for name in ("recipe", "width", "precision", "batch", "n_critic", "window")}
-    clauses = [f"params.`{name}` = '{value}'" for name, value in same.items()]
+    same = {name: str(getattr(run, name)) for name in run.paced}
+    usual = {name: str(value) for name, value in (run.quiet | run.unhashed).items()}  # which a run may not name
+    clauses = [f"params.`{name}` = '{value}'" for name, value in same.items() if name not in usual]
     clauses += [f"tags.`{ROLE}` = 'trial'", f"tags.`{DEVICE}` LIKE '{device}'", f"metrics.`{SPEED}` > 0"]
     found = tracking.client.search_runs([tracking.experiment], filter_string=" and ".join(clauses), max_results=most)
-    return [one for one in found if one.data.params.get("iteration", "plain") == run.iteration]
+    return [one for one in found if all(one.data.params.get(n, usual[n]) == same[n] for n in same if n in usual)]
 
 
 def learned(runs: Sequence[Run], plan: Plan) -> Pace:
@@ -108,7 +108,7 @@ def _same_protocol(run: Run, plan: Plan) -> bool:
     return run.data.tags.get("protocol.long") == plan.tags.get("protocol.long")
 
 
-def timed(plan: Plan, run: RunConfig, latents: Latents, device: str, budget: float = 1.0) -> Pace:
+def timed(plan: Plan, run: RunConfig, domain: Domain, latents: Latents, device: str, budget: float = 1.0) -> Pace:
     """The fastest of a few iterations of this run here, in about `budget` seconds.
 
     A batch that would take longer is timed in part and multiplied up.
@@ -116,26 +116,26 @@ def timed(plan: Plan, run: RunConfig, latents: Latents, device: str, budget: flo
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
     try:
-        clips = ClipSource(latents, run.window, make_space(run.space, latents, run.components), device)
+        source = systems.source(run, domain, latents, device)
         whole = max(1, run.batch // plan.workers)
         step, count = 0.0, 0
         for batch in dict.fromkeys((max(1, whole // 8), whole)):
             if step > budget / 3:
                 break
-            laps = _laps(replace(run, batch=batch), clips, device, budget)
+            laps = _laps(replace(run, batch=batch), source, device, budget)
             step, count = min(laps) * whole / batch, len(laps)
     finally:
         torch.set_num_threads(threads)
     return Pace(step, None, TRIAL_START + REPORT * plan.reports, f"from {count} iterations timed here")
 
 
-def _laps(run: RunConfig, clips: ClipSource, device: str, budget: float, most: int = 4) -> list[float]:
-    state = State.build(run, clips.space, {}, device)
+def _laps(run: RunConfig, source: Source, device: str, budget: float, most: int = 4) -> list[float]:
+    state = State.build(run, source.space, {}, device)
     laps: list[float] = []
     while len(laps) < most and sum(laps) < budget:
         started = time.perf_counter()
         with contextlib.suppress(NonFiniteLoss):  # of a point of the space that diverges at once; it took its time
-            iterate(state, clips, SINGLE)
+            iterate(state, source, SINGLE)
         laps.append(time.perf_counter() - started)
         state.step += 1
     return laps

@@ -12,8 +12,8 @@ Trials 0 and 1 are controls, without GAP and with the recipe's weight; both alwa
 and they are stopped at a quarter and half of the steps unless among the best third of those that came so far.
 
 Cost: 10 min on two cores with AMX; without it FVD takes 3 min more for each finished trial.
-Expect: latent FD about 0.22; on 64 clips FVD short about 22 without GAP and 24 with a weight of 1, FVD long about 37
-and 32: GAP costs a little on short clips and is there for the long ones.
+Expect: latent FD about 0.17; on 64 clips FVD short about 18 without GAP and 20 with it, FVD long about 40 and 29: GAP
+costs a little on short clips and is there for the long ones.
 """
 
 from sweeps.study import Study, main

@@ -23,8 +23,9 @@ FIGURES = {"latent_fd_best": "latent FD", "fvd_short": "FVD short", "fvd_long": 
 TABLE = "ablation.csv"
 
 
-def parse(entries: Sequence[str]) -> dict[str, list[Any]]:
-    """`gap_weight=0,1,10` and the like as a grid: values are JSON scalars, else text. Raises UserError."""
+def parse(entries: Sequence[str], recipe: str) -> dict[str, list[Any]]:
+    """`gap_weight=0,1,10` and the like as a grid of a recipe's fields: values are JSON scalars, else text. Raises
+    UserError."""
     grid: dict[str, list[Any]] = {}
     for entry in entries:
         name, equals, values = entry.partition("=")
@@ -33,7 +34,7 @@ def parse(entries: Sequence[str]) -> dict[str, list[Any]]:
         if name in grid:
             raise UserError(f"--grid {name}: given twice; put all its values behind one {name}=")
         grid[name] = [_value(text) for text in values.split(",") if text]
-    return checked(grid)
+    return checked(grid, recipe)
 
 
 def _value(text: str) -> Any:
@@ -44,11 +45,11 @@ def _value(text: str) -> Any:
     return text if isinstance(value, list | dict) else value
 
 
-def checked(grid: Grid) -> dict[str, list[Any]]:
-    """The grid itself. Raises UserError for unknown fields, none or equal values."""
-    from svgan.config import RunConfig
+def checked(grid: Grid, recipe: str) -> dict[str, list[Any]]:
+    """The grid itself. Raises UserError for fields that the recipe does not have, no values or equal ones."""
+    from svgan import recipes
 
-    known = {field.name for field in dataclasses.fields(RunConfig)} - {"recipe"}
+    known = {field.name for field in dataclasses.fields(recipes.make(recipe))} - {"recipe"}
     for name, values in grid.items():
         if name not in known:
             raise UserError(f"--grid {name}: no such field of a run; one of {', '.join(sorted(known))}")

@@ -27,6 +27,8 @@ PLAN_FILE = "study.json"
 JOURNAL = "journal"
 AT_LEAST_ONE = ("trials", "steps", "workers", "concurrency", "seeds", "promotion_seeds")
 LEAST = {"clips": 0, "promotion_clips": 0} | dict.fromkeys(AT_LEAST_ONE, 1)
+# The ladder of docs/metrics.md: clips of a trial's FVD; on a GPU also a champion's, and over how many seeds.
+ON_CPU, ON_GPU = 64, (256, 2048, 3)
 # What a study may minimise, each with the figure of a finished trial that stands for it.
 OBJECTIVES = {"latent_fd": "latent_fd_best", "fvd_short": "fvd_short", "fvd_long": "fvd_long"}
 _REMOTE = re.compile(r"^[a-z][a-z0-9+.-]+://")
@@ -188,6 +190,17 @@ def check_asked(values: Mapping[str, Any]) -> None:
         check_passwordless(f"--{name}", values[name] or "")
 
 
+def judged_on(asked: argparse.Namespace, gpu: bool) -> tuple[int, int, int]:
+    """Clips behind a trial's FVD, those behind a champion's, and over how many seeds: as asked, else what a CPU, or a
+    GPU, does in minutes. Asking for --clips is asking for no more than these at a promotion."""
+    clips, many, seeds = ON_GPU if gpu and asked.clips is None else (ON_CPU, 0, 1)
+    return (
+        clips if asked.clips is None else asked.clips,
+        many if asked.promotion_clips is None else asked.promotion_clips,
+        seeds if asked.promotion_seeds is None else asked.promotion_seeds,
+    )
+
+
 def absolute(location: str) -> str:
     """A path made absolute (workers run elsewhere); a URL unchanged, but for a relative `sqlite:///` one."""
     if location.startswith("sqlite:///"):
@@ -230,14 +243,15 @@ def fresh_name(study: str) -> str:
     return f"{study}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argparse.ArgumentParser:
+def parser(study: str, doc: str, *, trials: int, steps: int, clips: int | None) -> argparse.ArgumentParser:
     """The flags of every study file; their set is frozen by a test."""
     p = Parser(prog=f"sweeps/{study}.py", description=doc)
     counts: dict[str, Any] = {"type": int, "metavar": "N"}
     ask = p.add_argument_group("what to run")
     ask.add_argument("--trials", **counts, help=f"trials, controls included [{trials}; with --grid, its points]")
     ask.add_argument("--steps", default=steps, **counts, help="generator steps of a whole trial [%(default)s]")
-    ask.add_argument("--clips", default=clips, **counts, help="clips behind each FVD; 0: no FVD [%(default)s]")
+    usual = f"{ON_CPU}; {ON_GPU[0]} where workers have GPUs" if clips is None else clips
+    ask.add_argument("--clips", default=clips, **counts, help=f"clips behind each FVD; 0: no FVD [{usual}]")
     ask.add_argument("--seed", default=0, **counts, help="of the search and of every trial [%(default)s]")
     ask.add_argument(
         "--grid",
@@ -255,12 +269,12 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int) -> argp
     )
     ask.add_argument(
         "--promotion-clips",
-        default=0,
         **counts,
-        help="clips behind the figure by which the champion is chosen among the best few, as 2048 [those of --clips]",
+        help="clips behind the figure by which the champion is chosen among the best few [those of --clips; "
+        f"{ON_GPU[1]} where workers have GPUs and --clips is not given]",
     )
     ask.add_argument(
-        "--promotion-seeds", default=1, **counts, help="of generation, over which that figure is a mean [%(default)s]"
+        "--promotion-seeds", **counts, help=f"of generation, over which that figure is a mean [1; {ON_GPU[2]} as above]"
     )
     ask.add_argument(
         "--latents",

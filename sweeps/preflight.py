@@ -66,10 +66,10 @@ def preflight(study: Study, plan: Plan) -> Cleared:
     latents = open_latents(plan.latents, domain=domain.digest)
     runs = [RunConfig.from_json(config) for config in examples(study, plan)]
     for run in runs:
-        latents.windows(run.window)
+        latents.windows(run.span)
         if run.batch % plan.workers:
             raise UserError(f"--workers {plan.workers}: they cannot share a batch of {run.batch} clips; use a divisor")
-    disk = check_disk(plan, *max(state_bytes(run, latents) for run in runs))
+    disk = check_disk(plan, *max(state_bytes(run, domain, latents) for run in runs))
     return Cleared(there, domain, latents, runs, disk, used, time.perf_counter() - started)
 
 

@@ -162,7 +162,8 @@ def promote(tracking: Tracking, plan: Plan, jury: Juries | None = None) -> Promo
     if finals:
         final = min(map(finals.of, [candidate, *others][:FINALISTS]), key=lambda one: one.mean)
         candidate, value, told_value = final.model, final.mean, str(final)
-        clips = f"{finals.protocol.clips} clips of each of {len(finals.seeds)} seeds"
+        seeds = len(finals.seeds)
+        clips = f"{finals.protocol.clips} clips of {f'each of {seeds} seeds' if seeds > 1 else 'one seed'}"
     told = Promotion(plan.model, None, int(candidate.tags[TRIAL]), int(candidate.tags[STEP]), value, "")
     present = champion(tracking, plan.model)
     if present is not None:

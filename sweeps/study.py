@@ -28,6 +28,7 @@ from sweeps.plan import (
     check_asked,
     default_tracking,
     fresh_name,
+    judged_on,
     parser,
     resume_command,
     study_folder,
@@ -54,7 +55,8 @@ class Study:
     constants; either gives overrides of the recipe. controls: points of it that run first and are never stopped.
     metric: what proposals and stops go by; lower is better. reports: figures per full trial. rungs: fractions of the
     steps at which all but the best 1/reduction are stopped. grid: the fields and values of `--grid` alone. objectives:
-    two or more of latent_fd, fvd_short and fvd_long in place of the metric; stops still go by the metric.
+    two or more of latent_fd, fvd_short and fvd_long in place of the metric; stops still go by the metric. clips: behind
+    each FVD; None: `plan.judged_on`'s.
     """
 
     name: str
@@ -63,8 +65,8 @@ class Study:
     metric: str = "latent_fd"
     controls: Sequence[dict[str, Any]] = ()
     trials: int = 6
-    steps: int = 1000
-    clips: int = 64
+    steps: int = 1700
+    clips: int | None = None
     domain: str = "default"
     reports: int = 8
     rungs: Sequence[float] = (0.25, 0.5)
@@ -229,10 +231,11 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     )
     budget = environment.default("max_gpu_hours") if asked.max_gpu_hours is None else asked.max_gpu_hours
     precision = usual_precision("cuda" if gpus else "cpu")
+    clips, promotion_clips, promotion_seeds = judged_on(asked, bool(gpus))
     digests = {
         "domain": domain.digest,
         "latents": read_manifest(latents).digest,
-        **(artifacts.protocols(asked.clips, precision) if asked.clips > 1 else {}),
+        **(artifacts.protocols(clips, precision) if clips > 1 else {}),
         **provenance.code_tags(),
     }
     every = max(1, asked.steps // study.reports)
@@ -257,7 +260,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         experiment=asked.experiment,
         model=study.model or f"svgan-{domain.folder.name.replace('_', '-')}",
         seed=asked.seed,
-        clips=asked.clips,
+        clips=clips,
         precision=precision,
         reports=study.reports,
         rungs=tuple(sorted({max(1, round(rung * study.reports)) * every for rung in study.rungs})),
@@ -267,8 +270,8 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         optuna=asked.optuna,
         grid=grid,
         seeds=asked.seeds,
-        promotion_clips=asked.promotion_clips,
-        promotion_seeds=asked.promotion_seeds,
+        promotion_clips=promotion_clips,
+        promotion_seeds=promotion_seeds,
         max_gpu_hours=budget,
         objectives=tuple(study.objectives if asked.objectives is None else asked.objectives.split(",")),
     )
@@ -282,7 +285,7 @@ def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[An
         return {}
     if not entries and not study.grid:
         raise UserError("--grid: this study has none of its own; give FIELD=VALUE,VALUE,... behind it")
-    return parse(entries) if entries else checked(study.grid)
+    return parse(entries, study.recipe) if entries else checked(study.grid, study.recipe)
 
 
 def resumed(study: Study, flags: argparse.ArgumentParser, asked: argparse.Namespace) -> Plan:

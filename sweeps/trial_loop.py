@@ -9,18 +9,15 @@ from typing import Any
 
 import torch
 
-from svgan import checkpoint
+from svgan import checkpoint, systems
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE, Process
 from svgan.images.domain import Domain
-from svgan.iterations import iterate
-from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents, open_latents
-from svgan.latents.stats import make_space
 from svgan.report import Reporter
 from svgan.runs import latent_judge
 from svgan.state import State
-from svgan.step import Iteration
+from svgan.systems import Iteration, Source, iterate
 from svgan.train import train
 from sweeps.artifacts import export_generator
 from sweeps.plan import Plan
@@ -34,7 +31,7 @@ class Setting:
     run: RunConfig
     domain: Domain
     latents: Latents
-    clips: ClipSource
+    source: Source
     device: torch.device
 
     @classmethod
@@ -42,8 +39,7 @@ class Setting:
         """config: of the run, as JSON. Raises UserError for codes that cannot be read or are of another domain."""
         run, domain = RunConfig.from_json(dict(config)), Domain.load(plan.domain, device)
         latents = open_latents(plan.latents, domain=domain.digest)
-        clips = ClipSource(latents, run.window, make_space(run.space, latents, run.components), device)
-        return cls(plan, run, domain, latents, clips, device)
+        return cls(plan, run, domain, latents, systems.source(run, domain, latents, device), device)
 
     def train(
         self,
@@ -56,12 +52,12 @@ class Setting:
         """The loop with the trial's judge and rhythm of reports."""
         return train(
             self.run,
-            self.clips,
+            self.source,
             state=state,
             meta={"domain": self.domain.digest, "latents": self.latents.digest, "fps": self.latents.manifest.fps},
             reporter=reporter,
             process=process,
-            evaluate=latent_judge(self.clips, self.run.seed),
+            evaluate=latent_judge(self.source, self.run.seed),
             report_every=self.plan.report_every,
             device=self.device,
             iteration=iteration,

@@ -18,11 +18,11 @@ from svgan import checkpoint
 from svgan.distributed import SINGLE, current_process
 from svgan.errors import NonFiniteLoss, UserError
 from svgan.images.domain import Domain
-from svgan.iterations import iterate
 from svgan.keeper import last_whole
 from svgan.latents.shards import Latents
 from svgan.sample import Sampler
 from svgan.state import State
+from svgan.systems import iterate
 from sweeps import events, shelf
 from sweeps.artifacts import FIGURES, log_clip, log_sheet, score
 from sweeps.attend import Attended, Halted

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 from cluster.mlflow_server import binaries
 from svgan.errors import UserError
@@ -40,7 +40,7 @@ def running(found: Path, fsync: str = "off") -> Iterator[str]:
     other: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     if other:
         os.chown(folder, NOBODY, NOBODY)
-    data, port = folder / "data", _free_port()
+    data, port = folder / "data", free_port()
     try:
         subprocess.run(
             [found / "initdb", "-D", data, "-U", "svgan", "-A", "trust", "--no-sync", "--encoding=UTF8"],
@@ -74,12 +74,6 @@ def postgres(postgres_server: str) -> str:
     with psycopg.connect(f"{postgres_server}postgres", autocommit=True) as connection:
         connection.execute(f"create database {name}".encode())
     return f"{postgres_server}{name}"
-
-
-def _free_port() -> int:
-    with socket.socket() as item:
-        item.bind(("127.0.0.1", 0))
-        return item.getsockname()[1]
 
 
 def _wait(url: str, server: subprocess.Popen, log: Path, seconds: float = 60) -> None:

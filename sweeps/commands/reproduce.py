@@ -81,8 +81,9 @@ def run(asked: argparse.Namespace) -> int:
 def logged_config(run: Run) -> dict[str, Any]:
     """The trial's configuration from its parameters, which MLflow keeps as text."""
     from svgan.config import RunConfig
+    from svgan.systems import config_class
 
-    known = {field.name for field in dataclasses.fields(RunConfig)}
+    known = {field.name for field in dataclasses.fields(config_class(run.data.params.get("system")))} | {"system"}
     return RunConfig.from_json({key: _value(text) for key, text in run.data.params.items() if key in known}).to_json()
 
 
@@ -164,7 +165,7 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
 
 def _told(steps: int, tell: Callable[[str, int, int], None]) -> Callable[..., dict[str, torch.Tensor]]:
     """The loop's step, with a bar that follows it."""
-    from svgan.iterations import iterate
+    from svgan.systems import iterate
 
     def told(state: State, *others: Any) -> dict[str, torch.Tensor]:
         tell("training", state.step, steps)

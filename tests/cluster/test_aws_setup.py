@@ -3,7 +3,6 @@
 import http.server
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import boto3
 import pytest
 import yaml
 from botocore.exceptions import ClientError
+from ports import free_port
 
 from cluster import aws_setup
 from svgan.errors import UserError
@@ -37,9 +37,7 @@ def server(tmp_path_factory):
         for ami, name, day, kind in IMAGES
     ]
     (folder / "images.json").write_text(json.dumps(rows))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program = Path(sys.executable).with_name("moto_server")
     environment = os.environ | {"MOTO_AMIS_PATH": str(folder / "images.json")}
     with (folder / "log").open("w") as log:

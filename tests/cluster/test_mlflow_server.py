@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ports import free_port
 
 from cluster import mlflow_backup, mlflow_server
 from cluster.environment import write_private
@@ -31,9 +32,7 @@ def home(monkeypatch):
     folder.chmod(0o755)
     text = f"[mlflow]\nmlflow_tracking_username = svgan\nmlflow_tracking_password = {PASSWORD}\n"
     write_private(folder / ".mlflow/credentials", text)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("SVGAN_MLFLOW", f"file://{folder}/files")

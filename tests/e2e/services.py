@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from hosts import Host, Network, wait
+from ports import answers
 
 from cluster.mlflow_server import binaries
 from svgan.errors import UserError
@@ -73,7 +73,7 @@ def start(network: Network) -> Services:
     host.begin("env", "MOTO_AMIS_PATH=images.json", *moto, log=logs / "moto.log")
     _start_s3(host, logs)
     for port in PORTS.values():
-        wait(lambda port=port: _open(port), 60, lambda: "\n".join(log.read_text() for log in logs.glob("*.log")))
+        wait(lambda port=port: answers(port, ADDRESS), 60, lambda: "\n".join(f.read_text() for f in logs.glob("*.log")))
     services = Services(host)
     wait(lambda: _bucket_made(services), 60, lambda: (logs / "weed.log").read_text())
     return services
@@ -87,12 +87,6 @@ def _start_s3(host: Host, logs: Path) -> None:
     small = ("-s3.port.iceberg=0", "-master.volumeSizeLimitMB=64", "-volume.max=16")
     where = ("-dir=s3", f"-ip={ADDRESS}", f"-s3.port={PORTS['s3']}", "-s3.config=s3.json")
     host.begin(program("weed"), "server", "-s3", *where, *small, log=logs / "weed.log")
-
-
-def _open(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return not probe.connect_ex((ADDRESS, port))
 
 
 def _bucket_made(services: Services) -> bool:

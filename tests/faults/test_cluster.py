@@ -1,89 +1,11 @@
 """A cluster of several nodes: one is lost and another comes, and two studies share it."""
 
-import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import psutil
 import pytest
 from harness import FLAGS, Sweep, assert_as_if_nothing_had_happened, named, told
+from ray_cluster import Cluster
 
 pytestmark = pytest.mark.slow
-
-RAY = Path(sys.executable).parent / "ray"
-WAITING = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"  # for a place, before a trial says that there is none; 60 by default
-
-
-class Node:
-    """`ray start --block`, in a session of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [RAY, "start", "--block", "--disable-usage-stats", "--object-store-memory", str(128 * 2**20), *arguments],
-            env=os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(sys.path), WAITING: "15"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def lose(self) -> None:
-        """The node's power is cut."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-class Cluster:
-    """A head without CPUs for trials, and nodes that come and go."""
-
-    def __init__(self) -> None:
-        ports = [free_port() for _ in range(2)]
-        self.address = f"127.0.0.1:{ports[0]}"
-        slots = ("--num-cpus", "0", "--resources", '{"trial_slot": 4}')
-        self.head = Node("--head", "--port", str(ports[0]), "--dashboard-port", str(ports[1]), *slots)
-        self.nodes: list[Node] = []
-        self.environment = {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "disabled"}
-        host, port = "127.0.0.1", ports[0]
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                probe.settimeout(1)
-                if not probe.connect_ex((host, port)):
-                    return
-            time.sleep(0.3)
-        raise AssertionError("the head did not start")
-
-    def add(self, cpus: int) -> Node:
-        self.nodes.append(Node("--address", self.address, "--num-cpus", str(cpus)))
-        return self.nodes[-1]
-
-    def cpus(self) -> float:
-        code = "import ray; ray.init(log_to_driver=False); print(ray.cluster_resources().get('CPU', 0))"
-        told = subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | self.environment, capture_output=True, text=True, timeout=90
-        )
-        return float(told.stdout.split()[-1]) if told.returncode == 0 else -1
-
-    def until_cpus(self, count: int) -> None:
-        deadline = time.monotonic() + 120
-        while self.cpus() != count:
-            assert time.monotonic() < deadline, f"the cluster did not get to {count} CPUs"
-            time.sleep(1)
-
-    def close(self) -> None:
-        for node in (*self.nodes, self.head):
-            node.lose()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

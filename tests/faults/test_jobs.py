@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import psutil
 import pytest
+from ports import free_port, wait_until_answers
 from s3_server import BUCKET
 from video_files import talking_face, write_video
 
@@ -78,12 +78,8 @@ class Head:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self.dashboard = ("127.0.0.1", ports[1])
-        deadline = time.monotonic() + 120
-        while not answers(self.dashboard):
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                raise AssertionError((home / "head.out").read_text())
-            time.sleep(0.3)
+        self.dashboard = ports[1]
+        wait_until_answers(self.dashboard, self.process, home / "head.out")
 
     def start(self, *command: str) -> subprocess.Popen:
         return subprocess.Popen(
@@ -112,18 +108,6 @@ class Head:
     def end(self) -> None:
         self.kill()
         shutil.rmtree(self.sessions, ignore_errors=True)  # what was killed may still be writing
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answers(address: tuple[str, int]) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return not probe.connect_ex(address)
 
 
 @pytest.fixture(scope="module")

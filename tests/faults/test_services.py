@@ -14,6 +14,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, told
+from ports import free_port, wait_until_answers
 from s3_server import BUCKET
 
 from sweeps import shelf
@@ -26,9 +27,7 @@ class Mlflow:
     """`mlflow server` on a SQLite file, started and stopped at will."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.folder, self.address, self.process = folder, f"http://127.0.0.1:{self.port}", None
 
     def start(self) -> None:
@@ -41,14 +40,7 @@ class Mlflow:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                probe.settimeout(1)
-                if not probe.connect_ex(("127.0.0.1", self.port)):
-                    return
-            time.sleep(0.3)
-        raise AssertionError("mlflow server did not start")
+        wait_until_answers(self.port, self.process)
 
     def stop(self) -> None:
         if self.process is not None:

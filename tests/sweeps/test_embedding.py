@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from ports import free_port, wait_until_answers
 from video_files import talking_face, write_video
 
 from svgan import assets
@@ -115,9 +115,7 @@ GROWING = {
 def growing(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A head with no CPU whose autoscaler, Ray's own, brings two nodes that are processes here; the environment in
     which the head is the user's own machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     bootstrap = tmp_path / "ray_bootstrap_config.yaml"  # where `ray up` leaves it: in the head's home
     provider = GROWING["provider"] | {"gcs_address": f"127.0.0.1:{port}"}
     bootstrap.write_text(yaml.safe_dump(GROWING | {"provider": provider}))
@@ -137,12 +135,7 @@ def growing(tmp_path: Path) -> Iterator[dict[str, str]]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    until = time.monotonic() + 90
-    while time.monotonic() < until:
-        with socket.socket() as probe:
-            if not probe.connect_ex(("127.0.0.1", port)):
-                break
-        time.sleep(0.2)
+    wait_until_answers(port, head)
     yield environment
     theirs = psutil.Process(head.pid).children(recursive=True)
     with contextlib.suppress(ProcessLookupError):

@@ -1,8 +1,13 @@
 """The final judgement: many clips, several generation seeds, each measured once, whoever is interrupted."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+import time
 
 import pytest
+from ray_cluster import Cluster
 from test_tracking import checkpoint_folder, generator, plan, put_model, tracking  # noqa: F401  (fixtures)
 
 from sweeps import registry
@@ -108,3 +113,37 @@ def test_a_seeds_value_is_what_a_study_of_so_many_clips_logs(tracking, plan, gen
     first, second = finals.of(tracking.client.get_logged_model(model)).values
     assert first == expected
     assert second != first
+
+
+@pytest.mark.slow
+def test_workers_on_two_nodes_choose_the_champion_by_the_figures_of_one_process(tracking, final, generator, tmp_path):  # noqa: F811
+    """Each node has one CPU, so two pieces at a time are one on each; with I3D itself."""
+    model = put_model(tracking, 0, 10, generator, latent_fd=2.0, latent_fd_best=2.0, fvd_long=1.0)
+    final.save()
+    tracking.client.log_artifact(tracking.parent_id(), str(tmp_path / "toy-1" / "study.json"))
+    cluster, said, looked = Cluster(), tmp_path / "said", set()
+    command = [sys.executable, "-m", "sweeps", "promote", "toy-1", "--tracking", final.tracking]
+    command += ["--promotion-clips", "16", "--promotion-seeds", "1", "--workers", "2"]
+    try:
+        for count in (1, 2):  # raylets that start together may take one socket's name (docs/traps.md)
+            cluster.add(1)
+            cluster.until_cpus(count)
+        environment = os.environ | cluster.environment | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        with (
+            said.open("wb") as out,
+            subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=out, stderr=out) as driver,
+        ):
+            until = time.monotonic() + 400
+            while driver.poll() is None and time.monotonic() < until:
+                looked |= {number for number, node in enumerate(cluster.nodes) if node.runs("ray::look_at")}
+                time.sleep(0.2)
+            driver.kill()
+    finally:
+        cluster.close()
+    assert driver.returncode == 0, said.read_text()
+    assert looked == {0, 1}
+    assert "on 16 clips of one seed" in said.read_text()
+    logged = tracking.client.get_logged_model(model)
+    by_many = {metric.key: metric.value for metric in logged.metrics}
+    alone = Finals(tracking, dataclasses.replace(final, promotion_clips=16, promotion_seeds=1))
+    assert by_many[f"fvd_long/{alone.protocol.hash}/generation-0"] == alone._measured(logged, 0)

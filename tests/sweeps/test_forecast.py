@@ -64,15 +64,16 @@ def test_durations_are_for_people(seconds, words):
 
 def test_iterations_are_timed_and_a_slow_batch_in_part(footage):
     from svgan import recipes
+    from svgan.images.domain import Domain
     from svgan.latents.shards import open_latents
 
-    latents, asked = open_latents(footage[1]), plan(clips=0)
-    found = forecast.timed(asked, recipes.tiny(batch=8), latents, "cpu")
+    domain, latents, asked = Domain.load(footage[0]), open_latents(footage[1]), plan(clips=0)
+    found = forecast.timed(asked, recipes.tiny(batch=8), domain, latents, "cpu")
     assert 0 < found.step < 5
     assert found.source.endswith("iterations timed here")
-    diverging = forecast.timed(asked, recipes.tiny(batch=8, lr=1e30), latents, "cpu")
+    diverging = forecast.timed(asked, recipes.tiny(batch=8, lr=1e30), domain, latents, "cpu")
     assert diverging.step > 0
-    hurried = forecast.timed(asked, recipes.tiny(batch=64), latents, "cpu", budget=1e-6)
+    hurried = forecast.timed(asked, recipes.tiny(batch=64), domain, latents, "cpu", budget=1e-6)
     assert "from 1 iterations" in hurried.source
 
 

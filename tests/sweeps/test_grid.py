@@ -18,7 +18,7 @@ from sweeps.study import Study, asked_grid
 
 
 def test_values_are_json_scalars_else_text():
-    read = grid.parse(["gap_weight=0,1e-3,10", "critic=tconv,holistic", "components=null,8"])
+    read = grid.parse(["gap_weight=0,1e-3,10", "critic=tconv,holistic", "components=null,8"], "tiny")
     assert read == {"gap_weight": [0, 1e-3, 10], "critic": ["tconv", "holistic"], "components": [None, 8]}
 
 
@@ -37,7 +37,7 @@ def test_values_are_json_scalars_else_text():
 )
 def test_a_bad_grid_is_one_line(entries, words):
     with pytest.raises(UserError) as told:
-        grid.parse(entries)
+        grid.parse(entries, "tiny")
     assert str(told.value).startswith(words)
     assert "\n" not in str(told.value)
 

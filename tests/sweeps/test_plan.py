@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from svgan.errors import UserError
-from sweeps.plan import Plan, absolute, parser, study_folder
+from sweeps.plan import Plan, absolute, judged_on, parser, study_folder
 
 PLAN = {
     "study": "toy",
@@ -120,3 +120,19 @@ def test_locations_become_absolute_and_urls_stay(tmp_path, monkeypatch):
 def test_studies_of_one_name_in_two_storages_do_not_share_their_scratch():
     assert Plan(**PLAN).scratch == Plan(**PLAN).scratch
     assert Plan(**PLAN).scratch != Plan(**PLAN | {"storage": "elsewhere"}).scratch
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpu", "expected"),
+    [
+        ([], False, (64, 0, 1)),
+        ([], True, (256, 2048, 3)),
+        (["--clips", "0"], True, (0, 0, 1)),
+        (["--clips", "128", "--promotion-clips", "512"], True, (128, 512, 1)),
+        (["--promotion-seeds", "5"], True, (256, 2048, 5)),
+        (["--promotion-clips", "512", "--promotion-seeds", "2"], False, (64, 512, 2)),
+    ],
+)
+def test_the_ladder_is_higher_where_there_are_gpus(flags, gpu, expected):
+    asked = parser("x", "", trials=1, steps=1, clips=None).parse_args(flags)
+    assert judged_on(asked, gpu) == expected

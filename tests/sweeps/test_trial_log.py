@@ -3,12 +3,11 @@
 import dataclasses
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 
 import pytest
+from ports import free_port, wait_until_answers
 from test_plan import PLAN
 
 from sweeps import events, trial_log
@@ -20,9 +19,7 @@ from sweeps.trial_log import TrialLog, attempt, sync
 
 @pytest.fixture(scope="module")
 def address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 class Server:
@@ -41,14 +38,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.3)
-        raise AssertionError("mlflow server did not start")
+        wait_until_answers(self.port, self.process)
 
     def stop(self):
         if self.process is not None:
