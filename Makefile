@@ -43,8 +43,11 @@ test-all: $(READY)  ## the slow suites: faults, services, clusters of several ho
 e2e-cluster: $(READY)  ## the launcher's clusters, of several hosts on this machine (root; Debian's packages as it says)
 	$(BIN)/python -m pytest -m slow -rsP --durations=12 tests/e2e
 
-bench: $(READY)  ## the training step, and what the platform costs, on an idle machine: tables of times and memory (15 min; bench/LOG.md)
+bench: $(READY)  ## the training step, and what the platform costs, on an idle machine: tables with goals (45 min; bench/LOG.md)
 	$(BIN)/python bench/training_step.py
+	$(BIN)/python bench/training_step.py --recipes paper --codes 18 512 --rounds 1 --iterations 1 --n-critic 1
+	$(BIN)/python bench/two_cores.py
+	$(BIN)/python bench/shards_read.py
 	$(BIN)/python bench/platform_overhead.py
 	$(BIN)/python bench/simulated_study.py
 	$(BIN)/python bench/s3_read.py

@@ -3,6 +3,7 @@
 
     python bench/full_size.py                          both sizes
     python bench/full_size.py --sizes 1024 --device cuda
+    python bench/full_size.py --sizes 64 --evaluate    and FVD: 2 clips twice, 2 of the footage; 150 frames rendered
 
 Each step is a process of its own, so that its peak is its own. Finding faces in footage is not in it: `svgan embed`
 says its cost. Cost: 10 min on two idle cores, 4 GB of disk. What came out: bench/LOG.md and the README.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve()
 FRAMES, CLIP, STEPS = 8, 4, 2  # encoded, rendered; generator steps
+CLIPS, WINDOW = 2, 25  # of FVD, on either side; frames of each
 RATE = 25
 
 
@@ -90,6 +92,21 @@ def sample(folder: Path, device: str) -> None:
     print(f"  sample: {(time.process_time() - began) / CLIP:.2f} CPU s a frame")
 
 
+def evaluate(folder: Path, device: str) -> None:
+    """FVD short and long of CLIPS clips against as many windows of the walk, whose moments nothing keeps."""
+    from svgan import assets, cli
+
+    network = assets.path("i3d").parent
+    (folder / "cache").mkdir()
+    (folder / "cache" / "i3d").symlink_to(network)
+    os.environ["SVGAN_CACHE"] = str(folder / "cache")
+    few = ["--clips", str(CLIPS), "--real-clips", str(CLIPS), "--device", device]
+    began = time.process_time()
+    if cli.run(["evaluate", str(folder / "run"), *few]):
+        raise SystemExit(1)
+    print(f"  evaluate: {(time.process_time() - began) / (3 * CLIPS * WINDOW):.2f} CPU s a rendered frame, I3D's in it")
+
+
 STEPS_OF = {"import": import_, "encode": encode, "train": train, "sample": sample}
 
 
@@ -118,6 +135,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--sizes", type=int, nargs="+", default=[256, 1024], metavar="PX")
     p.add_argument("--device", default="cpu")
+    p.add_argument("--evaluate", action="store_true", help="also FVD, at seconds a frame")
     p.add_argument("--folder", type=Path, help="for checkpoints and domains [a temporary one]")
     asked = p.parse_args()
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {asked.device}")
@@ -126,9 +144,8 @@ def main() -> None:
             folder = Path(name)
             measured(make, folder, size)
             print(f"\n{size} px, {(folder / 'psp.pt').stat().st_size / 1e9:.1f} GB\n")
-            rows = [
-                (step, *measured(call, folder, asked.device), os.getloadavg()[0]) for step, call in STEPS_OF.items()
-            ]
+            steps = STEPS_OF | ({"evaluate": evaluate} if asked.evaluate else {})
+            rows = [(step, *measured(call, folder, asked.device), os.getloadavg()[0]) for step, call in steps.items()]
             print("\n| step | s | CPU s | peak GB | load |\n|---|---|---|---|---|")
             for step, wall, cpu, peak, load in rows:
                 print(f"| {step} | {wall:.0f} | {cpu:.0f} | {peak:.1f} | {load:.1f} |")

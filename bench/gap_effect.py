@@ -18,7 +18,7 @@ import models
 import numpy as np
 import torch
 
-from svgan.config import ITERATIONS
+from svgan.codes_config import ITERATIONS
 from svgan.files import whole
 
 MEASURES = ("fvd", "loops")

@@ -18,7 +18,7 @@ import models
 import numpy as np
 import torch
 
-from svgan.config import ITERATIONS
+from svgan.codes_config import ITERATIONS
 from svgan.files import whole
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
@@ -109,7 +109,7 @@ def plot(table: list[dict], path: Path) -> None:  # type: ignore[type-arg]
     figure, axes = plt.subplots(1, len(AGAINST), figsize=(9, 4))
     for axis, dear in zip(axes, AGAINST, strict=True):
         axis.scatter([row["latent_fd"] for row in table], [row[dear] for row in table])
-        axis.set(xlabel="latent_fd", ylabel=dear, xscale="log", yscale="log")
+        axis.set(xlabel="latent_fd", ylabel=dear)
     figure.tight_layout()
     figure.savefig(path)
     print(f"\n{path}")

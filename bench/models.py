@@ -26,20 +26,23 @@ from svgan.sample import Sampler
 def trained(
     out: Path, recipe: str, overrides: dict[str, Any], steps: Sequence[int], device: torch.device
 ) -> list[Path]:
-    """Checkpoints of one model at each of the steps, trained in legs, a cut leg from its last report."""
+    """Checkpoints of one model at each of the steps, trained in legs, a cut leg from its last report; one that the run
+    still has is not trained for again."""
     kept = []
     for until in sorted(steps):
         place = out.with_name(f"{out.name}-at-{until}")
         if not place.exists():
-            resume = (out / RECORD).exists()
-            fields = {**overrides, "steps": until}
-            run = plan_run(
-                out, recipe, fields, domain=None, latents=None, report_every=max(1, min(steps) // 4), resume=resume
-            )
-            carry_out(run, out, reporter=NullReporter(), device=device)
+            reached = out / CHECKPOINTS / f"step-{until:08d}"
+            if not reached.exists():
+                resume = (out / RECORD).exists()
+                fields = {**overrides, "steps": until}
+                run = plan_run(
+                    out, recipe, fields, domain=None, latents=None, report_every=max(1, min(steps) // 4), resume=resume
+                )
+                carry_out(run, out, reporter=NullReporter(), device=device)
             aside = place.with_name(f".{place.name}.partial")
             shutil.rmtree(aside, ignore_errors=True)
-            shutil.copytree(out / CHECKPOINTS / f"step-{until:08d}", aside)
+            shutil.copytree(reached, aside)
             aside.rename(place)
         kept.append(place)
     return kept

@@ -1,11 +1,12 @@
-"""What the fast iteration gains over the plain one, in pairs of interleaved runs:
+"""What our two iterations gain over the reference (tests/reference.py), in pairs of interleaved runs:
 
-    python bench/training_step.py                     # tiny, pca and a GAP step on one core
-    python bench/training_step.py --recipes paper --rounds 1 --iterations 1 --n-critic 1     # minutes
+    python bench/training_step.py                     # tiny and pca on one core: 2 min
     python bench/training_step.py --device cuda       # the same on a GPU
+    python bench/training_step.py --recipes paper --codes 18 512 --rounds 1 --iterations 1 --n-critic 1   # 10 min, 6 GB
 
-Printed are medians over rounds, of seconds of the processor (of the clock on a GPU), and the ratio's least and largest
-of any round. Needs neither Ray nor MLflow. Equal gradients are tests/fast's affair.
+The reference is a straightforward step: GRUCells in a loop, penalties by autograd. Printed are medians over rounds, of
+seconds of the processor (of the clock on a GPU), and of the rounds' ratios, with the least and largest. Needs neither
+Ray nor MLflow. Equal gradients are tests/fast's affair.
 """
 
 from __future__ import annotations
@@ -13,22 +14,48 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from reference import Reference
 
 from svgan import fast, recipes, step
+from svgan.codes_config import CodesConfig
+from svgan.codes_state import CodesState
 from svgan.distributed import SINGLE
 from svgan.images.domain import Domain
-from svgan.iterations import ITERATIONS
 from svgan.latents.clips import ClipSource
-from svgan.latents.shards import open_latents
+from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
 from svgan.latents.stats import make_space
-from svgan.state import State
+from svgan.systems import CODES_ITERATIONS
 
 GENERATOR_STEPS = {"plain": step.generator_step, "fast": fast.step.generator_step}
+Calls = dict[str, Callable[[], object]]
+GOALS: dict[str, dict[tuple[str, str], float]] = {
+    "cpu": {
+        ("tiny", "iteration"): 5,
+        ("pca", "iteration"): 3,
+        ("paper", "iteration"): 1.35,
+        ("tiny", "generator step"): 3,
+    },
+    "cuda": {("tiny", "iteration"): 10, ("pca", "iteration"): 10},
+}
+GPU_GOALS = (
+    ("tiny: iteration against the reference, eager, on the same GPU", "10"),
+    ("pca: the same", "10"),
+    ("pca: 100 000 iterations on an H100", "20 min"),
+    ("paper: of the floor", "0.6"),
+)
 
 
 def main() -> None:
@@ -39,39 +66,82 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=3, help="of a run, after one that is not counted (3)")
     parser.add_argument("--n-critic", type=int, help="critic steps an iteration (the recipe's)")
     parser.add_argument("--gap-weight", type=float, default=1.0)
+    parser.add_argument("--codes", type=int, nargs=2, metavar=("L", "D"), help="random ones (the default domain's)")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{asked.device}, one thread, load {os.getloadavg()[0]:.1f}\n")
-    print("| recipe | part | plain ms | fast ms | ratio (least to largest) |\n|---|---|---|---|---|")
+    latents = open_latents(Domain.load("default").latents_uri) if asked.codes is None else random_codes(*asked.codes)
+    print(f"{asked.device}, one thread, load {os.getloadavg()[0]:.1f}, lambda_GAP {asked.gap_weight:g}\n")
+    floors, peak = [], rate(asked.device)
+    print("| recipe | part | reference ms | plain ms | fast ms | plain gains | fast gains | goal |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in asked.recipes:
-        for part, calls in parts(name, asked).items():
-            print(row(name, part, calls, asked), flush=True)
+        for part, calls in parts(name, latents, asked).items():
+            line, fast_seconds = row(name, part, calls, asked)
+            print(line, flush=True)
+            if part == "iteration":
+                floors.append(floor(name, calls["fast"], fast_seconds, peak))
+    print(f"\nThe floor: float32 products alone, at the {peak:.0f} GFLOP/s of a large one here\n")
+    print("| recipe | GFLOP of an iteration | floor ms | fast, of the floor | 100 000 iterations, min |")
+    print("|---|---|---|---|---|", *floors, sep="\n")
     if not torch.cuda.is_available():
-        print("\n| on a GPU | not run: there is none here |")
+        print("\n| on a GPU | | goal |\n|---|---|---|")
+        print(*(f"| {name} | not run: there is none here | {goal} |" for name, goal in GPU_GOALS), sep="\n")
 
 
-def parts(name: str, asked: argparse.Namespace) -> dict[str, dict[str, Callable[[], object]]]:
-    """An iteration and its generator step, plain and fast, of a run of the recipe on the default domain's codes."""
+def random_codes(layers: int, width: int) -> Latents:
+    codes = np.random.default_rng(0).standard_normal((200, layers, width), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        write_latents(folder, [VideoCodes("a", np.arange(200), codes)], domain="random", fps=25)
+        return open_latents(folder)
+
+
+def parts(name: str, latents: Latents, asked: argparse.Namespace) -> dict[str, Calls]:
+    """An iteration and its generator step, each way, of runs that begin with the same weights."""
     critic_steps = {} if asked.n_critic is None else {"n_critic": asked.n_critic}
     config = recipes.make(name, gap_weight=asked.gap_weight, **critic_steps)
-    latents = open_latents(Domain.load("default").latents_uri)
+    assert isinstance(config, CodesConfig)
     clips = ClipSource(latents, config.window, make_space(config.space, latents, config.components), asked.device)
-    state = State.build(config, clips.space, device=asked.device)
-    return {
-        "iteration": {way: partial(by, state, clips, SINGLE) for way, by in ITERATIONS.items()},
-        "generator step": {way: partial(by, state, SINGLE) for way, by in GENERATOR_STEPS.items()},
-    }
+    states = {way: CodesState.build(config, clips.space, device=asked.device) for way in CODES_ITERATIONS}
+    reference = Reference(states["plain"])
+    iterations: Calls = {"reference": partial(reference.iterate, clips)}
+    generator_steps: Calls = {"reference": reference.generator_step}
+    for way, state in states.items():
+        iterations[way] = partial(CODES_ITERATIONS[way], state, clips, SINGLE)
+        generator_steps[way] = partial(GENERATOR_STEPS[way], state, SINGLE)
+    return {"iteration": iterations, "generator step": generator_steps}
 
 
-def row(name: str, part: str, calls: dict[str, Callable[[], object]], asked: argparse.Namespace) -> str:
+def row(name: str, part: str, calls: Calls, asked: argparse.Namespace) -> tuple[str, float]:
+    """The table's line, and the fast way's seconds."""
     times: dict[str, list[float]] = {way: [] for way in calls}
     for _ in range(asked.rounds):
         for way, call in calls.items():
             times[way].append(seconds(call, asked.iterations, asked.device))
-    plain, quick = (1000 * statistics.median(times[way]) for way in ("plain", "fast"))
-    ratios = [p / f for p, f in zip(times["plain"], times["fast"], strict=True)]
-    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return f"| {name} | {part} | {plain:.1f} | {quick:.1f} | {spread} |"
+    medians = [f"{1000 * statistics.median(taken):.1f}" for taken in times.values()]
+    gains = [gain(times["reference"], times[way]) for way in ("plain", "fast")]
+    goal = GOALS.get(torch.device(asked.device).type, {}).get((name, part), "")
+    return "| " + " | ".join([name, part, *medians, *gains, str(goal)]) + " |", statistics.median(times["fast"])
+
+
+def floor(name: str, call: Callable[[], object], taken: float, peak: float) -> str:
+    """What the products that an iteration makes would take at the peak's rate; smaller ones reach less."""
+    with FlopCounterMode(display=False) as counted:
+        call()
+    work = counted.get_total_flops() / 1e9
+    return f"| {name} | {work:.2f} | {1000 * work / peak:.1f} | {work / peak / taken:.2f} | {1e5 * taken / 60:.0f} |"
+
+
+def rate(device: str) -> float:
+    """GFLOP/s of products of 2048 x 2048 (on a GPU 8192) float32 matrices."""
+    side = 2048 if torch.device(device).type == "cpu" else 8192
+    a, b = torch.randn(2, side, side, device=device)
+    return 2e-9 * side**3 / min(seconds(partial(torch.mm, a, b), 3, device) for _ in range(3))
+
+
+def gain(before: Sequence[float], now: Sequence[float]) -> str:
+    """The median of the rounds' ratios, and the least and largest."""
+    ratios = [b / n for b, n in zip(before, now, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def seconds(call: Callable[[], object], times: int, device: str) -> float:

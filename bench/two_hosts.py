@@ -54,20 +54,17 @@ def work(recipe: str, steps: int, rank: int, world: int, address: str) -> dict[s
     from svgan import recipes
     from svgan.distributed import current_process
     from svgan.images.domain import Domain
-    from svgan.iterations import iterate
-    from svgan.latents.clips import ClipSource
     from svgan.latents.shards import open_latents
-    from svgan.latents.stats import make_space
     from svgan.state import State
+    from svgan.systems import iterate, source
 
     torch.set_num_threads(1)
     if world > 1:
         place = f"tcp://{address}:{PORT}"
         torch.distributed.init_process_group("gloo", place, timedelta(seconds=60), rank=rank, world_size=world)
-    config, latents = recipes.make(recipe), open_latents(Domain.load("default").latents_uri)
-    space = make_space(config.space, latents, config.components)
-    clips, process = ClipSource(latents, config.window, space, torch.device("cpu")), Timed(current_process())
-    state = State.build(config, space, {}, torch.device("cpu"))
+    config, domain, process = recipes.make(recipe), Domain.load("default"), Timed(current_process())
+    clips = source(config, domain, open_latents(domain.latents_uri), "cpu")
+    state = State.build(config, clips.space)
     for lap, count in enumerate((3, steps)):
         if lap:
             process.any(False)  # all begin together
