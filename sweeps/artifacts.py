@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -22,11 +23,20 @@ from svgan.sample import Sampler
 from svgan.video import contact_sheet, write_gif, write_mp4, write_png
 
 if TYPE_CHECKING:
+    from svgan.metrics.fvd import Progress
     from svgan.metrics.i3d import Precision
+    from svgan.metrics.protocol import Protocol
     from sweeps.plan import Plan
     from sweeps.trial_log import TrialLog
 
 FIGURES = ("fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original")
+LOOPS = ("repeat", "recurrence", "still", "norm_drift", "speed", "spectrum", "phi")
+BY_METRIC = {
+    "fvd": FIGURES,
+    "fid": ("fid_short", "fid_long"),
+    "identity": ("acd", "identity", "faces"),
+    "loops": tuple(f"loops/{name}" for name in LOOPS),
+}
 CLIP_FRAMES, GIF_FRAMES = 250, 50
 
 
@@ -83,9 +93,12 @@ def score(
     device: torch.device | str,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, float]:
-    """The four FVD figures under the plan's protocols; those against footage that is not at hand are left out."""
+    """The four FVD figures under the plan's protocols, and what else it measures; those against footage that is not at
+    hand are left out."""
     from svgan.metrics import fvd
 
+    if plan.metrics != ("fvd",):
+        return judged(sampler, domain, latents, plan, progress or fvd.silent)
     found = fvd.score(
         sampler,
         domain,
@@ -99,11 +112,33 @@ def score(
     return {name: float(found[name]) for name in FIGURES if name in found}
 
 
-def protocols(clips: int, precision: Precision) -> dict[str, str]:
-    """Tags `protocol.short` and `protocol.long`: the hashes that go with the figures."""
+def figures_of(plan: Plan) -> tuple[str, ...]:
+    """The names of all that is measured of a finished trial."""
+    return tuple(name for metric in plan.metrics for name in BY_METRIC[metric])
+
+
+def judged(sampler: Sampler, domain: Domain, latents: Latents, plan: Plan, progress: Progress) -> dict[str, float]:
+    """Every figure of the plan's metrics; FVD equals `fvd.score`'s in every digit. NaN, as of no face, is left out."""
+    from svgan.judge import WITHOUT_PROTOCOL
+    from svgan.metrics.assess import Judge
+
+    found: dict[str, float] = {}
+    for kind in ("short", "long"):
+        names = [name for name in plan.metrics if kind == "short" or name not in WITHOUT_PROTOCOL]
+        judge = Judge(
+            protocol(kind, plan.clips, plan.precision), domain, latents, names, strict=False, progress=progress
+        )
+        found |= judge.measure(sampler, plan.seed).values()
+    return {name: found[name] for name in figures_of(plan) if math.isfinite(found.get(name, math.nan))}
+
+
+def protocol(kind: str, clips: int, precision: Precision) -> Protocol:
+    """The protocol of a study's figures, 'short' or 'long'."""
     from svgan.metrics.protocol import PROTOCOLS
 
-    return {
-        f"protocol.{kind}": dataclasses.replace(PROTOCOLS[f"svg-{kind}"], clips=clips, precision=precision).hash
-        for kind in ("short", "long")
-    }
+    return dataclasses.replace(PROTOCOLS[f"svg-{kind}"], clips=clips, precision=precision)
+
+
+def protocols(clips: int, precision: Precision) -> dict[str, str]:
+    """Tags `protocol.short` and `protocol.long`: the hashes that go with the figures."""
+    return {f"protocol.{kind}": protocol(kind, clips, precision).hash for kind in ("short", "long")}

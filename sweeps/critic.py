@@ -1,22 +1,36 @@
-"""Which critic? The paper's temporal convolutions, patches at two rates, or sparse frames with their differences.
+"""Which critic? Three of codes: temporal convolutions, patches at two rates, sparse frames with their differences; and
+two of rendered frames, MoCoGAN-HD's: clips with pairs of frames, and with single frames and their contrast.
 
     python sweeps/critic.py                                this machine, the embedded default footage
     python sweeps/critic.py --grid critic=tconv,holistic --seeds 3   a table: mean and interval of three seeds
 
 It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
-Trials 0 to 2 are controls, each design as the recipe has it; they always finish. TPE pairs a design with a learning
-rate and with what only that design has: the frames under a convolution, the number of rates, the triples per span.
+Trials 0 to 4 are controls, each design as its recipe has it; they always finish. TPE pairs a design with a learning
+rate and with what only that design has. A critic of codes trains StyleVideoGAN's generator for --steps, one of frames
+MoCoGAN-HD's for 16 steps, which take as long; latent FD, each in its own space, stops critics of codes alone, and the
+objectives are FVD short and long.
 
-Cost: three controls finish, so 15 to 20 min on two cores.
-Expect: three FVD figures to compare; no design is known beforehand to win on codes.
+Cost: five controls finish, so 30 to 40 min on two cores.
+Expect: FVD figures to compare; none is known beforehand to win on codes, and those on frames see little in that time.
 """
 
 from sweeps.study import Study, main
 
+FRAMES = {"pairs": "mocogan-hd", "contrast": "mocogan-hd-cross"}
+OWN = {"tconv": {"critic_kernel": 5}, "multiscale": {"critic_rates": 2}, "holistic": {"critic_starts": 4}}
+OWN_FRAMES = {"pairs": {"gp_weight": 10.0}, "contrast": {"gp_weight": 10.0, "contrastive_weight": 2.0}}
+
 
 def space(trial):
-    critic = trial.suggest_categorical("critic", ["tconv", "multiscale", "holistic"])
-    params = {"critic": critic, "lr": trial.suggest_float("lr", 2e-4, 4e-3, log=True)}
+    critic = trial.suggest_categorical("critic", [*OWN, *OWN_FRAMES])
+    if critic in FRAMES:
+        params = {"variant": critic, "recipe": FRAMES[critic], "steps": 16}
+        params["lr"] = trial.suggest_float("lr_frames", 2e-5, 1e-3, log=True)
+        params["gp_weight"] = trial.suggest_float("gp_weight", 1.0, 30.0, log=True)
+        if critic == "contrast":
+            params["contrastive_weight"] = trial.suggest_float("contrastive_weight", 0.5, 8.0, log=True)
+        return params
+    params = {"variant": critic, "critic": critic, "lr": trial.suggest_float("lr", 2e-4, 4e-3, log=True)}
     if critic == "tconv":
         params["critic_kernel"] = trial.suggest_int("critic_kernel", 3, 9, step=2)
     elif critic == "multiscale":
@@ -26,12 +40,16 @@ def space(trial):
     return params
 
 
-OWN = {"tconv": {"critic_kernel": 5}, "multiscale": {"critic_rates": 2}, "holistic": {"critic_starts": 4}}
 STUDY = Study(
     name="critic",
     space=space,
     recipe="tiny",
-    controls=[{"critic": design, "lr": 1e-3} | own for design, own in OWN.items()],
+    controls=[
+        *({"critic": design, "lr": 1e-3} | own for design, own in OWN.items()),
+        *({"critic": design, "lr_frames": 1e-4} | own for design, own in OWN_FRAMES.items()),
+    ],
+    trials=8,
+    objectives=("fvd_short", "fvd_long"),
     grid={"critic": list(OWN), "seed": [0, 1]},
 )
 

@@ -17,7 +17,7 @@ import torch
 from svgan import systems
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE
-from svgan.errors import NonFiniteLoss
+from svgan.errors import NonFiniteLoss, UserError
 from svgan.latents.shards import Latents
 from svgan.metrics import i3d
 from svgan.metrics.protocol import PROTOCOLS
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 SCORING, SPEED = "seconds_scoring", "iterations_per_second"
 # Measured on two cores (bench/LOG.md): from Ray's start to the first trial, from the last trial to the champion's
 # clip, a trial's start and end, one report (latent distance, checkpoint, MLflow).
+LONGEST_TIMING = 30.0
 STUDY_START, STUDY_END, TRIAL_START, REPORT = 10.0, 15.0, 8.0, 0.5
 
 
@@ -129,6 +130,21 @@ def timed(plan: Plan, run: RunConfig, domain: Domain, latents: Latents, device: 
     return Pace(step, None, TRIAL_START + REPORT * plan.reports, f"from {count} iterations timed here")
 
 
+def lengths(plan: Plan, cleared: Cleared) -> tuple[int, ...]:
+    """Steps of each control that take plan.seconds, by the fastest of a few iterations of its own here, one after
+    another. Raises UserError where trials have GPUs and here is none."""
+    device = "cuda" if plan.gpus_per_worker else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "--seconds: here is no GPU to time an iteration on; start the study where one is, or give --steps"
+        )
+    found = []
+    for run in cleared.runs[: plan.controls]:
+        known = timed(plan, run, cleared.domain, cleared.latents, device, min(LONGEST_TIMING, plan.seconds or 0.0))
+        found.append(max(1, round((plan.seconds or 0.0) / known.step)))
+    return tuple(found)
+
+
 def _laps(run: RunConfig, source: Source, device: str, budget: float, most: int = 4) -> list[float]:
     state = State.build(run, source.space, {}, device)
     laps: list[float] = []
@@ -200,11 +216,11 @@ class Forecast:
 
 def forecast(plan: Plan, known: Pace) -> Forecast:
     """The study's wall time when trials are handed out one after another to `concurrency` places."""
-    free = plan.trials - plan.controls
+    free, training = plan.trials - plan.controls, plan.seconds or plan.steps * known.step
     share, chance = halved(plan)
     scoring = (known.scoring or 0.0) if plan.clips else 0.0
-    whole = known.around + plan.seeds * (plan.steps * known.step + scoring)
-    mean = known.around + plan.seeds * (share * plan.steps * known.step + chance * scoring)
+    whole = known.around + plan.seeds * (training + scoring)
+    mean = known.around + plan.seeds * (share * training + chance * scoring)
     places = [0.0] * plan.concurrency
     for length in [whole] * plan.controls + [mean] * free:
         heapq.heapreplace(places, places[0] + length)
@@ -231,9 +247,10 @@ def told(plan: Plan, known: Pace | None) -> str:
     fvd = "FVD, whose time is not known" if known.scoring is None else f"{known.scoring:.0f} s of FVD"
     scoring = f" and {fvd}" if plan.clips else ""
     judged = f", {duration(last)} of it for the final judgement" if (last := final(plan, known)) else ""
+    training = f"{plan.seconds:g} s of training" if plan.seconds else f"{known.step:.2g} s a step"
     return (
         f"time: about {duration(coming.seconds)}{judged} and {hours:.2g} {kind}-hours if some {coming.finishers:.0f} "
-        f"trials run to the end, with {known.step:.2g} s a step{scoring}, {known.source}"
+        f"trials run to the end, with {training}{scoring}, {known.source}"
     )
 
 

@@ -75,7 +75,7 @@ def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[t
     """Print the table; put plots and the best figures on the parent run. Returns the rows."""
     from rich.console import Console
 
-    from sweeps import grid, plots
+    from sweeps import comparison, grid, plots
 
     front = pareto(plan, tracking, record) if plan.objectives else ""
     runs = tracking.runs()
@@ -85,6 +85,9 @@ def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[t
         ablation = grid.ablation(plan.grid, runs)
         Console().print(grid.render(ablation, "ablation"))
         tracking.client.log_artifact(tracking.parent_id(), str(grid.write(ablation, Path(plan.folder, grid.TABLE))))
+    if variants := comparison.lines(plan, runs):
+        Console().print(comparison.render(plan, variants))
+        tracking.client.log_artifact(tracking.parent_id(), str(comparison.write(plan, variants)))
     if front:
         print(front)
     fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}

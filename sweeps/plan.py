@@ -41,7 +41,8 @@ class Plan:
     """Everything that a study's driver, trials and workers must agree on. Flat, JSON-able, no handles.
 
     `folder` is where the driver keeps its own files (log, Optuna's storage, plots, champion's clip); `storage` is where
-    Ray Train keeps checkpoints, a path or URL that every node can reach.
+    Ray Train keeps checkpoints, a path or URL that every node can reach. `lengths` are the steps of each trial, and not
+    `steps`, where an equal time, `seconds`, was asked for.
     """
 
     study: str
@@ -78,6 +79,9 @@ class Plan:
     promotion_seeds: int = 1
     grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     max_gpu_hours: float | None = None
+    metrics: tuple[str, ...] = ("fvd",)
+    seconds: float | None = None
+    lengths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_asked(vars(self))
@@ -87,6 +91,13 @@ class Plan:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker}: must not be negative")
         if self.max_gpu_hours is not None and not 0 < self.max_gpu_hours < math.inf:
             raise UserError(f"--max-gpu-hours {self.max_gpu_hours:g}: must be a number above 0")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise UserError(f"--seconds {self.seconds:g}: must be a number above 0")
+        if self.seconds is not None and self.trials != self.controls:
+            raise UserError(
+                f"--seconds {self.seconds:g}: trials that are still to be proposed cannot be timed beforehand; give "
+                "--steps, or a --grid"
+            )
         if self.clips == 1:
             raise UserError("--clips 1: a distance needs at least 2 clips; 0 leaves FVD out")
         if self.promotion_clips == 1:
@@ -126,9 +137,9 @@ class Plan:
         """Digests of what the figures depend on: git commit, package, latents, domain, protocols."""
         return dict(self.digests)
 
-    @property
-    def report_every(self) -> int:
-        return max(1, self.steps // self.reports)
+    def length(self, number: int) -> int:
+        """Steps of a whole trial."""
+        return self.lengths[number] if self.lengths else self.steps
 
     def trial_name(self, number: int) -> str:
         """The fixed name of a trial's Ray Train run; a restart under it continues from its checkpoint."""
@@ -153,7 +164,9 @@ class Plan:
         if version != FORMAT:
             raise UserError(f"study file of format {version}: this version reads format {FORMAT}")
         fields["rungs"] = tuple(fields["rungs"])
-        fields["objectives"] = tuple(fields.get("objectives", ()))
+        for name in ("objectives", "metrics", "lengths"):
+            if name in fields:
+                fields[name] = tuple(fields[name])
         fields["digests"] = tuple((key, value) for key, value in fields["digests"])
         return cls(**fields)
 
@@ -243,13 +256,23 @@ def fresh_name(study: str) -> str:
     return f"{study}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def parser(study: str, doc: str, *, trials: int, steps: int, clips: int | None) -> argparse.ArgumentParser:
+def parser(
+    study: str, doc: str, *, trials: int, steps: int, clips: int | None, seconds: float | None = None, seeds: int = 1
+) -> argparse.ArgumentParser:
     """The flags of every study file; their set is frozen by a test."""
     p = Parser(prog=f"sweeps/{study}.py", description=doc)
     counts: dict[str, Any] = {"type": int, "metavar": "N"}
     ask = p.add_argument_group("what to run")
     ask.add_argument("--trials", **counts, help=f"trials, controls included [{trials}; with --grid, its points]")
     ask.add_argument("--steps", default=steps, **counts, help="generator steps of a whole trial [%(default)s]")
+    ask.add_argument(
+        "--seconds",
+        default=seconds,
+        type=float,
+        metavar="X",
+        help="of training, in place of steps: each trial, all of them controls or of a grid, has as many steps as take "
+        f"so long by a timing beforehand [{'as many as --steps' if seconds is None else f'{seconds:g}'}]",
+    )
     usual = f"{ON_CPU}; {ON_GPU[0]} where workers have GPUs" if clips is None else clips
     ask.add_argument("--clips", default=clips, **counts, help=f"clips behind each FVD; 0: no FVD [{usual}]")
     ask.add_argument("--seed", default=0, **counts, help="of the search and of every trial [%(default)s]")
@@ -265,7 +288,10 @@ def parser(study: str, doc: str, *, trials: int, steps: int, clips: int | None) 
         help=f"several to minimise at once, towards their Pareto front: of {', '.join(OBJECTIVES)}",
     )
     ask.add_argument(
-        "--seeds", default=1, **counts, help="of each trial, trained in turn: it is judged by their mean [%(default)s]"
+        "--seeds",
+        default=seeds,
+        **counts,
+        help="of each trial, trained in turn: it is judged by their mean [%(default)s]",
     )
     ask.add_argument(
         "--promotion-clips",

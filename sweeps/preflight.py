@@ -125,8 +125,11 @@ def announce(plan: Plan, cleared: Cleared, time: str, log: Path) -> str:
     gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
     scored = f"FVD on {plan.clips} clips (so few bias it upwards, alike for all trials)" if plan.clips else "no FVD"
     stops = f"stops at steps {', '.join(map(str, plan.rungs))} all but the best 1/{plan.reduction} and controls"
+    long = f"up to {plan.steps} steps"
+    if plan.seconds:
+        long = f"{plan.seconds:g} s of training each ({', '.join(map(str, plan.lengths))} steps)"
     lines = [
-        f"{plan.name}: {plan.trials} trials of up to {plan.steps} steps, {plan.concurrency} at a time, each on "
+        f"{plan.name}: {plan.trials} trials of {long}, {plan.concurrency} at a time, each on "
         f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}",
         f"{stops if plan.rungs else 'none is stopped early'}; {scored}",
         time,

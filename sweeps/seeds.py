@@ -23,7 +23,7 @@ from svgan.errors import NonFiniteLoss, UserError
 from svgan.latents.shards import Latents
 from svgan.sample import Sampler
 from svgan.state import State
-from sweeps.artifacts import FIGURES, log_clip, log_sheet, score
+from sweeps.artifacts import figures_of, log_clip, log_sheet, score
 from sweeps.attend import Halted
 from sweeps.ends import FINISHED, HALTED
 from sweeps.search import STEP
@@ -118,7 +118,7 @@ class Seeded:
 
     def run(self) -> dict[str, Any]:
         try:
-            for end in ends(self.setting.run.steps, self.setting.plan.report_every):
+            for end in ends(self.setting.run.steps, self.setting.report_every):
                 if any(seed not in self.states or self.states[seed].step < end for seed in self.seeds):
                     speed = 1 / sum(1 / self._advance(seed, end) for seed in self.seeds)
                     self._report(end, speed)
@@ -212,16 +212,16 @@ class SeedsReporter(RankZeroReporter):
         log_clip(self.log, samplers[shown], self.domain, self.plan.seed, self.scratch)
         attended.scoring("clip", 1, 1)
         if self.plan.clips:
-            scored = {}
+            scored, measured = {}, figures_of(self.plan)
             for seed, sampler in samplers.items():
-                known = self.log.figures([of_seed(name, seed) for name in FIGURES])
-                figures = {name: known[of_seed(name, seed)] for name in FIGURES if of_seed(name, seed) in known}
+                known = self.log.figures([of_seed(name, seed) for name in measured])
+                figures = {name: known[of_seed(name, seed)] for name in measured if of_seed(name, seed) in known}
                 if not figures:
                     figures = score(sampler, self.domain, latents, self.plan, device, attended.scoring)
                     named, at = {of_seed(name, seed): v for name, v in figures.items()}, int(best[seed]["step"])
                     self.log.metrics(at, named, at, seed=str(seed))
                 scored[seed] = figures
-            names = [name for name in FIGURES if all(name in figures for figures in scored.values())]
+            names = [name for name in measured if all(name in figures for figures in scored.values())]
             spread: dict[str, float] = {}
             for name in names:
                 mean, low, high = interval([figures[name] for figures in scored.values()])

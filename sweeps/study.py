@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps import environment, halt, quiet, shelf, submit
+from sweeps.comparison import VARIANT
 from sweeps.forkserver import forkserver
 from sweeps.joining import cluster_joined, keep_secrets, ray_started
 from sweeps.plan import (
@@ -56,7 +57,10 @@ class Study:
     metric: what proposals and stops go by; lower is better. reports: figures per full trial. rungs: fractions of the
     steps at which all but the best 1/reduction are stopped. grid: the fields and values of `--grid` alone. objectives:
     two or more of latent_fd, fvd_short and fvd_long in place of the metric; stops still go by the metric. clips: behind
-    each FVD; None: `plan.judged_on`'s.
+    each FVD; None: `plan.judged_on`'s. metrics: of `svgan.metrics.assess`, measured of finished trials. seconds: of a
+    trial's training, in place of steps, where all are controls. seeds: of each trial.
+
+    A point may name another `recipe`, `steps` of its own, and, for the tables, a `variant`.
     """
 
     name: str
@@ -74,6 +78,9 @@ class Study:
     model: str | None = None
     grid: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     objectives: Sequence[str] = ()
+    metrics: Sequence[str] = ("fvd",)
+    seconds: float | None = None
+    seeds: int = 1
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -92,11 +99,16 @@ class Study:
         choices = {name: list(values) for name, values in grid.items()}
         return dataclasses.replace(self, space=fixed | choices, controls=points(grid), rungs=())
 
-    def config(self, plan: Plan, params: dict[str, Any]) -> dict[str, Any]:
-        """The run that a proposal stands for, as JSON. Raises UserError for what the recipe refuses."""
+    def config(self, plan: Plan, params: dict[str, Any], number: int | None = None) -> dict[str, Any]:
+        """The run that a proposal stands for, as JSON; as long as the plan says of that trial. Raises UserError for
+        what the recipe refuses."""
         from svgan import recipes
 
-        return recipes.make(self.recipe, **{"steps": plan.steps, "seed": plan.seed, **params}).to_json()
+        own = {"steps": plan.steps, "seed": plan.seed, **params}
+        if number is not None and plan.lengths:
+            own["steps"] = plan.length(number)
+        own.pop(VARIANT, None)
+        return recipes.make(own.pop("recipe", self.recipe), **own).to_json()
 
 
 def main(study: Study, argv: Sequence[str] | None = None) -> None:
@@ -131,7 +143,7 @@ def prepared() -> None:
 
 def submitted(study: Study, arguments: list[str], doc: str) -> int:
     """Run the study as a Ray Job, its flags checked and its name chosen before; returns the job's exit code."""
-    flags = parser(study.name, doc, trials=study.trials, steps=study.steps, clips=study.clips)
+    flags = flags_of(study, doc)
     asked = flags.parse_args(arguments)
     check_asked(vars(asked))
     script, name = Path(sys.modules["__main__"].__file__ or ""), asked.resume or asked.name
@@ -141,12 +153,24 @@ def submitted(study: Study, arguments: list[str], doc: str) -> int:
     return submit.submit(script, arguments, name)
 
 
+def flags_of(study: Study, doc: str) -> argparse.ArgumentParser:
+    return parser(
+        study.name,
+        doc,
+        trials=study.trials,
+        steps=study.steps,
+        clips=study.clips,
+        seconds=study.seconds,
+        seeds=study.seeds,
+    )
+
+
 def run(
     study: Study, argv: Sequence[str] | None = None, *, doc: str = "", loop: Loop | None = None
 ) -> Promotion | None:
     """Run or resume a study; returns what was promoted. `loop` replaces the workers' training loop (tests)."""
     prepared()
-    flags = parser(study.name, doc, trials=study.trials, steps=study.steps, clips=study.clips)
+    flags = flags_of(study, doc)
     asked = flags.parse_args(argv)
     with cluster_joined():
         plan = resumed(study, flags, asked) if asked.resume else fresh(study, asked)
@@ -164,6 +188,8 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
 
     cleared = preflight(study, plan)
     prepare(plan, cleared.domain, cleared.latents)
+    if plan.seconds and not plan.lengths:
+        plan = dataclasses.replace(plan, lengths=forecast.lengths(plan, cleared))
     tracking = Tracking(plan)
     if not Path(plan.folder, PLAN_FILE).exists() and tracking.find(**{SWEEP: plan.name, ROLE: "study"}):
         raise UserError(
@@ -274,6 +300,8 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         promotion_seeds=promotion_seeds,
         max_gpu_hours=budget,
         objectives=tuple(study.objectives if asked.objectives is None else asked.objectives.split(",")),
+        metrics=tuple(study.metrics),
+        seconds=asked.seconds,
     )
 
 
@@ -322,8 +350,8 @@ def search(
     record = open_study(plan, controls=study.controls)
 
     def make(number: int, params: dict[str, Any]) -> dict[str, Any]:
-        config = study.config(plan, params)
-        TrialLog(plan, number).open(config)
+        config = study.config(plan, params, number)
+        TrialLog(plan, number).open(config | {name: params[name] for name in (VARIANT,) if name in params})
         return {"run": config, "plan": plan.to_json()}
 
     watch = halt.Watch(plan)

@@ -27,7 +27,7 @@ STATUS_OF_RUN = {"finished": "finished", "pruned": "stopped", "failed": "failed"
 STATUS_OF_RECORD = {"COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed", "WAITING": "halted"}
 ENDED = ("finished", "stopped", "failed")
 SHORT = {"gap_weight": "GAP", "gp_weight": "GP", "critic_widths": "E", "trunk": "T", "components": "PCA"}
-SAID = ("gap_weight", "width", "critic")
+SAID = ("variant", "gap_weight", "width", "critic")
 BEST_SHOWN = 20
 
 
@@ -233,7 +233,7 @@ def rows_of_record(trials: Iterable[FrozenTrial], plan: Plan, alive: bool = True
         rows.append(
             Row.of(
                 trial.number,
-                {**trial.user_attrs.get(search.CONFIG, {}), "steps": plan.steps},
+                {"steps": plan.length(trial.number), **trial.user_attrs.get(search.CONFIG, {})},
                 step=max(told, default=0),
                 status=STATUS_OF_RECORD.get(trial.state.name, "running" if alive else "cut"),
                 note=trial.user_attrs.get(search.ERROR, ""),

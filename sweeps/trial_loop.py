@@ -33,13 +33,15 @@ class Setting:
     latents: Latents
     source: Source
     device: torch.device
+    report_every: int
 
     @classmethod
     def of(cls, plan: Plan, config: Mapping[str, Any], device: torch.device) -> Setting:
         """config: of the run, as JSON. Raises UserError for codes that cannot be read or are of another domain."""
         run, domain = RunConfig.from_json(dict(config)), Domain.load(plan.domain, device)
         latents = open_latents(plan.latents, domain=domain.digest)
-        return cls(plan, run, domain, latents, systems.source(run, domain, latents, device), device)
+        every = max(1, run.steps // plan.reports)
+        return cls(plan, run, domain, latents, systems.source(run, domain, latents, device), device, every)
 
     def train(
         self,
@@ -58,7 +60,7 @@ class Setting:
             reporter=reporter,
             process=process,
             evaluate=latent_judge(self.source, self.run.seed),
-            report_every=self.plan.report_every,
+            report_every=self.report_every,
             device=self.device,
             iteration=iteration,
         )

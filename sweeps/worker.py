@@ -24,7 +24,7 @@ from svgan.sample import Sampler
 from svgan.state import State
 from svgan.systems import iterate
 from sweeps import events, shelf
-from sweeps.artifacts import FIGURES, log_clip, log_sheet, score
+from sweeps.artifacts import figures_of, log_clip, log_sheet, score
 from sweeps.attend import Attended, Halted
 from sweeps.ends import FAILED, FINISHED, HALTED
 from sweeps.halt import Watch
@@ -199,7 +199,7 @@ class RankZeroReporter:
         log_clip(self.log, sampler, self.domain, self.plan.seed, self.scratch)
         attended.scoring("clip", 1, 1)
         if self.plan.clips:
-            figures = self.log.figures(FIGURES)
+            figures = self.log.figures(figures_of(self.plan))
             if not figures:
                 figures = score(sampler, self.domain, latents, self.plan, state.device, attended.scoring)
                 self.log.metrics(best, figures, best)

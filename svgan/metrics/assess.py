@@ -83,6 +83,13 @@ class Measured:
     hash: str
     statistics: dict[str, Statistics] = field(default_factory=dict)
 
+    def values(self) -> dict[str, float]:
+        """Each without an interval."""
+        return {
+            name: float(one.of(np.ones(one.n))) if one.plain is None else one.plain
+            for name, one in self.statistics.items()
+        }
+
     def figures(self, draws: int = DRAWS, progress: Progress = silent) -> dict[str, Figure]:
         """Each with its interval of `draws` resamples."""
         found = {}

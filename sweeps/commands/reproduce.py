@@ -129,14 +129,14 @@ def _gpu() -> bool:
 
 def repeat_all(plan: Plan, config: dict[str, Any], seeds: int, tell: Callable[[str, int, int], None]) -> Points:
     """The trial again; of one with several seeds each seed's latent_fd and FVD, which are logged by seed."""
-    from sweeps.artifacts import FIGURES
+    from sweeps.artifacts import figures_of
 
     if seeds == 1:
         return repeat(plan, config, tell)
     found: Points = {}
     for seed in range(config["seed"], config["seed"] + seeds):
         own = repeat(plan, config | {"seed": seed}, lambda stage, *far, seed=seed: tell(f"seed {seed}: {stage}", *far))
-        found |= {f"{name}/seed-{seed}": own[name] for name in ("latent_fd", *FIGURES) if name in own}
+        found |= {f"{name}/seed-{seed}": own[name] for name in ("latent_fd", *figures_of(plan)) if name in own}
     return found
 
 

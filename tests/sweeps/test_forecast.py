@@ -6,9 +6,13 @@ import shutil
 import pytest
 from test_plan import PLAN
 
-from sweeps import forecast
+from svgan import recipes
+from svgan.images.domain import Domain
+from svgan.latents.shards import open_latents
+from sweeps import forecast, room
 from sweeps.forecast import Pace
 from sweeps.plan import Plan
+from sweeps.preflight import Cleared
 
 
 def plan(**change):
@@ -45,6 +49,20 @@ def test_the_line_says_what_it_rests_on():
     assert "core-hours" in line
     assert "GPU-hours" in forecast.told(plan(gpus_per_worker=1), Pace(0.1, 20, 8, ""))
     assert "not known" in forecast.told(plan(), None)
+
+
+def test_equal_seconds_are_as_many_steps_as_take_them(footage):
+    """On the random domain an iteration of critics on frames takes longer than one of critics on codes."""
+    domain, latents = Domain.load(footage[0]), open_latents(footage[1])
+    small = {"memory": 6, "components": 6, "mapping_samples": 500, "critic_size": 8, "window": 4}
+    runs = [recipes.make("mocogan-hd", **small), recipes.make("tiny", batch=8, steps=3)]
+    cleared = Cleared(room.room(), domain, latents, runs, 0, {}, 0.0)
+    timed = plan(trials=2, controls=2, seconds=5.0)
+    frames, codes = forecast.lengths(timed, cleared)
+    assert codes > 2 * frames > 2
+    lasts = forecast.forecast(timed, Pace(99, 10, 5, ""))
+    assert lasts.trial_hours == pytest.approx(2 * 20 / 3600)
+    assert "with 5 s of training and 10 s of FVD" in forecast.told(timed, Pace(99, 10, 5, ""))
 
 
 def test_the_final_judgement_takes_its_time():

@@ -104,19 +104,19 @@ def test_bad_objectives_are_one_line(plan, change, words):
 
 
 def test_parameters_that_only_some_trials_have_are_proposed_drawn_and_weighed(tmp_path):
-    plan = Plan(**PLAN | {"folder": str(tmp_path), "trials": 24, "controls": 3})
+    plan = Plan(**PLAN | {"folder": str(tmp_path), "trials": 40, "controls": 5})
     record = open_study(plan, controls=critic.STUDY.controls)
-    searcher = OptunaSearcher(record, critic.space, lambda number, params: {}, metric=METRIC, trials=24, concurrency=1)
-    seen = set()
-    for k in range(24):
-        given = searcher.suggest(str(k))
-        own = {name for name in given["params"] if name.startswith("critic_")}
-        assert len(own) == 1
+    searcher = OptunaSearcher(record, critic.space, lambda number, params: {}, metric=METRIC, trials=40, concurrency=1)
+    seen, frames = set(), {"gp_weight", "contrastive_weight"}
+    for k in range(40):
+        params = searcher.suggest(str(k))["params"]
+        own = {name for name in params if name.startswith("critic_") or name in frames}
+        assert own in ({"gp_weight"}, frames) if "recipe" in params else len(own) == 1
         seen |= own
-        value = given["params"]["lr"] + 0.1 * given["params"].get("critic_kernel", 0)
+        value = params["lr"] + 0.1 * params.get("critic_kernel", 0)
         searcher.on_trial_complete(str(k), {"step": 10, METRIC: value, "finished": True})
-    assert seen == {"critic_kernel", "critic_rates", "critic_starts"}
-    assert [t.user_attrs["config"] for t in record.get_trials()[:3]] == critic.STUDY.controls
-    assert set(plots.importance(record)) == {"critic", "lr", *seen}
+    assert seen == {"critic_kernel", "critic_rates", "critic_starts", *frames}
+    assert [t.params for t in record.get_trials()[:5]] == critic.STUDY.controls
+    assert set(plots.importance(record)) == {"critic", "lr", "lr_frames", *seen}
     drawn = {path.name for path in plots.write_plots(record, {}, tmp_path / "plots")}
-    assert {f"latent_fd_against_{name}.png" for name in ("critic", "lr", *seen)} <= drawn
+    assert {f"latent_fd_against_{name}.png" for name in ("critic", "lr", "lr_frames", *seen)} <= drawn

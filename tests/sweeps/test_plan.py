@@ -44,15 +44,23 @@ def test_the_flags_are_these_and_no_others():
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
         *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain"),
-        *("--promotion-clips", "--promotion-seeds"),
+        *("--promotion-clips", "--promotion-seeds", "--seconds"),
     }
 
 
 def test_a_plan_comes_back_from_its_file(tmp_path):
-    plan = Plan(**PLAN | {"folder": str(tmp_path / "toy-1"), "digests": (("latents", "abc"),)})
+    own = {
+        "digests": (("latents", "abc"),),
+        "metrics": ("fvd", "loops"),
+        "trials": 2,
+        "seconds": 9.0,
+        "lengths": (3, 40),
+    }
+    plan = Plan(**PLAN | {"folder": str(tmp_path / "toy-1")} | own)
     plan.save()
     assert Plan.load(tmp_path / "toy-1") == plan
     assert plan.tags == {"latents": "abc"}
+    assert [plan.length(number) for number in (0, 1)] == [3, 40]
     assert [path.name for path in (tmp_path / "toy-1").iterdir()] == ["study.json"]
 
 

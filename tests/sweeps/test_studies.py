@@ -1,4 +1,4 @@
-"""The three studies: short, on installed packages alone, and their spaces make runs that the recipe accepts."""
+"""The studies: short, on installed packages alone, and their spaces make runs that the recipe accepts."""
 
 import ast
 import importlib
@@ -6,12 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from test_plan import PLAN
 
+from svgan.config import RunConfig
 from svgan.errors import UserError
-from svgan.recipes import RECIPES
+from sweeps.comparison import VARIANT
+from sweeps.plan import Plan
 from sweeps.study import Study, main
 
-STUDIES = ["gap", "width", "critic"]
+STUDIES = ["gap", "width", "critic", "systems"]
+LINES = {"systems": 60, "critic": 60}  # tables of variants, and what each one has
 
 
 @pytest.fixture(params=STUDIES)
@@ -21,7 +25,7 @@ def study_file(request):
 
 def test_a_study_is_short_and_says_command_and_cost(study_file):
     text = study_file.read_text()
-    assert len(text.splitlines()) < 40
+    assert len(text.splitlines()) < LINES.get(study_file.stem, 40)
     header = ast.get_docstring(ast.parse(text))
     assert f"python sweeps/{study_file.name}" in header
     assert "Cost:" in header
@@ -39,15 +43,19 @@ def test_controls_and_proposals_make_runs(name):
 
     from sweeps.search import sample
 
-    study = importlib.import_module(f"sweeps.{name}").STUDY
+    study, plan = importlib.import_module(f"sweeps.{name}").STUDY, Plan(**PLAN)
     trials = optuna.create_study()
     for control in study.controls:
         trials.enqueue_trial(control)
     for number in range(len(study.controls) + 4):
         trial = trials.ask()
-        run = RECIPES[study.recipe](**sample(study.space, trial))
+        params = sample(study.space, trial)
+        run = RunConfig.from_json(study.config(plan, params))
         if number < len(study.controls):
-            assert {key: getattr(run, key) for key in study.controls[number]} == study.controls[number]
+            assert trial.params == study.controls[number]
+        assert {key: getattr(run, key) for key in params if key != VARIANT} == {
+            key: value for key, value in params.items() if key != VARIANT
+        }
 
 
 def test_gap_has_a_control_without_gap():
@@ -55,6 +63,17 @@ def test_gap_has_a_control_without_gap():
 
     assert {"gap_weight": 0.0} in STUDY.controls
     assert any(control["gap_weight"] > 0 for control in STUDY.controls)
+
+
+def test_every_system_is_compared_and_every_ablation_is_of_one_thing():
+    from sweeps.systems import STUDY, VARIANTS
+
+    assert STUDY.trials == len(STUDY.controls) == len(VARIANTS)
+    runs = {name: STUDY.config(Plan(**PLAN), {VARIANT: name, **own}) for name, own in VARIANTS.items()}
+    for name, run in runs.items():
+        whole, _, without = name.partition(" without ")
+        differing = {key for key in run if run[key] != runs[whole][key]}
+        assert len(differing) == bool(without), name
 
 
 def test_a_study_by_an_unknown_metric_is_refused():
@@ -106,6 +125,8 @@ def toy(footage, tmp_path, monkeypatch):
         (["--resume", "missing", "--trials", "3"], "--trials: a study's flags are remembered"),
         (["--name", "../x"], "--name '../x'"),
         (["--clips", "1"], "--clips 1"),
+        (["--seconds", "60"], "--seconds 60: trials that are still to be proposed cannot be timed beforehand"),
+        (["--seconds", "0", "--trials", "1"], "--seconds 0: must be a number above 0"),
         (["--grid"], "--grid: this study has none of its own"),
         (["--grid", "gap=1"], "--grid gap: no such field of a run; one of"),
         (["--grid", "gap_weight=0,-1"], "gap_weight: must be a number of 0 or more, got -1"),

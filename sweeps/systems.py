@@ -1,0 +1,53 @@
+"""Which system? StyleVideoGAN, MoCoGAN-HD and StyleGAN-V, and what each one's parts are for, with equal time to learn.
+
+    python sweeps/systems.py                               this machine, the embedded default footage
+    python sweeps/systems.py --seconds 3600 --clips 256    an hour of training for each seed, and firmer figures
+    python sweeps/systems.py --resume NAME                 finish one that was cut
+
+It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
+Every variant trains for the same time on the same footage and domain: an iteration of each is timed here first, alone,
+and its steps follow from that. The best checkpoint of each of three seeds is measured, and the table, with 95 %
+intervals over seeds, is printed, kept in MLflow, and written as comparison.md beside the study. latent FD is of
+each system's own space: it picks a run's checkpoint and compares no systems.
+
+Cost: on two cores 5 min for each of 27 runs, half of it training; as many hours as --seconds has minutes, and one more.
+Expect: FVD long of about 40 for StyleVideoGAN, and far more for the others, which learn pictures' motion from pictures:
+150 s are 1600 steps of the first and 16 of MoCoGAN-HD. On a GPU nobody knows beforehand.
+"""
+
+from sweeps.study import Study, main
+
+ALONE, CROSS = {"recipe": "mocogan-hd"}, {"recipe": "mocogan-hd-cross"}
+VARIANTS: dict[str, dict] = {
+    "StyleVideoGAN": {},
+    "StyleVideoGAN without GAP": {"gap_weight": 0.0},
+    "MoCoGAN-HD": ALONE,
+    "MoCoGAN-HD without residual basis": ALONE | {"basis": False},
+    "MoCoGAN-HD without image critic": ALONE | {"image_weight": 0.0},
+    "MoCoGAN-HD without video critic": ALONE | {"video_weight": 0.0},
+    "MoCoGAN-HD cross-domain": CROSS,
+    "MoCoGAN-HD cross-domain without contrast": CROSS | {"contrastive_weight": 0.0},
+    "MoCoGAN-HD cross-domain without mutual information": CROSS | {"information_weight": 0.0},
+    "StyleGAN-V on codes": {"recipe": "stylegan-v-codes"},
+}
+
+
+def space(trial):
+    name = trial.suggest_categorical("variant", list(VARIANTS))
+    return {"variant": name, **VARIANTS[name]}
+
+
+STUDY = Study(
+    name="systems",
+    space=space,
+    recipe="tiny",
+    controls=[{"variant": name} for name in VARIANTS],
+    trials=len(VARIANTS),
+    rungs=(),
+    seeds=3,
+    seconds=150.0,
+    metrics=("fvd", "fid", "identity", "loops"),
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,53 @@
+"""The table of variants: what is in it, for whom it says so, and that it is Markdown."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+from test_plan import PLAN
+
+from sweeps import comparison
+from sweeps.plan import Plan
+
+
+def run(variant, steps, outcome="finished", **metrics):
+    params = {"steps": str(steps)} | ({"variant": variant} if variant else {})
+    return SimpleNamespace(data=SimpleNamespace(params=params, metrics=metrics, tags={"svgan.outcome": outcome}))
+
+
+PLANNED = Plan(**PLAN | {"trials": 2, "seconds": 150.0, "seeds": 3, "clips": 64})
+SPREAD = {"fvd_long": 30.0, "fvd_long_low": 28.5, "fvd_long_high": 31.5}
+RUNS = [
+    run("one", 1600, core_hours=0.2, seconds_scoring=270.0, acd=0.21, **SPREAD),
+    run("two", 16, core_hours=0.15, seconds_scoring=90.0, fvd_long=410.25),
+]
+
+
+def test_a_row_has_steps_seconds_of_training_and_figures_with_their_intervals():
+    assert comparison.markdown(PLANNED, comparison.lines(PLANNED, RUNS)).splitlines() == [
+        "toy-1: each variant with 150 s of training a seed; mean and 95 % interval of 3 seeds; figures of 64 clips.",
+        "",
+        "|  | steps | seconds | FVD long | ACD |",
+        "| --- | --- | --- | --- | --- |",
+        "| one | 1600 | 150 | **30** +- 1.5 | 0.21 |",
+        "| two | 16 | 150 | 410 | - |",
+    ]
+
+
+def test_a_study_without_variants_has_no_table_and_a_failure_is_said():
+    assert comparison.lines(PLANNED, [run("", 40, fvd_long=3.0)]) == []
+    table = comparison.lines(PLANNED, [*RUNS, run("three", 9, "failed")])
+    assert table[-1].seconds is None
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(comparison.render(PLANNED, table))
+    shown = console.export_text().splitlines()
+    assert [line.split()[-1] for line in shown if line.split()[:1] in (["one"], ["three"])] == ["finished", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("values", "least", "text"),
+    [((), None, "-"), ((0.5,), 0.5, "**0.5**"), ((0.5, 0.25, 0.75), 0.4, "0.5 +- 0.25"), ((1234.5,), None, "1234")],
+)
+def test_a_cell(values, least, text):
+    assert comparison.cell(values, least) == text

@@ -1,0 +1,114 @@
+"""Every system through the platform: a tiny grid study on a real Ray, into MLflow, promoted, and back by its alias."""
+
+import dataclasses
+import subprocess
+import sys
+
+import mlflow
+import numpy as np
+import pytest
+from test_ray import optuna_trials, place, ray_here  # noqa: F401  (fixtures)
+
+from sweeps import study
+from sweeps.plan import Plan
+from sweeps.study import Study
+from sweeps.tracking import Tracking, sweep_models
+
+pytestmark = pytest.mark.slow
+
+MOCO = {"memory": 6, "components": 6, "mapping_samples": 500, "critic_size": 8, "batch": 2, "window": 4, "lr": 1e-3}
+# What makes a recipe small, and a grid over a field of its own.
+SYSTEMS = {
+    "mocogan-hd": (MOCO | {"n_generator": 2}, {"basis": [False, True]}),
+    "stylegan-v-codes": ({"width": 8, "batch": 8, "n_critic": 1}, {"critic": ["tconv", "holistic"]}),
+}
+
+
+def of(recipe, domain):
+    small, grid = SYSTEMS[recipe]
+    return Study(recipe, small, recipe, domain=domain, model=recipe, steps=4, clips=2, reports=2, grid=grid)
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
+def swept(request, ray_here, place, footage):  # noqa: F811
+    """A grid of two points, 4 steps each, FVD on 2 clips, promotion."""
+    recipe = request.param
+    promotion = study.run(of(recipe, footage[0]), ["--name", recipe, "--grid"])
+    plan = Plan.load(place / "runs" / recipe)
+    return recipe, promotion, plan, Tracking(plan)
+
+
+def test_every_point_is_in_mlflow_with_figures_clips_and_models(swept):
+    recipe, _, plan, tracking = swept
+    ((field, values),) = plan.grid.items()
+    runs = tracking.runs()
+    assert [run.data.params[field] for run in runs] == [str(value) for value in values]
+    assert [trial.params for trial in optuna_trials(plan)] == [{field: value} for value in values]
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert run.data.params["recipe"] == recipe
+        assert run.data.metrics["fvd_short"] > 0
+        assert run.data.metrics["fvd_long"] > 0
+        curve = tracking.client.get_metric_history(run.info.run_id, "latent_fd")
+        assert [point.step for point in curve] == [2, 4]
+        shown = {file.path: file.file_size for file in tracking.client.list_artifacts(run.info.run_id)}
+        assert all(shown[name] > 500 for name in ("clip.mp4", "clip.gif", "contact_sheet.png"))
+    models = sweep_models(tracking.client, tracking.experiment, plan.name)
+    assert {model.tags["svgan.trial"] for model in models} == {"0", "1"}
+    assert "ablation.csv" in {file.path for file in tracking.client.list_artifacts(tracking.parent_id())}
+
+
+def test_the_champion_comes_back_by_its_alias(swept):
+    recipe, promotion, plan, _ = swept
+    assert promotion.version == "1"
+    mlflow.set_tracking_uri(plan.tracking)
+    champion = mlflow.pyfunc.load_model(f"models:/{recipe}@champion")
+    frames = champion.predict({"clips": [2], "frames": [9], "seed": [3]})
+    assert frames.shape == (2, 9, 16, 16, 3)
+    assert frames.dtype == np.uint8
+    assert np.array_equal(frames[:, :4], champion.predict({"clips": [2], "frames": [4], "seed": [3]}))
+    assert not np.array_equal(frames[0], frames[1])
+
+
+def test_systems_side_by_side_have_equal_seconds_and_one_table(ray_here, place, footage):  # noqa: F811
+    """Two recipes, two seeds each; taken up again, the study has its steps and its table."""
+    variants = {name: {"recipe": name, **small} for name, (small, _) in SYSTEMS.items()}
+
+    def space(trial):
+        name = trial.suggest_categorical("variant", list(variants))
+        return {"variant": name, **variants[name]}
+
+    own = {"trials": 2, "seeds": 2, "seconds": 0.4, "clips": 2, "reports": 2, "rungs": (), "metrics": ("fvd", "loops")}
+    both = Study("both", space, controls=[{"variant": name} for name in variants], domain=footage[0], **own)
+    study.run(both, ["--name", "both"])
+    plan = Plan.load(place / "runs" / "both")
+    tracking = Tracking(plan)
+    runs = tracking.runs()
+    assert [run.data.params["variant"] for run in runs] == list(SYSTEMS)
+    assert [run.data.params["recipe"] for run in runs] == list(SYSTEMS)
+    assert [int(run.data.params["steps"]) for run in runs] == [run.data.metrics["steps_done"] for run in runs]
+    assert tuple(int(run.data.params["steps"]) for run in runs) == plan.lengths
+    table = (place / "runs" / "both" / "comparison.md").read_text()
+    for run in runs:
+        mean, low, high = (run.data.metrics[f"loops/still{end}"] for end in ("", "_low", "_high"))
+        assert low <= mean <= high
+        assert f"| {run.data.params['variant']} | {run.data.params['steps']} |" in table
+    assert "FVD long" in table
+    assert "comparison.md" in {file.path for file in tracking.client.list_artifacts(tracking.parent_id())}
+    study.run(both, ["--resume", "both"])
+    assert Plan.load(place / "runs" / "both") == plan
+    assert (place / "runs" / "both" / "comparison.md").read_text() == table
+
+
+@pytest.mark.parametrize("swept", ["mocogan-hd"], indirect=True)
+def test_a_trial_of_critics_on_frames_is_reproduced_and_two_workers_train_as_one(swept, footage):
+    recipe, _, plan, one = swept
+    again = [sys.executable, "-m", "sweeps", "reproduce", f"{recipe}:1"]
+    done = subprocess.run(again, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "figures are equal in every bit" in done.stdout
+    flags = ["--name", "pair", "--workers", "2", "--concurrency", "1", "--clips", "0", "--grid", "basis=true"]
+    study.run(of(recipe, footage[0]), flags)
+    (shared,) = Tracking(dataclasses.replace(plan, name="pair")).runs()
+    for name in ("latent_fd", "video_critic_loss", "gradient_penalty", "image_critic_loss"):
+        assert shared.data.metrics[name] == pytest.approx(one.runs()[1].data.metrics[name], rel=1e-3)
