@@ -6,23 +6,29 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 from ports import free_port, wait_until_answers
+
+from cluster import patient
 
 RAY = Path(sys.executable).parent / "ray"
 WAITING = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"  # for a place, before a trial says that there is none; 60 by default
 
 
 class Node:
-    """`ray start --block`, in a session of its own. Where a busy machine takes 15 s to start its agents, it aborts
-    (docs/traps.md)."""
+    """`ray start --block`, as a cluster's nodes do it, in a session of its own."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, path: Sequence[str] = ()) -> None:
+        for agent in ("dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export"):
+            arguments += (f"--{agent}-port={free_port()}",)
+        start = ("start", "--block", "--disable-usage-stats", "--object-store-memory", str(128 * 2**20))
         self.process = subprocess.Popen(
-            [RAY, "start", "--block", "--disable-usage-stats", "--object-store-memory", str(128 * 2**20), *arguments],
-            env=os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(sys.path), WAITING: "15"},
+            [sys.executable, patient.__file__, RAY, *start, *arguments],
+            env=os.environ
+            | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join([*path, *sys.path]), WAITING: "15"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

@@ -1,0 +1,49 @@
+"""`ray start` on a node that may be busy:
+
+    python ~/svgan-repo/cluster/patient.py ray start --address=10.0.0.1:6379 --dashboard-agent-listen-port=8079 ...
+
+A raylet waits 15 s for a file in which its agent says that port, given or not, and then aborts (docs/traps.md). The
+given port is therefore written there as soon as the raylet is seen; the agent comes when it can.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+PORT = re.compile(r"--dashboard-agent-listen-port[= ](\d+)")
+FILE = "dashboard_agent_listen_port_{node_id}"  # as Ray 2.60 calls it
+
+
+def raylet_below(process: int) -> dict[str, str]:
+    """The arguments of the raylet that a process has started, by name; none yet while there is none."""
+    try:
+        for child in psutil.Process(process).children(recursive=True):
+            pairs = dict(part[2:].split("=", 1) for part in child.cmdline() if part.startswith("--") and "=" in part)
+            if child.name() == "raylet" and {"node_id", "session_dir"} <= pairs.keys():
+                return pairs
+    except psutil.Error:  # one that has just ended
+        pass
+    return {}
+
+
+def start(command: Sequence[str]) -> int:
+    """Run a `ray start` that names its agent's port; returns its exit code."""
+    found = PORT.search(" ".join(command))
+    process = subprocess.Popen(command)
+    while found and process.poll() is None:
+        if raylet := raylet_below(process.pid):
+            (Path(raylet["session_dir"]) / FILE.format(**raylet)).write_text(found[1])
+            break
+        time.sleep(0.1)
+    return process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(start(sys.argv[1:]))
