@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from svgan import checkpoint
+from svgan import apart, checkpoint
 from svgan.files import whole
 from svgan.images.domain import Domain
 from svgan.latents.shards import Latents
@@ -37,7 +37,7 @@ BY_METRIC = {
     "identity": ("acd", "identity", "faces"),
     "loops": tuple(f"loops/{name}" for name in LOOPS),
 }
-CLIP_FRAMES, GIF_FRAMES = 250, 50
+CLIP_FRAMES, GIF_FRAMES, SHARING = 250, 50, 4
 
 
 def export_generator(source: Path, target: Path) -> None:
@@ -76,13 +76,25 @@ def log_sheet(log: TrialLog, sampler: Sampler, domain: Domain, frames: int, seed
 
 
 def log_clip(log: TrialLog, sampler: Sampler, domain: Domain, seed: int, scratch: Path) -> None:
-    """A 250-frame clip as MP4, its beginning as GIF, and its contact sheet."""
+    """A 250-frame clip as MP4, its beginning as GIF, and its contact sheet; of MoCoGAN-HD its content and motion taken
+    apart."""
     frames = frames_of(sampler, domain, 1, CLIP_FRAMES, seed)[0]
     fps = float(sampler.meta.get("fps", 25))
     write_mp4(frames, scratch / "clip.mp4", fps)
     write_gif(frames[:GIF_FRAMES], scratch / "clip.gif", fps)
     write_png(contact_sheet(frames), scratch / "contact_sheet.png")
     log.artifacts([scratch / name for name in ("clip.mp4", "clip.gif", "contact_sheet.png")])
+    if apart.taken_apart(sampler):
+        log.artifacts([path for shared in apart.SHARED for path in apart_files(sampler, domain, shared, seed, scratch)])
+
+
+def apart_files(sampler: Sampler, domain: Domain, shared: str, seed: int, scratch: Path) -> list[Path]:
+    """Clips with the same motion, or the same content, beside one another, and a sheet with a row of each."""
+    clips = apart.clips_sharing(sampler, domain, shared, SHARING, GIF_FRAMES, seed)
+    clip, sheet = scratch / f"same_{shared}.mp4", scratch / f"same_{shared}.png"
+    write_mp4(np.concatenate(list(clips), axis=2), clip, float(sampler.meta.get("fps", 25)))
+    write_png(contact_sheet(clips, GIF_FRAMES // 5), sheet)
+    return [clip, sheet]
 
 
 def score(

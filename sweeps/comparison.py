@@ -85,7 +85,7 @@ def cells(table: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
             row.append(cell(line.figures.get(name, ()), least.get(name)))
         rows.append([*row, line.outcome] if any(one.outcome != "finished" for one in table) else row)
     ended = ["outcome"] if any(one.outcome != "finished" for one in table) else []
-    return ["", "steps", "seconds", *(FIGURES[name] for name in shown), *ended], rows
+    return ["", "steps", "wall s", *(FIGURES[name] for name in shown), *ended], rows
 
 
 def cell(values: Sequence[float], least: float | None) -> str:

@@ -7,7 +7,7 @@ import heapq
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from sweeps.preflight import Cleared
     from sweeps.tracking import Tracking
 
+Clock = Callable[[], float]
 SCORING, SPEED = "seconds_scoring", "iterations_per_second"
+LONGEST_TIMING = 10.0  # of a variant, before the study
 # Measured on two cores (bench/LOG.md): from Ray's start to the first trial, from the last trial to the champion's
 # clip, a trial's start and end, one report (latent distance, checkpoint, MLflow).
-LONGEST_TIMING = 30.0
 STUDY_START, STUDY_END, TRIAL_START, REPORT = 10.0, 15.0, 8.0, 0.5
 
 
@@ -109,8 +110,16 @@ def _same_protocol(run: Run, plan: Plan) -> bool:
     return run.data.tags.get("protocol.long") == plan.tags.get("protocol.long")
 
 
-def timed(plan: Plan, run: RunConfig, domain: Domain, latents: Latents, device: str, budget: float = 1.0) -> Pace:
-    """The fastest of a few iterations of this run here, in about `budget` seconds.
+def timed(
+    plan: Plan,
+    run: RunConfig,
+    domain: Domain,
+    latents: Latents,
+    device: str,
+    budget: float = 1.0,
+    clock: Clock = time.perf_counter,
+) -> Pace:
+    """The fastest of a few iterations of this run here, in about `budget` seconds by `clock`.
 
     A batch that would take longer is timed in part and multiplied up.
     """
@@ -123,7 +132,7 @@ def timed(plan: Plan, run: RunConfig, domain: Domain, latents: Latents, device: 
         for batch in dict.fromkeys((max(1, whole // 8), whole)):
             if step > budget / 3:
                 break
-            laps = _laps(replace(run, batch=batch), source, device, budget)
+            laps = _laps(replace(run, batch=batch), source, device, budget, clock)
             step, count = min(laps) * whole / batch, len(laps)
     finally:
         torch.set_num_threads(threads)
@@ -132,27 +141,33 @@ def timed(plan: Plan, run: RunConfig, domain: Domain, latents: Latents, device: 
 
 def lengths(plan: Plan, cleared: Cleared) -> tuple[int, ...]:
     """Steps of each control that take plan.seconds, by the fastest of a few iterations of its own here, one after
-    another. Raises UserError where trials have GPUs and here is none."""
+    another; on a CPU by the seconds that it works for them, whatever else it does. Raises UserError where trials have
+    GPUs and here is none."""
     device = "cuda" if plan.gpus_per_worker else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "--seconds: here is no GPU to time an iteration on; start the study where one is, or give --steps"
         )
-    found = []
+    clock, seconds = time.process_time if device == "cpu" else time.perf_counter, plan.seconds or 0.0
+    budget, found = min(LONGEST_TIMING, seconds), []
     for run in cleared.runs[: plan.controls]:
-        known = timed(plan, run, cleared.domain, cleared.latents, device, min(LONGEST_TIMING, plan.seconds or 0.0))
-        found.append(max(1, round((plan.seconds or 0.0) / known.step)))
+        known = timed(plan, run, cleared.domain, cleared.latents, device, budget, clock)
+        found.append(max(1, round(seconds / known.step)))
     return tuple(found)
 
 
-def _laps(run: RunConfig, source: Source, device: str, budget: float, most: int = 4) -> list[float]:
+def _laps(
+    run: RunConfig, source: Source, device: str, budget: float, clock: Clock = time.perf_counter, most: int = 4
+) -> list[float]:
     state = State.build(run, source.space, {}, device)
     laps: list[float] = []
     while len(laps) < most and sum(laps) < budget:
-        started = time.perf_counter()
+        started = clock()
         with contextlib.suppress(NonFiniteLoss):  # of a point of the space that diverges at once; it took its time
             iterate(state, source, SINGLE)
-        laps.append(time.perf_counter() - started)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        laps.append(clock() - started)
         state.step += 1
     return laps
 

@@ -47,6 +47,7 @@ OPTIONS = {
         "--out",
         "--paste-back",
         "--seed",
+        "--share",
         "--start",
         "--subject",
         "--truncation",

@@ -30,6 +30,7 @@ enlarged by a whole factor in .mp4 and .gif.
   svgan sample runs/one --frames 1000 --clips 9 --truncation 0.8 --out nine.gif
   svgan sample runs/two --fps 60 --start 90 --frames 600 --out later.mp4       recipe stylegan-v-codes: any time
   svgan sample runs/one --subject you.jpg --json moved.json --out you.mp4      the motion on another person
+  svgan sample runs/hd --clips 9 --share motion --out nine.mp4                 MoCoGAN-HD: one motion, nine people
   svgan sample runs/me --paste-back me.mp4 --out again.mp4                     the face in the recorded frames
 
 --subject takes a photo of one face, or a set of latents of svgan embed (its mean code). How well the motion was carried
@@ -57,6 +58,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, default=1, metavar="N", help="clips side by side in one picture (1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another clip (0)")
     parser.add_argument("--truncation", type=float, default=1.0, metavar="X", help="below 1: nearer the mean code (1)")
+    parser.add_argument("--share", metavar="WHAT", help="motion or content: all clips have the first one's")
     parser.add_argument("--subject", metavar="WHO", help="a photo or codes of another person, who is to move so")
     parser.add_argument("--offset", default="orthogonal", metavar="HOW", help="plain or orthogonal (orthogonal)")
     parser.add_argument("--paste-back", type=Path, metavar="VIDEO", help="put the face into this video's frames")
@@ -66,7 +68,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from svgan import paste, render, sample, video
+    from svgan import apart, paste, render, sample, video
     from svgan.bars import Stages, bars, plain_console
     from svgan.judge import write_figures
     from svgan.latents.shards import open_latents
@@ -83,7 +85,9 @@ def run(options: argparse.Namespace) -> None:
         return open_latents(latents_of(options.checkpoint, None, domain), domain=domain.digest)
 
     subject = load_subject(options.subject, domain) if options.subject is not None else None
-    move = render.mover(sampler, subject.code, options.offset, footage) if subject else None
+    move: Mover | None = apart.sharing(sampler, options.share) if options.share is not None else None
+    if subject:
+        move = render.mover(sampler, subject.code, options.offset, footage)
     place = paste.find_place(options.paste_back, _sets(subject, footage())) if options.paste_back else None
     length = min(options.frames, place.frames) if place else options.frames
     fps = place.fps if place else sampler.meta.get("fps", 25.0)
@@ -110,6 +114,10 @@ def _check(options: argparse.Namespace, offsets: tuple[str, ...]) -> None:
     for flag, value in (("--clips", options.clips), ("--frames", options.frames)):
         if value < 1:
             raise UserError(f"{flag} {value}: must be 1 or more")
+    if options.share is not None and options.subject is not None:
+        raise UserError("--subject: is another content for all clips, and moves as they do; leave it or --share out")
+    if options.share is not None and options.clips == 1:
+        raise UserError("--clips 1: nothing to share with; give 2 or more, or leave --share out")
     if options.offset not in offsets:
         raise UserError(f"--offset {options.offset}: unknown; one of {', '.join(offsets)}")
     if options.paste_back is not None and options.clips != 1:

@@ -28,7 +28,7 @@ def test_a_row_has_steps_seconds_of_training_and_figures_with_their_intervals():
     assert comparison.markdown(PLANNED, comparison.lines(PLANNED, RUNS)).splitlines() == [
         "toy-1: each variant with 150 s of training a seed; mean and 95 % interval of 3 seeds; figures of 64 clips.",
         "",
-        "|  | steps | seconds | FVD long | ACD |",
+        "|  | steps | wall s | FVD long | ACD |",
         "| --- | --- | --- | --- | --- |",
         "| one | 1600 | 150 | **30** +- 1.5 | 0.21 |",
         "| two | 16 | 150 | 410 | - |",
