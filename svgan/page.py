@@ -104,7 +104,7 @@ def model_page(
         parts.append(f'<div class="warnings">{lines}</div>')
     parts += [_figures(told), _comparison(told.get("against", {}))]
     parts += _clips(sampler, domain, latents, seed, frames, progress)
-    parts += _motion(sampler, latents, seed, progress)
+    parts += _motion(sampler, domain, latents, seed, progress)
     parts.append(_protocols(told["protocols"]))
     body = "\n".join(part for part in parts if part)
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
@@ -183,14 +183,14 @@ def _clips(
     real, ours = [], []
     for done in range(count):
         progress("clips of the page", done, count)
-        ours.append(domain.render(codes[done, :length]))
+        ours.append(sampler.render(codes[done, :length], domain))
         rows = slice(starts[done], starts[done] + length)
         real.append(domain.render(latents.codes[rows]) if frames is None else frames[rows])
     name = "the footage, its codes rendered again" if frames is None else "the footage, as recorded"
     moving = [
         side_by_side([ours[k][t] for k in range(count)], [real[k][t] for k in range(count)]) for t in range(length)
     ]
-    longer = domain.render(evenly(codes[0].numpy(), SHEET))
+    longer = sampler.render(evenly(codes[0].numpy(), SHEET), domain)
     seconds = f"{length / fps:.3g} s"
     return [
         "<h2>Clips</h2>",
@@ -203,13 +203,13 @@ def _clips(
     ]
 
 
-def _motion(sampler: Sampler, latents: Latents, seed: int, progress: Progress) -> list[str]:
+def _motion(sampler: Sampler, domain: Domain, latents: Latents, seed: int, progress: Progress) -> list[str]:
     """Plots of long clips' codes, or a line on why there are none."""
     try:
         long = LongClips(latents)
     except UserError as error:
         return ["<h2>Motion</h2>", f"<p>{escape(str(error))}</p>"]
-    judge, clips = LoopJudge(long.footage, latents.manifest.fps), long.of(sampler, seed, progress)
+    judge, clips = LoopJudge(long.footage, latents.manifest.fps), long.of(sampler, domain, seed, progress)
     told = (
         f"{clips.shape[0]} clips of {clips.shape[1]} frames on either side, in the footage's first principal components"
     )

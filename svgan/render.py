@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.shards import Latents
 from svgan.sample import Sampler, offset, offset_orthogonal
@@ -39,9 +40,8 @@ def frames(
     chunk = max(1, min(64, PIXELS // (clips * domain.config.resolution**2)))
     for codes in sampler.stream(clips, length, seed, truncation=truncation, chunk=chunk):
         moved = codes if move is None else move(codes)
-        pictures = domain.render(moved.flatten(0, 1)).reshape(
-            clips, codes.shape[1], *(domain.config.resolution,) * 2, 3
-        )
+        pictures = sampler.render(moved.flatten(0, 1), domain)
+        pictures = pictures.reshape(clips, codes.shape[1], *pictures.shape[1:])
         yield from (grid(pictures[:, t]) for t in range(pictures.shape[1]))
 
 
@@ -59,7 +59,14 @@ def mover(sampler: Sampler, code: np.ndarray, how: str, footage: Callable[[], La
     """The offset from the training subject (its mean code) to another, whose code [L, D] is given (systems.md 1.7).
 
     how: one of OFFSETS. footage: loads the training codes, asked only where the space has no principal axes of its own.
+    Raises UserError for a generator with a renderer of its own, which knows no other subject.
     """
+    if sampler.renderer is not None:
+        recipe = sampler.meta.get("config", {}).get("recipe", "this model")
+        raise UserError(
+            f"--subject: {recipe} renders by itself and knows only whom it was trained on; leave it out, or give a run "
+            "of a system whose codes a domain renders"
+        )
     device = sampler.space.mean.device
     shape = (sampler.space.layers, sampler.space.code_width)
     source = sampler.space.mean.reshape(shape)

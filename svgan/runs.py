@@ -33,6 +33,7 @@ from svgan.train import train
 
 RECORD, CHECKPOINTS, FIGURES = "run.json", "checkpoints", "figures.json"
 JUDGED_CLIPS = 256  # windows on either side of the latent distance
+RENDERED_CLIPS = 64  # generated ones, where they are rendered for it
 CLIP_FRAMES = 250
 LARGE, FEW = 256, 25  # pixels above which a CPU takes seconds a frame, and the clip's length then
 
@@ -134,7 +135,7 @@ def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) 
         meta={"domain": domain.digest, "latents": latents.digest, "fps": latents.manifest.fps},
         reporter=WithFigures(reporter, out / FIGURES),
         keeper=keeper,
-        evaluate=latent_judge(source, run.config.seed),
+        evaluate=latent_judge(source, run.config.seed, domain),
         report_every=run.report_every,
         device=device,
     )
@@ -151,14 +152,17 @@ class WithFigures:
         self.inner.report(step, metrics, state)
 
 
-def latent_judge(source: Source, seed: int) -> Callable[[State], dict[str, float]]:
-    """latent_fd at a report: the distance between windows of real codes and of generated ones."""
+def latent_judge(source: Source, seed: int, domain: Domain | None = None) -> Callable[[State], dict[str, float]]:
+    """latent_fd at a report: the distance between windows of real codes and of generated ones. domain: needed for a
+    generator with a renderer of its own, of which fewer clips are judged, for each is rendered and encoded."""
     from svgan.metrics.latent import LatentDistance
 
     distance = LatentDistance(source.windows(JUDGED_CLIPS, seed))
 
     def judge(state: State) -> dict[str, float]:
-        return {"latent_fd": distance(Sampler.of(state).coordinates(JUDGED_CLIPS, source.window, seed))}
+        sampler = Sampler.of(state)
+        clips = JUDGED_CLIPS if sampler.renderer is None else RENDERED_CLIPS
+        return {"latent_fd": distance(sampler.coordinates(clips, source.window, seed, domain))}
 
     return judge
 

@@ -9,8 +9,9 @@ import copy
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,13 +19,19 @@ from svgan import rng
 from svgan.checkpoint import load_generator
 from svgan.errors import UserError
 from svgan.latents.stats import Space
-from svgan.motion import ContinuousMotion, Motion
+from svgan.motion import ContinuousMotion, Motion, RenderedMotion
 from svgan.motion.noise import ALL
 from svgan.state import State
+
+if TYPE_CHECKING:
+    from svgan.images.domain import Domain
 
 
 class Sampler:
     """A generator, the space it works in, and what is known of it (config, step, domain digest, fps).
+
+    Its codes are W+'s [B, T, L, D], which a domain renders; of a generator with a renderer of its own they are that
+    one's [B, T, K]. `render`, `shown` and `wplus` are the same for both.
 
     Same arguments, same clips; a longer clip begins with the shorter one of the same seed.
     start, step: when frames are, in frames of the footage (see `timed`).
@@ -53,17 +60,44 @@ class Sampler:
         """`codes` in pieces [B, <= chunk, L, D], in constant memory; of the clips in `part` alone, which are then the
         same but for the last bit."""
         check_truncation(truncation)
-        for coordinates in self._stream(clips, length, seed, chunk, part):
-            yield self.space.decode(coordinates * truncation)
+        for codes in self._stream(clips, length, seed, chunk, part):
+            own = self.renderer
+            yield self.space.decode(codes * truncation) if own is None else own.truncated(codes, truncation)
 
     def codes(self, clips: int, length: int, seed: int, *, truncation: float = 1.0) -> Tensor:
         """W+ codes [B, T, L, D]. truncation pulls them towards the training codes' mean (StyleGAN's, in W+; ours)."""
         return torch.cat(list(self.stream(clips, length, seed, truncation=truncation)), 1)
 
     @torch.no_grad()
-    def coordinates(self, clips: int, length: int, seed: int) -> Tensor:
-        """The same clips in the space's units, [B, T, K]: what latent metrics compare."""
-        return torch.cat(list(self._stream(clips, length, seed)), 1)
+    def coordinates(self, clips: int, length: int, seed: int, domain: Domain | None = None) -> Tensor:
+        """The same clips in the space's units, [B, T, K]: what latent metrics compare. domain: needed where the
+        generator has a renderer of its own (`wplus`)."""
+        if self.renderer is None:
+            return torch.cat(list(self._stream(clips, length, seed)), 1)
+        assert domain is not None
+        pieces = (self.wplus(piece, domain).to(self.space.mean) for piece in self.stream(clips, length, seed))
+        return torch.cat([self.space.encode(piece) for piece in pieces], 1)
+
+    @property
+    def renderer(self) -> RenderedMotion | None:
+        """The generator's own; None where a domain renders."""
+        return self.motion if isinstance(self.motion, RenderedMotion) else None
+
+    def render(self, codes: Tensor | np.ndarray, domain: Domain) -> np.ndarray:
+        """Frames' codes [N, ...] to pictures uint8 [N, R, R, 3], by the generator's own renderer or by the domain."""
+        return domain.render(codes) if self.renderer is None else self.renderer.render(codes)
+
+    def shown(self, clip: Tensor) -> Tensor | np.ndarray:
+        """A clip's codes [T, ...] as the judges of frames take it: W+ codes that they render, or its pictures."""
+        return clip if self.renderer is None else self.renderer.render(clip)
+
+    def wplus(self, codes: Tensor, domain: Domain) -> Tensor:
+        """Clips' codes [B, T, ...] in W+, [B, T, L, D]. Of a generator with a renderer of its own (ours): what the
+        domain's encoder reads in its pictures, so that measures on codes are of the same codes as the footage's."""
+        if self.renderer is None:
+            return codes
+        found = domain.encode(self.renderer.render(codes.flatten(0, 1)))
+        return torch.from_numpy(found).unflatten(0, codes.shape[:2])
 
     def timed(self, fps: float | None = None, start: float = 0.0) -> Sampler:
         """The same clips at `fps` frames a second (the footage's), from `start` seconds on; meta's fps is then that.
@@ -81,7 +115,7 @@ class Sampler:
             recipe = self.meta.get("config", {}).get("recipe", "this model")
             raise UserError(
                 f"{flag}: {recipe} goes from frame to frame, {own:g} a second from the first on; leave it out, or "
-                "train what has codes at any time (--recipe stylegan-v-codes)"
+                "train what has frames at any time (--recipe stylegan-v or stylegan-v-codes)"
             )
         timed = copy.copy(self)
         timed.start, timed.step, timed.meta = start * own, own / fps, self.meta | {"fps": fps}

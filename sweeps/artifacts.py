@@ -61,10 +61,10 @@ def export_generator(source: Path, target: Path) -> None:
 
 def frames_of(sampler: Sampler, domain: Domain, clips: int, frames: int, seed: int) -> np.ndarray:
     """Rendered clips uint8 [clips, frames, R, R, 3]."""
-    pieces = [
-        domain.render(codes.flatten(0, 1)).reshape(clips, codes.shape[1], *(domain.config.resolution,) * 2, 3)
-        for codes in sampler.stream(clips, frames, seed)
-    ]
+    pieces = []
+    for codes in sampler.stream(clips, frames, seed):
+        pictures = sampler.render(codes.flatten(0, 1), domain)
+        pieces.append(pictures.reshape(clips, codes.shape[1], *pictures.shape[1:]))
     return np.concatenate(pieces, axis=1)
 
 

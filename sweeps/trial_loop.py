@@ -59,7 +59,7 @@ class Setting:
             meta={"domain": self.domain.digest, "latents": self.latents.digest, "fps": self.latents.manifest.fps},
             reporter=reporter,
             process=process,
-            evaluate=latent_judge(self.source, self.run.seed),
+            evaluate=latent_judge(self.source, self.run.seed, self.domain),
             report_every=self.report_every,
             device=self.device,
             iteration=iteration,

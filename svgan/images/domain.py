@@ -132,13 +132,9 @@ class Domain:
     def moments_folder(self) -> Path:
         return self.folder / "moments"
 
-    @torch.no_grad()
     def render(self, codes: np.ndarray | Tensor, batch: int | None = None, noise: NoiseMode = "const") -> np.ndarray:
         """W+ codes [N, L, D] to uint8 pictures [N, R, R, 3]. batch: how many at once (32, fewer of large ones)."""
-        codes = torch.as_tensor(codes, dtype=torch.float32)
-        batch = batch or min(32, max(1, RENDERED // self.config.resolution**2))
-        parts = [to_uint8(self.generator(c.to(self.device), noise)) for c in codes.split(batch)]
-        return np.concatenate(parts) if parts else np.zeros((0, *(self.config.resolution,) * 2, 3), np.uint8)
+        return rendered(lambda some: self.generator(some, noise), codes, self.config.resolution, self.device, batch)
 
     @torch.no_grad()
     def encode(
@@ -155,6 +151,21 @@ class Domain:
             parts.append(self.encoder(to_network(chunk, side).to(self.device)).cpu())
             told(sum(map(len, parts)))
         return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def rendered(
+    pictures: Callable[[Tensor], Tensor],
+    codes: np.ndarray | Tensor,
+    resolution: int,
+    device: torch.device,
+    batch: int | None = None,
+) -> np.ndarray:
+    """Codes [N, ...] to uint8 pictures [N, R, R, 3] by a network that makes [n, 3, R, R] of some of them."""
+    codes = torch.as_tensor(codes, dtype=torch.float32)
+    batch = batch or min(32, max(1, RENDERED // resolution**2))
+    parts = [to_uint8(pictures(some.to(device))) for some in codes.split(batch)]
+    return np.concatenate(parts) if parts else np.zeros((0, resolution, resolution, 3), np.uint8)
 
 
 def to_network(pictures: np.ndarray | Tensor, resolution: int) -> Tensor:

@@ -202,9 +202,10 @@ class Judge:
         measured = Measured(self.protocol.hash)
         if self.extractors:
             name = self.protocol.name
-            codes = (clip for group in rollouts(sampler, {name: self.protocol}, seed) for clip in group[name])
+            groups = rollouts(sampler, {name: self.protocol}, seed)
+            clips = (sampler.shown(clip) for group in groups for clip in group[name])
             stage = "generated clips"
-            seen = self.look(list(self.extractors), codes, self.protocol.clips, stage, self.progress)
+            seen = self.look(list(self.extractors), clips, self.protocol.clips, stage, self.progress)
             measured.statistics.update(self._distances(seen))
             if "identity" in self.metrics:
                 measured.statistics.update(self._identity(seen["faces"]))
@@ -272,7 +273,7 @@ class Judge:
 
     def _loops(self, sampler: Sampler, seed: int) -> dict[str, Statistics]:
         assert self.loops is not None
-        clips, own = self.long.of(sampler, seed, self.progress), self.loops.own
+        clips, own = self.long.of(sampler, self.domain, seed, self.progress), self.loops.own
         found = {
             f"loops/{name}": Statistics(of, len(clips), footage=getattr(own, name))
             for name, of in self.loops.prepared(clips).items()

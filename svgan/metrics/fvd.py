@@ -175,7 +175,7 @@ def score(
     fakes = {kind: Moments(400) for kind in protocols}
     for codes in rollouts(sampler, protocols, seed):
         for kind, protocol in protocols.items():
-            for some in batches(shown(domain, protocol, codes[kind]), batch):
+            for some in batches(shown(domain, protocol, map(sampler.shown, codes[kind])), batch):
                 fakes[kind].update(see(np.stack(some)))
                 progress(f"generated clips, {kind}", fakes[kind].count, clips)
     for kind, protocol in protocols.items():

@@ -16,6 +16,7 @@ from svgan.latents.stats import make_space
 from svgan.metrics.loops import LEAST_SECONDS
 
 if TYPE_CHECKING:
+    from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
     from svgan.metrics.fvd import Progress
     from svgan.sample import Sampler
@@ -41,13 +42,13 @@ class LongClips:
         starts = spaced_windows(latents, length, CLIPS)
         self.footage = np.stack([self.coordinates(codes[start : start + length]) for start in starts])
 
-    def of(self, sampler: Sampler, seed: int, progress: Progress) -> np.ndarray:
+    def of(self, sampler: Sampler, domain: Domain, seed: int, progress: Progress) -> np.ndarray:
         """As many clips of a model, as long, [n, T, K]."""
         clips, length = self.footage.shape[:2]
         pieces = []
         for done, piece in enumerate(sampler.stream(clips, length, seed)):
             progress("long clips' codes", min(64 * done + 1, length), length)
-            pieces.append(self.coordinates(piece))
+            pieces.append(self.coordinates(sampler.wplus(piece, domain)))
         return np.concatenate(pieces, 1)
 
     def coordinates(self, codes: torch.Tensor) -> np.ndarray:

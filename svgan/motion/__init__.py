@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from svgan.motion.base import ContinuousMotion, Motion
+from svgan.motion.base import ContinuousMotion, Motion, RenderedMotion
 from svgan.motion.continuous import AcyclicMotion
 from svgan.motion.gru import GRUMotion
 
 if TYPE_CHECKING:
     from svgan.codes_config import CodesConfig
 
-__all__ = ["AcyclicMotion", "ContinuousMotion", "GRUMotion", "Motion", "make_motion"]
+__all__ = ["AcyclicMotion", "ContinuousMotion", "GRUMotion", "Motion", "RenderedMotion", "make_motion"]
 
 
 def make_motion(config: CodesConfig, width: int) -> GRUMotion | AcyclicMotion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,4 +42,16 @@ class ContinuousMotion(Motion):
         step: float = 1.0,
     ) -> Iterator[Tensor]:
         """As Motion's; of `length` frames at the times start, start + step, ..., in frames of the footage."""
+        raise NotImplementedError
+
+
+class RenderedMotion(Motion):
+    """A motion that was trained with a renderer of its own: its codes [B, T, K] are that renderer's."""
+
+    def truncated(self, codes: Tensor, truncation: float) -> Tensor:
+        """Codes nearer to the mean ones; 1 leaves them."""
+        raise NotImplementedError
+
+    def render(self, codes: Tensor | np.ndarray) -> np.ndarray:
+        """Codes [N, K] to pictures uint8 [N, R, R, 3]."""
         raise NotImplementedError

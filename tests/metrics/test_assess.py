@@ -18,6 +18,7 @@ from svgan.metrics.features import FACE_FRAMES, Extractor, evenly
 from svgan.metrics.moments import Moments
 from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
 from svgan.motion.noise import ALL
+from svgan.sample import Sampler
 
 EVERYTHING = ("fvd", "kvd", "fid", "kid", "identity", "loops")
 FEW = 40  # resamples
@@ -89,12 +90,13 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @dataclass
-class Replay:
+class Replay(Sampler):
     """A sampler that shows windows of the footage, spoilt by noise or frozen."""
 
     latents: Latents
     noise: float = 0.0
     frozen: bool = False
+    motion = None
 
     def stream(self, clips, length, seed, *, chunk=64, part=ALL):
         rng = np.random.default_rng(seed)
@@ -160,7 +162,9 @@ def test_a_protocol_of_one_clip_a_video_on_a_set_of_many(domain, tmp_path):
     assert ours.statistics["fvd/stylegan-v-16"].plain == pytest.approx(expected, rel=1e-3), "1/N on either side"
 
 
-class Replay16:
+class Replay16(Sampler):
+    motion = None
+
     def __init__(self, latents):
         self.latents = latents
 

@@ -12,6 +12,7 @@ from svgan.metrics import fvd, i3d
 from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
 from svgan.metrics.windows import real_windows, rollouts
 from svgan.motion.noise import ALL
+from svgan.sample import Sampler
 
 SMALL = {"real_clips": 4, "precision": usual_precision("cpu")}
 PROTOCOL = Protocol(name="svg-short", **SMALL)
@@ -45,11 +46,12 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @dataclass
-class Replay:
+class Replay(Sampler):
     """A sampler that shows windows of the footage, or their mirror image in time with noise."""
 
     latents: Latents
     noise: float = 0.0
+    motion = None
 
     def stream(self, clips, length, seed, *, chunk, part=ALL):
         rng = np.random.default_rng(seed)
