@@ -1,11 +1,6 @@
 """What MoCoGAN-HD learns from: clips of real frames, and the frozen generator that renders its own.
 
-Real frames are the footage as the domain renders its W+ codes, so that codes and domain are all it takes and a critic
-does not learn to tell a rendering from a recording; or the recorded crops themselves, where they are given. Either way
-they are kept as bytes at the critics' size: rendered on first use, 32 rows at a time whoever asks for which, so that a
-resumed run sees the same bits.
-
-Axes: N frame of the footage, n clip, T frame of a clip, S pixels of the critics' frames, L W+ layer, D width of W.
+Axes: N frame, n clip, T frame of a clip, S pixels of the critics' frames, L W+ layer, D width of W.
 """
 
 from __future__ import annotations
@@ -18,14 +13,13 @@ from torch.utils.checkpoint import checkpoint
 
 from svgan import rng
 from svgan.errors import UserError
-from svgan.images.domain import Domain, to_network, to_uint8
+from svgan.images.domain import Domain
+from svgan.images.frame_bank import FrameBank
 from svgan.images.stylegan2 import Generator
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents
 from svgan.latents.stats import Space
 from svgan.mocogan_hd.config import MoCoConfig
-
-ROWS = 32  # of the footage, rendered together
 
 
 class Renderer:
@@ -86,11 +80,7 @@ class FrameSource:
             raise UserError(f"{config.window} frames, time_step {config.time_step}: {error}") from error
         self.render = Renderer(domain.generator.to(self.device), config.critic_size, config.render_batch)
         self._steps = config.time_step * torch.arange(config.window)
-        size = config.critic_size
-        self._frames = torch.empty(len(latents.codes), size, size, 3, dtype=torch.uint8)
-        self._made = torch.zeros(-(-len(latents.codes) // ROWS), dtype=torch.bool)
-        if originals is not None:
-            self._take(originals)
+        self.frames = FrameBank(latents.codes, self.render, config.critic_size, self.device, originals)
 
     def draw(self, n: int, *, seed: int, step: int, stream: int = 0, rank: int = 0, world: int = 1) -> Tensor:
         """Rank's part [n / world, T, 3, S, S], in [-1, 1], of a global draw of n clips, uniform with replacement; a
@@ -99,32 +89,8 @@ class FrameSource:
             raise UserError(f"batch: {n} clips do not divide among {world} workers; use a multiple of {world}")
         generator = rng.generator("cpu", seed, step, stream, "frames")
         picks = torch.randint(len(self._starts), (n,), generator=generator)[rng.own_slice(n, rank, world)]
-        rows = self._starts[picks][:, None] + self._steps
-        for block in (rows // ROWS).unique().tolist():
-            if not self._made[block]:
-                self._render_rows(block)
-        frames = self._frames[rows].to(self.device)
-        return frames.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+        return self.frames[self._starts[picks][:, None] + self._steps]
 
     def windows(self, n: int, seed: int) -> Tensor:
         """n windows of the footage's codes [n, T, K] in the space's units, as far apart in time as a sampled clip's."""
         return self.codes.windows(n, seed)[:, :: self.stride]
-
-    @torch.no_grad()
-    def _render_rows(self, block: int) -> None:
-        rows = slice(block * ROWS, (block + 1) * ROWS)
-        codes = torch.from_numpy(self.latents.codes[rows]).to(self.device)
-        self._frames[rows] = torch.from_numpy(to_uint8(self.render(codes)))
-        self._made[block] = True
-
-    def _take(self, originals: np.ndarray) -> None:
-        if len(originals) != len(self._frames):
-            raise UserError(
-                f"footage: {len(originals)} recorded frames for {len(self._frames)} codes; give the videos that "
-                f"{self.latents.uri} was made from"
-            )
-        for first in range(0, len(originals), 1024):
-            rows = slice(first, first + 1024)
-            pooled = to_network(originals[rows], self.render.size)
-            self._frames[rows] = torch.from_numpy(to_uint8(pooled))
-        self._made.fill_(True)
