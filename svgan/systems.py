@@ -20,6 +20,7 @@ from svgan.distributed import Process
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.clips import ClipSource
+from svgan.latents.picture_space import picture_space
 from svgan.latents.shards import Latents
 from svgan.latents.stats import Space, make_space
 from svgan.mocogan_hd import step as mocogan_hd_step
@@ -29,6 +30,10 @@ from svgan.mocogan_hd.frames import FrameSource
 from svgan.mocogan_hd.state import MoCoState, make_lstm
 from svgan.motion import Motion, make_motion
 from svgan.state import State
+from svgan.stylegan_v import step as stylegan_v_step
+from svgan.stylegan_v.config import StyleGANVConfig
+from svgan.stylegan_v.source import SparseClips
+from svgan.stylegan_v.state import StyleGANVState, make_generator
 
 FIRST = "codes"  # whose name is in no record, for there was no other
 
@@ -90,9 +95,17 @@ def mocogan_hd_space(config: MoCoConfig, domain: Domain, latents: Latents) -> Sp
     return w_space(domain.generator, config.mapping_samples, config.seed)
 
 
+def stylegan_v_space(config: StyleGANVConfig, domain: Domain, latents: Latents) -> Space:
+    config.check_suits(domain.config.resolution)
+    return picture_space(latents, domain.config.resolution)
+
+
 SYSTEMS: dict[str, System] = {
     FIRST: System(CodesConfig, CodesState, codes_motion, codes_space, codes_source, codes_iterate),
     MoCoConfig.system: System(MoCoConfig, MoCoState, make_lstm, mocogan_hd_space, FrameSource, mocogan_hd_step.iterate),
+    StyleGANVConfig.system: System(
+        StyleGANVConfig, StyleGANVState, make_generator, stylegan_v_space, SparseClips, stylegan_v_step.iterate
+    ),
 }
 
 

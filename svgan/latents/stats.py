@@ -18,7 +18,7 @@ from svgan.errors import UserError
 if TYPE_CHECKING:
     from svgan.latents.shards import Latents
 
-SpaceName = Literal["wplus", "pca", "w"]
+SpaceName = Literal["wplus", "pca", "w", "pictures"]
 EXACT_LIMIT = 2048  # the side of the largest matrix that is diagonalised exactly
 RELATIVE_FLOOR = 1e-3  # a coordinate that hardly moves is not blown up to unit variance
 
@@ -133,6 +133,10 @@ def space_from_state(spec: Mapping, tensors: Mapping[str, Tensor]) -> Space:
         from svgan.latents.wspace import WSpace
 
         space: Space = WSpace(spec["layers"], spec["code_width"], spec["mapping_layers"])
+    elif spec["name"] == "pictures":
+        from svgan.latents.picture_space import PictureSpace
+
+        space = PictureSpace(spec["layers"], spec["code_width"], spec["width"], spec["resolution"])
     else:
         space = Space(spec["name"], spec["layers"], spec["code_width"], spec["width"])
     space.load_state_dict(dict(tensors))

@@ -8,24 +8,40 @@ Axes: B clip, T frame, H x W pixels.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 TARGET = 0.6  # of the mean sign of the discriminator's logits of real clips
 FULL = 500_000  # clips over which p may go from 0 to 1
+EVERY = 4  # steps between its moves
 
 
-def augment(clips: Tensor, p: float, generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to each clip: place [B, 2, 3] of affine_grid, and colour [B, 3, 4], an affine map of RGB."""
+
+    place: Tensor
+    colour: Tensor
+
+    def __getitem__(self, samples: slice) -> Augmentation:
+        return Augmentation(self.place[samples], self.colour[samples])
+
+
+def draw(count: int, p: float, generator: torch.Generator) -> Augmentation:
+    return Augmentation(draw_place(count, p, generator), draw_colour(count, p, generator))
+
+
+def augment(clips: Tensor, augmentation: Augmentation) -> Tensor:
     """Clips [B, T, 3, H, W], each changed in one way in all its frames."""
     count, frames = clips.shape[:2]
-    place, colour = draw_place(count, p, generator), draw_colour(count, p, generator)
     flat = clips.flatten(0, 1)
-    place = place.to(flat).repeat_interleave(frames, 0)
+    place = augmentation.place.to(flat).repeat_interleave(frames, 0)
     grid = F.affine_grid(place, list(flat.shape), align_corners=False)
     moved = F.grid_sample(flat, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    colour = colour.to(flat)
+    colour = augmentation.colour.to(flat)
     painted = torch.einsum("bij,btjhw->btihw", colour[:, :, :3], moved.unflatten(0, (count, frames)))
     return painted + colour[:, None, :, 3, None, None]
 
@@ -72,7 +88,27 @@ class Some:
         return torch.rand(self.count, generator=self.generator, device=self.generator.device) < self.p
 
 
-def adapted(p: float, sign: float, clips: int) -> float:
-    """p after `clips` more real clips whose logits' mean sign was `sign`: up above TARGET, down below it."""
-    step = clips / FULL * (1 if sign > TARGET else -1 if sign < TARGET else 0)
+def adapted(p: float, sign: float, clips: int, full: int = FULL) -> float:
+    """p after `clips` more real clips whose logits' mean sign was `sign`: up above TARGET, down below it; `full` clips
+    take it from 0 to 1."""
+    step = clips / full * (1 if sign > TARGET else -1 if sign < TARGET else 0)
     return min(1.0, max(0.0, p + step))
+
+
+class Adaptation(nn.Module):
+    """p, and the mean signs of the logits since it last moved, which it does every EVERY steps."""
+
+    p: Tensor
+    signs: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("p", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("signs", torch.zeros(()))
+
+    def follow(self, step: int, sign: Tensor, batch: int, full: int) -> None:
+        """After step number `step`, whose batch of real clips had this mean sign."""
+        self.signs += sign
+        if (step + 1) % EVERY == 0:
+            self.p.fill_(adapted(float(self.p), float(self.signs) / EVERY, batch * EVERY, full))
+            self.signs.zero_()

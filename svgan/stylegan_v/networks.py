@@ -7,39 +7,87 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svgan.errors import UserError
+from svgan.images.domain import rendered
 from svgan.images.stylegan2 import EqualConv, EqualLinear, Generator, ResidualBlock, StyleGAN2Config, minibatch_std
 from svgan.layers import SLOPE, pixel_norm
-from svgan.motion.acyclic import HORIZON, AcyclicCodes, AnchorNoise
+from svgan.motion.acyclic import HORIZON, AcyclicCodes, AnchorNoise, draw_anchor_noise
+from svgan.motion.base import ContinuousMotion, RenderedMotion
+from svgan.motion.noise import ALL
 
-GROUP = 4  # clips under a minibatch standard deviation
+GROUP = 4  # neighbouring clips under a minibatch standard deviation: the same whoever else has clips
 RATE = 0.01  # learning-rate multiplier of mappings
 EMBEDDED = 256  # width of a learned time difference
 
 
-class VideoGenerator(nn.Module):
+class VideoGenerator(ContinuousMotion, RenderedMotion):
     """Noise of clips to pictures [B, T, 3, R, R]: w, one for a clip, styles all layers; v(t) joins the constant input.
 
-    No noise maps. config.mapping_layers is 2 in the paper; motion's widths are AcyclicCodes's.
+    A frame's code is w and v(t) side by side, K = D + 2 F wide. No noise maps. config.mapping_layers is 2 in the paper;
+    motion's widths are AcyclicCodes's.
     """
 
     def __init__(self, config: StyleGAN2Config, motion: AcyclicCodes):
         super().__init__()
         self.motion, self.synthesis = motion, Generator(config, extra=motion.width)
 
-    def forward(self, noise: AnchorNoise, truncation: float = 1.0) -> Tensor:
+    def forward(self, noise: AnchorNoise) -> Tensor:
         """noise.content is z [clips, D]; the frames are those at noise.times (or times of each clip, [B, T])."""
-        v = self.motion(noise)
-        w = self.synthesis.map(noise.content[noise.part].to(self.synthesis.const.dtype), truncation)
-        clips, frames = v.shape[:2]
-        codes = self.synthesis.broadcast(w).repeat_interleave(frames, 0)
-        pictures = self.synthesis(codes, "none", v.flatten(0, 1).to(w.dtype))
-        return pictures.unflatten(0, (clips, frames))
+        codes = self.codes(noise)
+        return self.pictures(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+
+    def codes(self, noise: AnchorNoise) -> Tensor:
+        """[B, T, K]."""
+        w = self.synthesis.map(noise.content[noise.part].to(self.synthesis.const.dtype))
+        v = self.motion(noise).to(w.dtype)
+        return torch.cat([w[:, None].expand(-1, v.shape[1], -1), v], 2)
+
+    def pictures(self, codes: Tensor) -> Tensor:
+        """Codes [N, K] to pictures [N, 3, R, R]."""
+        w, v = codes.split([self.synthesis.config.w_dim, self.motion.width], 1)
+        return self.synthesis(self.synthesis.broadcast(w), "none", v)
+
+    def truncated(self, codes: Tensor, truncation: float) -> Tensor:
+        """w nearer to its mean; the motion stays."""
+        if truncation == 1:
+            return codes
+        mean, width = self.synthesis.w_avg, self.synthesis.config.w_dim
+        return torch.cat([mean + truncation * (codes[..., :width] - mean), codes[..., width:]], -1)
+
+    def render(self, codes: Tensor | np.ndarray) -> np.ndarray:
+        """Codes [N, K] to pictures uint8 [N, R, R, 3]."""
+        return rendered(self.pictures, codes, self.synthesis.config.resolution, self.synthesis.w_avg.device)
+
+    def draw(self, batch: int, length: int, generator: torch.Generator) -> AnchorNoise:
+        """Noise for clips of `length` frames, on the generator's device."""
+        return self.draw_at(batch, torch.arange(length), generator)
+
+    def draw_at(self, batch: int, times: Tensor, generator: torch.Generator) -> AnchorNoise:
+        """Noise for clips of frames at these times [T], or [B, T]."""
+        return draw_anchor_noise(batch, self.synthesis.config.w_dim, times.double(), generator)
+
+    def stream(
+        self,
+        batch: int,
+        length: int,
+        generator: torch.Generator,
+        chunk: int = 64,
+        part: slice = ALL,
+        *,
+        start: float = 0.0,
+        step: float = 1.0,
+    ) -> Iterator[Tensor]:
+        """Codes in chunks [B, <= chunk, K] of the frames at start, start + step, ..."""
+        noise = self.draw(batch, length, generator)[part]
+        for times in (start + step * noise.times).split(chunk):
+            yield self.codes(noise.at(times))
 
 
 class HolisticDiscriminator(nn.Module):
@@ -74,9 +122,11 @@ class HolisticDiscriminator(nn.Module):
 
     def features(self, clips: Tensor) -> Tensor:
         """[B, C], the frames in their order."""
-        x = self.alone(leaky(self.from_rgb(clips.flatten(0, 1))))
+        frames = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        x = self.alone(leaky(self.from_rgb(frames)))
         x = self.together(x.unflatten(0, clips.shape[:2]).flatten(1, 2))
-        x = leaky(self.conv(torch.cat([x, minibatch_std(x, GROUP)], 1)))
+        deviation = torch.cat([minibatch_std(group, GROUP) for group in x.split(GROUP)])
+        x = leaky(self.conv(torch.cat([x, deviation], 1)))
         return self.out(leaky(self.fc(x.flatten(1))))
 
 

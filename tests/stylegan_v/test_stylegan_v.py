@@ -9,7 +9,7 @@ from svgan import rng
 from svgan.errors import UserError
 from svgan.images.stylegan2 import Generator, StyleGAN2Config
 from svgan.motion.acyclic import AcyclicCodes, draw_anchor_noise
-from svgan.stylegan_v.augment import TARGET, adapted, augment, draw_colour, draw_place
+from svgan.stylegan_v.augment import TARGET, adapted, augment, draw, draw_colour, draw_place
 from svgan.stylegan_v.frames import SPANS, draw_times
 from svgan.stylegan_v.losses import ema_decay, r1
 from svgan.stylegan_v.networks import HolisticDiscriminator, TimeDifferences, VideoGenerator, project
@@ -160,18 +160,18 @@ def test_a_short_video_has_short_spans_and_a_shorter_one_none():
 
 def test_augmentation_is_one_for_all_frames_of_a_clip():
     still = clips(8, 1, 8).expand(-1, 3, -1, -1, -1)
-    changed = augment(still, 1.0, rng.generator("cpu", 0))
+    changed = augment(still, draw(8, 1.0, rng.generator("cpu", 0)))
     assert torch.equal(changed[:, 0], changed[:, 1])
     assert torch.equal(changed[:, 0], changed[:, 2])
     apart = (changed - still).abs().mean((1, 2, 3, 4))
     assert bool((apart > 0.01).all())
     one = clips(1, 1, 8).expand(8, -1, -1, -1, -1)
-    assert float(augment(one, 1.0, rng.generator("cpu", 0)).std(0).mean()) > 0.01  # clips differ
+    assert float(augment(one, draw(8, 1.0, rng.generator("cpu", 0))).std(0).mean()) > 0.01  # clips differ
 
 
 def test_no_probability_changes_nothing_and_half_changes_half():
     x = clips(4, 2, 8)
-    torch.testing.assert_close(augment(x, 0.0, rng.generator("cpu", 0)), x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(augment(x, draw(4, 0.0, rng.generator("cpu", 0))), x, rtol=1e-4, atol=1e-5)
     place = draw_place(4000, 0.5, rng.generator("cpu", 0))
     assert float((place[:, 0, 2] != 0).float().mean()) == pytest.approx(0.5, abs=0.05)
     mirrored = torch.linalg.det(place[:, :, :2]) < 0
