@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 HELP = "clips of any length from a checkpoint"
 ABOUT = """\
-Make a clip of any length, in constant memory, at the footage's frame rate; of recipe stylegan-v-codes at any rate and
-from any time on. The same seed gives the same clip; a longer one begins with the shorter. Frames below 256 px are
-enlarged by a whole factor in .mp4 and .gif.
+Make a clip of any length, in constant memory, at the footage's frame rate; of recipes stylegan-v and stylegan-v-codes
+at any rate and from any time on. The same seed gives the same clip; a longer one begins with the shorter. Frames below
+256 px are enlarged by a whole factor in .mp4 and .gif.
 
   svgan sample runs/one --out clip.mp4
   svgan sample runs/one --frames 1000 --clips 9 --truncation 0.8 --out nine.gif
-  svgan sample runs/two --fps 60 --start 90 --frames 600 --out later.mp4       recipe stylegan-v-codes: any time
+  svgan sample runs/two --fps 60 --start 90 --frames 600 --out later.mp4       recipe stylegan-v: any time
   svgan sample runs/one --subject you.jpg --json moved.json --out you.mp4      the motion on another person
   svgan sample runs/hd --clips 9 --share motion --out nine.mp4                 MoCoGAN-HD: one motion, nine people
   svgan sample runs/me --paste-back me.mp4 --out again.mp4                     the face in the recorded frames

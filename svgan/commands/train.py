@@ -7,27 +7,29 @@ import os
 import sys
 from pathlib import Path
 
-HELP = "a temporal GAN: on codes, or MoCoGAN-HD"
+HELP = "a temporal GAN: on codes, MoCoGAN-HD, or StyleGAN-V"
 ABOUT = """\
-Train a temporal GAN without Ray: StyleVideoGAN's, on codes, or MoCoGAN-HD, on what the domain's generator renders. The
-folder gets checkpoints, figures.json, and at the end a clip and a contact sheet made by the best checkpoint (lowest
-latent_fd).
+Train a temporal GAN without Ray: StyleVideoGAN's, on codes; MoCoGAN-HD, on what the domain's generator renders; or
+StyleGAN-V, on a few frames of each clip, with a generator of pictures of its own. The folder gets
+checkpoints, figures.json, and at the end a clip and a contact sheet made by the best checkpoint (lowest latent_fd).
 
   svgan train --out runs/one                                      the default footage, recipe tiny
   svgan train --out runs/two --recipe pca --gap-weight 10 --critic multiscale
   svgan train --out runs/hd --recipe mocogan-hd                   another system, on the same footage
+  svgan train --out runs/v --recipe stylegan-v                    and another
   svgan train --out runs/one --resume --steps 2000                go on, further than first planned
 
-Cost: recipe tiny, about 11 iterations a second on one core; mocogan-hd, 9 s of a core an iteration; paper and
-mocogan-hd-paper want a GPU. On a CPU, the others take one thread, which for tiny and pca is as fast as two and does not
-crawl beside other jobs; set OMP_NUM_THREADS for another number.
+Cost: recipe tiny, about 11 iterations a second on one core; mocogan-hd, 9 s of a core an iteration; stylegan-v, 1.7
+s; paper and mocogan-hd-paper want a GPU. On a CPU, the others take one thread, which for tiny and pca is as fast as two
+and does not crawl beside other jobs; set OMP_NUM_THREADS for another number.
 """
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder, a new one")
     parser.add_argument(
-        "--recipe", help="tiny, pca, paper, stylegan-v-codes; mocogan-hd, mocogan-hd-cross, mocogan-hd-paper (tiny)"
+        "--recipe",
+        help="tiny, pca, paper, stylegan-v-codes; mocogan-hd, mocogan-hd-cross, mocogan-hd-paper; stylegan-v (tiny)",
     )
     parser.add_argument("--latents", metavar="URI", help="codes of svgan embed (the domain's own)")
     parser.add_argument("--domain", help="'default' or a domain's folder (default)")

@@ -2,7 +2,7 @@
 
 They are the footage as a domain renders its W+ codes, so that codes and domain are all it takes and a critic does not
 learn to tell a rendering from a recording; or the recorded crops themselves, where they are given. Rendered on first
-use, ROWS at a time whoever asks for which, so that a resumed run sees the same bits.
+use, some at a time whoever asks for which, so that a resumed run sees the same bits.
 
 Axes: N frame of the footage, S pixels, R the domain's pixels, L W+ layer, D width of W.
 """
@@ -18,11 +18,10 @@ from torch import Tensor
 from svgan.errors import UserError
 from svgan.images.domain import to_network, to_uint8
 
-ROWS = 32  # rendered together
-
 
 class FrameBank:
-    """Frames by row. codes float32 [N, L, D]; render: codes on `device` to frames [n, 3, S, S] in [-1, 1].
+    """Frames by row. codes float32 [N, L, D]; render: codes on `device` to frames [n, 3, S, S] in [-1, 1], `together`
+    of them: few where a clip's are far apart.
 
     originals: recorded crops uint8 [N, R, R, 3] in place of renderings. Raises UserError where they are not as many.
     """
@@ -34,23 +33,24 @@ class FrameBank:
         size: int,
         device: torch.device,
         originals: np.ndarray | None = None,
+        together: int = 32,
     ):
-        self.codes, self.render, self.size, self.device = codes, render, size, device
+        self.codes, self.render, self.size, self.device, self.together = codes, render, size, device, together
         self._frames = torch.empty(len(codes), size, size, 3, dtype=torch.uint8)
-        self._made = torch.zeros(-(-len(codes) // ROWS), dtype=torch.bool)
+        self._made = torch.zeros(-(-len(codes) // together), dtype=torch.bool)
         if originals is not None:
             self._take(originals)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Frames [..., 3, S, S] in [-1, 1] of rows int64 [...]."""
-        for block in (rows // ROWS).unique().tolist():
+        for block in (rows // self.together).unique().tolist():
             if not self._made[block]:
                 self._render_rows(block)
         return self._frames[rows].to(self.device).movedim(-1, -3).float() / 127.5 - 1
 
     @torch.no_grad()
     def _render_rows(self, block: int) -> None:
-        rows = slice(block * ROWS, (block + 1) * ROWS)
+        rows = slice(block * self.together, (block + 1) * self.together)
         codes = torch.from_numpy(self.codes[rows]).to(self.device)
         self._frames[rows] = torch.from_numpy(to_uint8(self.render(codes)))
         self._made[block] = True

@@ -20,6 +20,7 @@ from svgan.stylegan_v.config import StyleGANVConfig
 from svgan.stylegan_v.frames import draw_times
 
 JUDGED = 16  # frames of a window that judges compare
+TOGETHER = 4  # neighbours rendered when one of them is first seen
 
 
 class SparseClips:
@@ -45,7 +46,12 @@ class SparseClips:
         self.codes = ClipSource(latents, self.window, self.space, device)
         generator = domain.generator.to(device)
         self.frames = FrameBank(
-            latents.codes, lambda codes: generator(codes, "const"), domain.config.resolution, device, originals
+            latents.codes,
+            lambda codes: generator(codes, "const"),
+            domain.config.resolution,
+            device,
+            originals,
+            together=TOGETHER,
         )
 
     def draw(self, n: int, *, seed: int, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
