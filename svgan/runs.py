@@ -40,12 +40,14 @@ LARGE, FEW = 256, 25  # pixels above which a CPU takes seconds a frame, and the 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run folder remembers. domain: 'default' or a folder; latents: a path or URL; both for the record."""
+    """What a run folder remembers. domain: 'default' or a folder, of the footage; latents: a path or URL; both for the
+    record. pictures: the domain that renders, where it is another one."""
 
     config: RunConfig
     domain: str
     latents: str
     report_every: int
+    pictures: str | None = None
 
     def save(self, folder: Path) -> None:
         _write_json(folder / RECORD, {**asdict(self), "config": self.config.to_json()})
@@ -72,6 +74,7 @@ def plan_run(
     latents: str | None,
     report_every: int | None,
     resume: bool,
+    pictures: str | None = None,
 ) -> Run:
     """The run that the flags ask for; with `resume`, the one in `out`, the flags given put over its own.
 
@@ -86,6 +89,7 @@ def plan_run(
             domain=known.domain if domain is None else _named(domain),
             latents=known.latents if latents is None else _absolute(latents),
             report_every=known.report_every if report_every is None else report_every,
+            pictures=known.pictures if pictures is None else _named(pictures),
         )
     else:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -93,7 +97,8 @@ def plan_run(
         config = recipes.make(recipe or "tiny", **overrides)
         where = _absolute(latents) if latents else Domain.load(domain or "default").latents_uri
         every = max(1, config.steps // 20) if report_every is None else report_every
-        run = Run(config=config, domain=_named(domain), latents=where, report_every=every)
+        shown = None if pictures is None else _named(pictures)
+        run = Run(config=config, domain=_named(domain), latents=where, report_every=every, pictures=shown)
     if run.report_every < 1:
         raise UserError(f"--report-every {run.report_every}: must be 1 or more")
     return run
@@ -110,14 +115,20 @@ def _absolute(uri: str) -> str:
 def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) -> State:
     """Train `run` in the folder `out` from its last checkpoint, if there is one. Everything is checked before `out` is
     touched."""
-    domain = Domain.load(run.domain)
+    domain = pictures = Domain.load(run.domain)
     latents = open_latents(run.latents, domain=domain.digest)
-    source = systems.source(run.config, domain, latents, device)
+    if run.pictures is None:
+        source = systems.source(run.config, domain, latents, device)
+    else:
+        pictures = Domain.load(run.pictures)
+        source = systems.pair_source(run.config, pictures, domain, latents, device)
     keeper = FolderKeeper(out / CHECKPOINTS)
     state = keeper.latest(device)
     if state is not None:
         if state.meta.get("latents") != latents.digest:
             raise UserError(f"--latents {run.latents}: not the codes that the run in {out} was trained on; give those")
+        if state.meta.get("domain", pictures.digest) != pictures.digest:
+            raise UserError(f"--pictures {run.pictures}: not what the run in {out} renders with; leave it out")
         state.continues(run.config)
         if run.config.steps < state.step:
             raise UserError(
@@ -132,10 +143,10 @@ def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) 
         run.config,
         source,
         state=state,
-        meta={"domain": domain.digest, "latents": latents.digest, "fps": latents.manifest.fps},
+        meta={"domain": pictures.digest, "latents": latents.digest, "fps": latents.manifest.fps},
         reporter=WithFigures(reporter, out / FIGURES),
         keeper=keeper,
-        evaluate=latent_judge(source, run.config.seed, domain),
+        evaluate=latent_judge(source, run.config.seed, domain) if pictures is domain else None,
         report_every=run.report_every,
         device=device,
     )
@@ -183,7 +194,8 @@ def domain_of(path: Path, given: str | None) -> str:
         return given
     for folder in (path, path.parent.parent):
         if (folder / RECORD).exists():
-            return Run.load(folder).domain
+            run = Run.load(folder)
+            return run.pictures or run.domain
     return "default"
 
 

@@ -128,6 +128,26 @@ def source(config: RunConfig, domain: Domain, latents: Latents, device: torch.de
     return system.source(config, domain, latents, system.space(config, domain, latents), torch.device(device))
 
 
+def pair_source(
+    config: RunConfig, pictures: Domain, footage: Domain, latents: Latents, device: torch.device | str
+) -> Source:
+    """Motion from the footage, `latents` of its own domain, for the pictures of another domain's generator. Raises
+    UserError for what cannot learn from such a pair."""
+    if not isinstance(config, MoCoConfig) or config.mode != "cross-domain":
+        raise UserError(
+            f"--pictures: {config.recipe} learns from pictures of the footage's own domain; leave it out, or take "
+            "--recipe mocogan-hd-cross"
+        )
+    ours, theirs = pictures.config.w_dim, footage.config.w_dim
+    if ours != theirs:
+        raise UserError(
+            f"--pictures {pictures.folder}: its W has {ours} dimensions, that of the footage's domain {theirs}; give "
+            "two domains of the same width"
+        )
+    space = mocogan_hd_space(config, pictures, latents)
+    return FrameSource(config, pictures, latents, space, torch.device(device), footage=footage)
+
+
 def iterate(state: State, source: Source, process: Process) -> dict[str, Tensor]:
     """One iteration of the state's own system."""
     return of(state.config).iterate(state, source, process)

@@ -29,6 +29,7 @@ OPTIONS = {
         "--iteration",
         "--latents",
         "--out",
+        "--pictures",
         "--recipe",
         "--report-every",
         "--resume",

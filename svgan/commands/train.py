@@ -17,6 +17,7 @@ checkpoints, figures.json, and at the end a clip and a contact sheet made by the
   svgan train --out runs/two --recipe pca --gap-weight 10 --critic multiscale
   svgan train --out runs/hd --recipe mocogan-hd                   another system, on the same footage
   svgan train --out runs/v --recipe stylegan-v                    and another
+  svgan train --out runs/dog --recipe mocogan-hd-cross --pictures dogs     the footage's motion, a dog's pictures
   svgan train --out runs/one --resume --steps 2000                go on, further than first planned
 
 Cost: recipe tiny, about 11 iterations a second on one core; mocogan-hd, 9 s of a core an iteration; stylegan-v, 1.7
@@ -33,6 +34,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--latents", metavar="URI", help="codes of svgan embed (the domain's own)")
     parser.add_argument("--domain", help="'default' or a domain's folder (default)")
+    parser.add_argument(
+        "--pictures", metavar="DOMAIN", help="another domain, whose pictures are to move (recipe mocogan-hd-cross)"
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="iterations (the recipe's)")
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, noise and clips (0)")
     parser.add_argument(
@@ -63,6 +67,7 @@ def run(options: argparse.Namespace) -> None:
         latents=options.latents,
         report_every=options.report_every,
         resume=options.resume,
+        pictures=options.pictures,
     )
     if device.type == "cpu" and not planned.config.recipe.endswith("paper"):
         one_thread()

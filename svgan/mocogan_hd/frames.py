@@ -54,6 +54,7 @@ class FrameSource:
     """Clips of the footage's frames, and `windows` of its codes for the judges, at the speed of sampled clips.
 
     space: of the motion's codes. originals: recorded crops uint8 [N, R, R, 3], a row per code, in place of renderings.
+    footage: the domain whose codes `latents` are and which renders them, where another one's pictures are to move so.
     Raises UserError when a clip is longer than every run of frames, or originals are not those of the codes,
     or the paper's contrast within a batch of one.
     """
@@ -66,6 +67,7 @@ class FrameSource:
         space: Space,
         device: torch.device | str = "cpu",
         originals: np.ndarray | None = None,
+        footage: Domain | None = None,
     ):
         if config.form == "paper" and config.contrastive_weight > 0 and config.batch < 2:
             raise UserError("batch: 1 clip has none to be contrasted with; give 2 or more, or contrastive_weight 0")
@@ -80,7 +82,10 @@ class FrameSource:
             raise UserError(f"{config.window} frames, time_step {config.time_step}: {error}") from error
         self.render = Renderer(domain.generator.to(self.device), config.critic_size, config.render_batch)
         self._steps = config.time_step * torch.arange(config.window)
-        self.frames = FrameBank(latents.codes, self.render, config.critic_size, self.device, originals)
+        real = self.render
+        if footage is not None:
+            real = Renderer(footage.generator.to(self.device), config.critic_size, config.render_batch)
+        self.frames = FrameBank(latents.codes, real, config.critic_size, self.device, originals)
 
     def draw(self, n: int, *, seed: int, step: int, stream: int = 0, rank: int = 0, world: int = 1) -> Tensor:
         """Rank's part [n / world, T, 3, S, S], in [-1, 1], of a global draw of n clips, uniform with replacement; a
