@@ -2,26 +2,32 @@
 
 They are the footage as a domain renders its W+ codes, so that codes and domain are all it takes and a critic does not
 learn to tell a rendering from a recording; or the recorded crops themselves, where they are given. Rendered on first
-use, some at a time whoever asks for which, so that a resumed run sees the same bits.
+use, ROWS at a time whoever asks for which, so that a resumed run sees the same bits; or all at once, kept in the cache,
+where a clip's frames are far apart (`kept_frames`).
 
 Axes: N frame of the footage, S pixels, R the domain's pixels, L W+ layer, D width of W.
 """
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from svgan import assets
 from svgan.errors import UserError
-from svgan.images.domain import to_network, to_uint8
+from svgan.files import whole, writing
+from svgan.images.domain import Domain, to_network, to_uint8
+
+ROWS = 32  # rendered together
 
 
 class FrameBank:
-    """Frames by row. codes float32 [N, L, D]; render: codes on `device` to frames [n, 3, S, S] in [-1, 1], `together`
-    of them: few where a clip's are far apart.
+    """Frames by row. codes float32 [N, L, D]; render: codes on `device` to frames [n, 3, S, S] in [-1, 1].
 
     originals: recorded crops uint8 [N, R, R, 3] in place of renderings. Raises UserError where they are not as many.
     """
@@ -33,24 +39,23 @@ class FrameBank:
         size: int,
         device: torch.device,
         originals: np.ndarray | None = None,
-        together: int = 32,
     ):
-        self.codes, self.render, self.size, self.device, self.together = codes, render, size, device, together
+        self.codes, self.render, self.size, self.device = codes, render, size, device
         self._frames = torch.empty(len(codes), size, size, 3, dtype=torch.uint8)
-        self._made = torch.zeros(-(-len(codes) // together), dtype=torch.bool)
+        self._made = torch.zeros(-(-len(codes) // ROWS), dtype=torch.bool)
         if originals is not None:
             self._take(originals)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Frames [..., 3, S, S] in [-1, 1] of rows int64 [...]."""
-        for block in (rows // self.together).unique().tolist():
+        for block in (rows // ROWS).unique().tolist():
             if not self._made[block]:
                 self._render_rows(block)
         return self._frames[rows].to(self.device).movedim(-1, -3).float() / 127.5 - 1
 
     @torch.no_grad()
     def _render_rows(self, block: int) -> None:
-        rows = slice(block * self.together, (block + 1) * self.together)
+        rows = slice(block * ROWS, (block + 1) * ROWS)
         codes = torch.from_numpy(self.codes[rows]).to(self.device)
         self._frames[rows] = torch.from_numpy(to_uint8(self.render(codes)))
         self._made[block] = True
@@ -65,3 +70,24 @@ class FrameBank:
             rows = slice(first, first + 1024)
             self._frames[rows] = torch.from_numpy(to_uint8(to_network(originals[rows], self.size)))
         self._made.fill_(True)
+
+
+def kept_frames(domain: Domain, codes: np.ndarray, digest: str) -> np.ndarray:
+    """Codes [N, L, D] of that digest as the domain renders them, uint8 [N, R, R, 3]: rendered once on a machine, which
+    is said, and mapped from its cache."""
+    name = hashlib.sha256(f"{digest} {domain.digest}".encode()).hexdigest()[:16]
+    path = assets.cache_folder() / "frames" / f"{name}.npy"
+    shape = (len(codes), *(domain.config.resolution,) * 2, 3)
+    try:
+        found = np.load(path, mmap_mode="c")
+        if found.shape == shape and found.dtype == np.uint8:
+            return found
+    except (FileNotFoundError, ValueError, EOFError):
+        pass  # not there, or broken: made anew
+    print(f"rendering {len(codes)} frames of the footage once (kept in the cache) ...", file=sys.stderr, flush=True)
+    with writing(path), whole(path) as aside, aside.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for first in range(0, len(codes), ROWS):
+            file.write(domain.render(codes[first : first + ROWS]).tobytes())
+    return np.load(path, mmap_mode="c")

@@ -12,7 +12,7 @@ from torch import Tensor
 from svgan import rng
 from svgan.errors import UserError
 from svgan.images.domain import Domain
-from svgan.images.frame_bank import FrameBank
+from svgan.images.frame_bank import FrameBank, kept_frames
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents
 from svgan.latents.stats import Space
@@ -20,7 +20,6 @@ from svgan.stylegan_v.config import StyleGANVConfig
 from svgan.stylegan_v.frames import draw_times
 
 JUDGED = 16  # frames of a window that judges compare
-TOGETHER = 4  # neighbours rendered when one of them is first seen
 
 
 class SparseClips:
@@ -44,15 +43,9 @@ class SparseClips:
         self.span, self.count = config.window, config.frames
         self._starts = torch.from_numpy(latents.windows(config.window))
         self.codes = ClipSource(latents, self.window, self.space, device)
-        generator = domain.generator.to(device)
-        self.frames = FrameBank(
-            latents.codes,
-            lambda codes: generator(codes, "const"),
-            domain.config.resolution,
-            device,
-            originals,
-            together=TOGETHER,
-        )
+        if originals is None:
+            originals = kept_frames(domain.to(device), latents.codes, latents.digest)
+        self.frames = FrameBank(latents.codes, domain.generator, domain.config.resolution, device, originals)
 
     def draw(self, n: int, *, seed: int, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
         """Rank's part of a global draw of n clips: frames [n / world, T, 3, R, R] in [-1, 1] and their times in frames,

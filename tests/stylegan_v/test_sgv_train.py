@@ -13,6 +13,7 @@ from svgan.config import RunConfig
 from svgan.distributed import SINGLE, Process, current_process
 from svgan.errors import NonFiniteLoss, UserError
 from svgan.images.domain import Domain, to_network, to_uint8
+from svgan.images.frame_bank import kept_frames
 from svgan.keeper import FolderKeeper
 from svgan.metrics import fvd
 from svgan.metrics.protocol import Protocol
@@ -23,6 +24,13 @@ from svgan.stylegan_v.source import SparseClips
 from svgan.stylegan_v.state import StyleGANVState
 from svgan.stylegan_v.step import iterate
 from svgan.train import train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SVGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +84,22 @@ def test_clips_are_frames_of_one_window_at_the_times_that_are_told(latents: Path
         assert torch.equal(own, times[rows])
     with pytest.raises(UserError, match="batch: 5 clips do not divide among 2 workers"):
         source.draw(5, seed=0, step=0, world=2)
+
+
+def test_the_footage_is_rendered_once_and_a_broken_file_of_it_anew(
+    latents: Path, random_domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setenv("SVGAN_CACHE", str(tmp_path))
+    domain = Domain.load(random_domain)
+    stored = made_latents(latents, domain)
+    told = []
+    for spoil in (None, None, lambda file: file.write_bytes(file.read_bytes()[:1000])):
+        if spoil:
+            (file,) = (tmp_path / "frames").iterdir()
+            spoil(file)
+        assert np.array_equal(kept_frames(domain, stored.codes, stored.digest), domain.render(stored.codes))
+        told.append("rendering 120 frames of the footage once" in capsys.readouterr().err)
+    assert told == [True, False, True]
 
 
 def test_recorded_frames_take_the_place_of_renderings(latents: Path, random_domain: Path):

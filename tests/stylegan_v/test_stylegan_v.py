@@ -119,7 +119,7 @@ def test_r1_is_the_squared_gradient_by_finite_differences():
             slope = (critic(x + move, times).sum() - critic(x - move, times).sum()) / (2 * step)
             assert float(slope) == pytest.approx(float((gradient * direction.view_as(x)).sum()), rel=1e-5, abs=1e-9)
     total = float(gradient.square().sum()) / (2 * 3)  # clips, frames
-    assert float(found) == pytest.approx(total, rel=1e-9)
+    assert float(found.detach()) == pytest.approx(total, rel=1e-9)
     weight = critic.conv.weight
     (by_weight,) = torch.autograd.grad(found, weight)
     place = (0, 0, 1, 1)
