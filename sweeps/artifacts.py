@@ -23,6 +23,7 @@ from svgan.sample import Sampler
 from svgan.video import contact_sheet, write_gif, write_mp4, write_png
 
 if TYPE_CHECKING:
+    from svgan.metrics.assess import Judge
     from svgan.metrics.fvd import Progress
     from svgan.metrics.i3d import Precision
     from svgan.metrics.protocol import Protocol
@@ -131,17 +132,21 @@ def figures_of(plan: Plan) -> tuple[str, ...]:
 
 def judged(sampler: Sampler, domain: Domain, latents: Latents, plan: Plan, progress: Progress) -> dict[str, float]:
     """Every figure of the plan's metrics; FVD equals `fvd.score`'s in every digit. NaN, as of no face, is left out."""
+    found: dict[str, float] = {}
+    for kind in ("short", "long"):
+        found |= judge_of(plan, kind, domain, latents, progress).measure(sampler, plan.seed).values()
+    return {name: found[name] for name in figures_of(plan) if math.isfinite(found.get(name, math.nan))}
+
+
+def judge_of(plan: Plan, kind: str, domain: Domain, latents: Latents, progress: Progress) -> Judge:
+    """Measures a model by the plan's metrics; what depends on no protocol, with 'short' alone. Its real side is in the
+    cache afterwards."""
     from svgan.judge import WITHOUT_PROTOCOL
     from svgan.metrics.assess import Judge
 
-    found: dict[str, float] = {}
-    for kind in ("short", "long"):
-        names = [name for name in plan.metrics if kind == "short" or name not in WITHOUT_PROTOCOL]
-        judge = Judge(
-            protocol(kind, plan.clips, plan.precision), domain, latents, names, strict=False, progress=progress
-        )
-        found |= judge.measure(sampler, plan.seed).values()
-    return {name: found[name] for name in figures_of(plan) if math.isfinite(found.get(name, math.nan))}
+    names = [name for name in plan.metrics if kind == "short" or name not in WITHOUT_PROTOCOL]
+    under = protocol(kind, plan.clips, plan.precision)
+    return Judge(under, domain, latents, names, strict=False, progress=progress)
 
 
 def protocol(kind: str, clips: int, precision: Precision) -> Protocol:

@@ -78,6 +78,7 @@ def prepare(plan: Plan, domain: Domain, latents: Latents) -> None:
     from svgan import assets
     from svgan.metrics import fvd
     from svgan.metrics.protocol import PROTOCOLS
+    from sweeps.artifacts import judge_of
 
     if not plan.clips:
         return
@@ -86,6 +87,9 @@ def prepare(plan: Plan, domain: Domain, latents: Latents) -> None:
     if fvd.find_moments(protocol, domain, latents, "wplus") is None:
         print(f"measuring {protocol.real_clips} real clips once (kept in the cache) ...", flush=True)
         fvd.real_moments(protocol, domain, latents, "wplus")
+    if plan.metrics != ("fvd",):
+        print(f"looking at real clips once for {', '.join(plan.metrics)} (kept in the cache) ...", flush=True)
+        judge_of(plan, "short", domain, latents, fvd.silent)
 
 
 def examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:

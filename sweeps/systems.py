@@ -10,9 +10,9 @@ and its steps follow from that. The best checkpoint of each of three seeds is me
 intervals over seeds, is printed, kept in MLflow, and written as comparison.md beside the study. latent FD is of
 each system's own space: it picks a run's checkpoint and compares no systems.
 
-Cost: on two cores 5 min for each of 27 runs, half of it training; as many hours as --seconds has minutes, and one more.
-Expect: FVD long of about 40 for StyleVideoGAN, and far more for the others, which learn pictures' motion from pictures:
-150 s are 1600 steps of the first and 16 of MoCoGAN-HD. On a GPU nobody knows beforehand.
+Cost: 33 runs, each of its --seconds and then some minutes of figures, on as many cores: half a day on two.
+Expect: FVD long of about 40 for StyleVideoGAN, and far more for those that learn from pictures: 150 s are 1600 steps of
+the first, 16 of MoCoGAN-HD and 90 of StyleGAN-V. On a GPU nobody knows beforehand.
 """
 
 from sweeps.study import Study, main
@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict] = {
     "MoCoGAN-HD cross-domain": CROSS,
     "MoCoGAN-HD cross-domain without contrast": CROSS | {"contrastive_weight": 0.0},
     "MoCoGAN-HD cross-domain without mutual information": CROSS | {"information_weight": 0.0},
+    "StyleGAN-V": {"recipe": "stylegan-v"},
     "StyleGAN-V on codes": {"recipe": "stylegan-v-codes"},
 }
 
