@@ -5,10 +5,10 @@ It is printed, kept in MLflow, and written as Markdown, as the README has it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from svgan.files import whole
 from sweeps.usage import CORE_HOURS
@@ -43,6 +43,11 @@ class Line:
     seconds: float | None
     figures: dict[str, tuple[float, ...]]
     outcome: str
+
+
+def labels(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a point has for tables alone."""
+    return {VARIANT: params[VARIANT]} if VARIANT in params else {}
 
 
 def lines(plan: Plan, runs: Sequence[Run]) -> list[Line]:

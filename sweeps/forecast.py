@@ -17,7 +17,7 @@ import torch
 from svgan import systems
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE
-from svgan.errors import NonFiniteLoss, UserError
+from svgan.errors import NonFiniteLoss
 from svgan.latents.shards import Latents
 from svgan.metrics import i3d
 from svgan.metrics.protocol import PROTOCOLS
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 Clock = Callable[[], float]
 SCORING, SPEED = "seconds_scoring", "iterations_per_second"
-LONGEST_TIMING = 10.0  # of a variant, before the study
 # Measured on two cores (bench/LOG.md): from Ray's start to the first trial, from the last trial to the champion's
 # clip, a trial's start and end, one report (latent distance, checkpoint, MLflow).
 STUDY_START, STUDY_END, TRIAL_START, REPORT = 10.0, 15.0, 8.0, 0.5
@@ -137,23 +136,6 @@ def timed(
     finally:
         torch.set_num_threads(threads)
     return Pace(step, None, TRIAL_START + REPORT * plan.reports, f"from {count} iterations timed here")
-
-
-def lengths(plan: Plan, cleared: Cleared) -> tuple[int, ...]:
-    """Steps of each control that take plan.seconds, by the fastest of a few iterations of its own here, one after
-    another; on a CPU by the seconds that it works for them, whatever else it does. Raises UserError where trials have
-    GPUs and here is none."""
-    device = "cuda" if plan.gpus_per_worker else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "--seconds: here is no GPU to time an iteration on; start the study where one is, or give --steps"
-        )
-    clock, seconds = time.process_time if device == "cpu" else time.perf_counter, plan.seconds or 0.0
-    budget, found = min(LONGEST_TIMING, seconds), []
-    for run in cleared.runs[: plan.controls]:
-        known = timed(plan, run, cleared.domain, cleared.latents, device, budget, clock)
-        found.append(max(1, round(seconds / known.step)))
-    return tuple(found)
 
 
 def _laps(

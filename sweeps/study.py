@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps import environment, halt, quiet, shelf, submit
-from sweeps.comparison import VARIANT
+from sweeps.comparison import VARIANT, labels
 from sweeps.forkserver import forkserver
 from sweeps.joining import cluster_joined, keep_secrets, ray_started
 from sweeps.plan import (
@@ -181,6 +181,7 @@ def run(
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     from sweeps import forecast, grid, room
     from sweeps.budget import Account
+    from sweeps.lengths import lengths
     from sweeps.outcome import conclude
     from sweeps.preflight import announce, preflight, prepare
     from sweeps.tracking import ROLE, SWEEP, Tracking
@@ -189,7 +190,8 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     cleared = preflight(study, plan)
     prepare(plan, cleared.domain, cleared.latents)
     if plan.seconds and not plan.lengths:
-        plan = dataclasses.replace(plan, lengths=forecast.lengths(plan, cleared))
+        print("timing iterations of each trial's own ...", flush=True)
+        plan = dataclasses.replace(plan, lengths=lengths(plan, cleared.runs[: plan.controls]))
     tracking = Tracking(plan)
     if not Path(plan.folder, PLAN_FILE).exists() and tracking.find(**{SWEEP: plan.name, ROLE: "study"}):
         raise UserError(
@@ -351,7 +353,7 @@ def search(
 
     def make(number: int, params: dict[str, Any]) -> dict[str, Any]:
         config = study.config(plan, params, number)
-        TrialLog(plan, number).open(config | {name: params[name] for name in (VARIANT,) if name in params})
+        TrialLog(plan, number).open(config | labels(params))
         return {"run": config, "plan": plan.to_json()}
 
     watch = halt.Watch(plan)

@@ -5,7 +5,7 @@
     python sweeps/systems.py --resume NAME                 finish one that was cut
 
 It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
-Every variant trains for the same time on the same footage and domain: an iteration of each is timed here first, alone,
+Every variant trains for the same time on the same footage and domain: a few iterations of each are timed first, alone,
 and its steps follow from that. The best checkpoint of each of three seeds is measured, and the table, with 95 %
 intervals over seeds, is printed, kept in MLflow, and written as comparison.md beside the study. latent FD is of
 each system's own space: it picks a run's checkpoint and compares no systems.

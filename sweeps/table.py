@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from svgan.report import duration
+from sweeps.comparison import VARIANT
 from sweeps.tracking import PARETO
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ STATUS_OF_RUN = {"finished": "finished", "pruned": "stopped", "failed": "failed"
 STATUS_OF_RECORD = {"COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed", "WAITING": "halted"}
 ENDED = ("finished", "stopped", "failed")
 SHORT = {"gap_weight": "GAP", "gp_weight": "GP", "critic_widths": "E", "trunk": "T", "components": "PCA"}
-SAID = ("variant", "gap_weight", "width", "critic")
+SAID = (VARIANT, "gap_weight", "width", "critic")
 BEST_SHOWN = 20
 
 
@@ -79,12 +80,14 @@ def figure(value: float | None) -> str:
 
 
 def differing(rows: Iterable[Row]) -> list[str]:
-    """The fields of the configuration that are not the same in all rows, those of most values first."""
+    """The fields of the configuration that are not the same in all rows: a variant, then those of most values."""
     values: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.config.items():
             values.setdefault(name, set()).add(value)
-    return sorted((name for name in values if len(values[name]) > 1), key=lambda name: -len(values[name]))
+    return sorted(
+        (name for name in values if len(values[name]) > 1), key=lambda name: (name != VARIANT, -len(values[name]))
+    )
 
 
 def line(row: Row, names: Sequence[str] = ()) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from sweeps import events, shelf
+from sweeps.comparison import labels
 from sweeps.ends import FINISHED, WHY, Ending, how_it_ended
 from sweeps.guard import failure
 from sweeps.plan import is_remote
@@ -57,7 +58,7 @@ class Board(Callback):
 
     def _row(self, trial: Trial) -> Row:
         number = trial.config["number"]
-        return self.rows.get(number) or Row.of(number, trial.config["run"])
+        return self.rows.get(number) or Row.of(number, trial.config["run"] | labels(trial.config["params"]))
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.show(dataclasses.replace(self._row(trial), status="running"))

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from test_plan import PLAN
 
-from sweeps import comparison
+from sweeps import comparison, table
 from sweeps.plan import Plan
 
 
@@ -51,3 +51,11 @@ def test_a_study_without_variants_has_no_table_and_a_failure_is_said():
 )
 def test_a_cell(values, least, text):
     assert comparison.cell(values, least) == text
+
+
+def test_a_variant_is_the_first_thing_that_tells_rows_apart():
+    config = {"lr": 1e-3, "steps": 40}
+    rows = [table.Row.of(k, config | {"lr": 0.1 * k} | comparison.labels({"variant": f"v{k > 0}"})) for k in range(3)]
+    assert table.differing(rows) == ["variant", "lr"]
+    assert table.line(rows[0]) == "trial 0 (variant vFalse)  step 0/40  waiting"
+    assert comparison.labels({"lr": 0.1}) == {}

@@ -1,0 +1,63 @@
+"""How many steps take the seconds asked for: a few iterations of each control, timed where trials will run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError
+from sweeps import room
+from sweeps.plan import Plan
+
+if TYPE_CHECKING:
+    from svgan.config import RunConfig
+
+LONGEST = 10.0  # seconds for which a control is timed
+
+
+def lengths(plan: Plan, runs: Sequence[RunConfig]) -> tuple[int, ...]:
+    """Steps of each run that take plan.seconds, timed one after another: in this process, on a cluster as a task of a
+    worker's size. Raises UserError where trials have GPUs and here is none."""
+    import torch
+
+    assert plan.seconds is not None
+    if room.joined():
+        found = on_a_worker(plan, runs)
+    elif plan.gpus_per_worker and not torch.cuda.is_available():
+        raise UserError(
+            "--seconds: here is no GPU to time iterations on; start the study where one is, or give --steps"
+        )
+    else:
+        found = [step_seconds(plan.to_json(), run.to_json()) for run in runs]
+    return tuple(max(1, round(plan.seconds / seconds)) for seconds in found)
+
+
+def on_a_worker(plan: Plan, runs: Sequence[RunConfig]) -> list[float]:
+    """`step_seconds` of each run."""
+    import ray
+
+    from sweeps.jury import cause_of
+
+    task: Any = ray.remote(num_cpus=plan.cpus_per_worker, num_gpus=plan.gpus_per_worker)(step_seconds)
+    try:
+        return [ray.get(task.remote(plan.to_json(), run.to_json())) for run in runs]
+    except ray.exceptions.RayError as error:
+        raise cause_of(error) from None
+
+
+def step_seconds(plan: dict[str, Any], run: dict[str, Any]) -> float:
+    """Of the fastest of a few iterations; on a CPU the seconds that this process works for it, whatever else runs
+    there."""
+    from svgan.config import RunConfig
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import open_latents
+    from sweeps import forecast
+
+    of = Plan.from_json(plan)
+    device = "cuda" if of.gpus_per_worker else "cpu"
+    domain = Domain.load(of.domain, device)
+    latents = open_latents(of.latents, domain=domain.digest)
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    budget = min(LONGEST, of.seconds or LONGEST)
+    return forecast.timed(of, RunConfig.from_json(run), domain, latents, device, budget, clock).step
