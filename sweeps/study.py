@@ -53,7 +53,8 @@ class Study:
     """One question to a model, asked by a sweep.
 
     space: a module-level define-by-run function of an Optuna trial, or a dict of Optuna distributions, lists and
-    constants; either gives overrides of the recipe. controls: points of it that run first and are never stopped.
+    constants; either gives overrides of the recipe. controls: points of it that run first and are never stopped; where
+    all trials are, --trials may ask for the first of them alone.
     metric: what proposals and stops go by; lower is better. reports: figures per full trial. rungs: fractions of the
     steps at which all but the best 1/reduction are stopped. grid: the fields and values of `--grid` alone. objectives:
     two or more of latent_fd, fvd_short and fvd_long in place of the metric; stops still go by the metric. clips: behind
@@ -98,6 +99,10 @@ class Study:
         fixed = {name: entry for name, entry in space.items() if not isinstance(entry, list | tuple | BaseDistribution)}
         choices = {name: list(values) for name, values in grid.items()}
         return dataclasses.replace(self, space=fixed | choices, controls=points(grid), rungs=())
+
+    def first(self, count: int) -> Study:
+        """This study with the first so many of its controls."""
+        return dataclasses.replace(self, controls=self.controls[:count])
 
     def config(self, plan: Plan, params: dict[str, Any], number: int | None = None) -> dict[str, Any]:
         """The run that a proposal stands for, as JSON; as long as the plan says of that trial. Raises UserError for
@@ -175,7 +180,8 @@ def run(
     with cluster_joined():
         plan = resumed(study, flags, asked) if asked.resume else fresh(study, asked)
         with forkserver():
-            return _run(study.along(plan.grid) if plan.grid else study, plan, loop)
+            study = study.along(plan.grid) if plan.grid else study
+            return _run(study.first(plan.controls), plan, loop)
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
@@ -241,6 +247,8 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     trials = asked.trials
     if trials is None:
         trials = len(study.controls) if grid else study.trials
+    elif not grid and study.trials == len(study.controls):
+        study = study.first(trials)
     name, storage = asked.name or fresh_name(study.name), absolute(asked.storage)
     folder = study_folder(storage, name)
     if Path(folder, PLAN_FILE).exists():

@@ -1,6 +1,7 @@
 """Which system? StyleVideoGAN, MoCoGAN-HD and StyleGAN-V, and what each one's parts are for, with equal time to learn.
 
     python sweeps/systems.py                               this machine, the embedded default footage
+    python sweeps/systems.py --trials 5                    the systems without the ablations
     python sweeps/systems.py --seconds 3600 --clips 256    an hour of training for each seed, and firmer figures
     python sweeps/systems.py --resume NAME                 finish one that was cut
 
@@ -18,19 +19,22 @@ the first, 16 of MoCoGAN-HD and 90 of StyleGAN-V. On a GPU nobody knows beforeha
 from sweeps.study import Study, main
 
 ALONE, CROSS = {"recipe": "mocogan-hd"}, {"recipe": "mocogan-hd-cross"}
-VARIANTS: dict[str, dict] = {
+SYSTEMS: dict[str, dict] = {
     "StyleVideoGAN": {},
-    "StyleVideoGAN without GAP": {"gap_weight": 0.0},
     "MoCoGAN-HD": ALONE,
-    "MoCoGAN-HD without residual basis": ALONE | {"basis": False},
-    "MoCoGAN-HD without image critic": ALONE | {"image_weight": 0.0},
-    "MoCoGAN-HD without video critic": ALONE | {"video_weight": 0.0},
     "MoCoGAN-HD cross-domain": CROSS,
-    "MoCoGAN-HD cross-domain without contrast": CROSS | {"contrastive_weight": 0.0},
-    "MoCoGAN-HD cross-domain without mutual information": CROSS | {"information_weight": 0.0},
     "StyleGAN-V": {"recipe": "stylegan-v"},
     "StyleGAN-V on codes": {"recipe": "stylegan-v-codes"},
 }
+ABLATIONS: dict[str, dict] = {
+    "StyleVideoGAN without GAP": {"gap_weight": 0.0},
+    "MoCoGAN-HD without residual basis": ALONE | {"basis": False},
+    "MoCoGAN-HD without image critic": ALONE | {"image_weight": 0.0},
+    "MoCoGAN-HD without video critic": ALONE | {"video_weight": 0.0},
+    "MoCoGAN-HD cross-domain without contrast": CROSS | {"contrastive_weight": 0.0},
+    "MoCoGAN-HD cross-domain without mutual information": CROSS | {"information_weight": 0.0},
+}
+VARIANTS = SYSTEMS | ABLATIONS
 
 
 def space(trial):

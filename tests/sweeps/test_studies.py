@@ -66,8 +66,9 @@ def test_gap_has_a_control_without_gap():
 
 
 def test_every_system_is_compared_and_every_ablation_is_of_one_thing():
-    from sweeps.systems import STUDY, VARIANTS
+    from sweeps.systems import STUDY, SYSTEMS, VARIANTS
 
+    assert [control[VARIANT] for control in STUDY.first(len(SYSTEMS)).controls] == list(SYSTEMS)
     assert STUDY.trials == len(STUDY.controls) == len(VARIANTS)
     runs = {name: STUDY.config(Plan(**PLAN), {VARIANT: name, **own}) for name, own in VARIANTS.items()}
     for name, run in runs.items():

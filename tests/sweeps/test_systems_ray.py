@@ -75,22 +75,23 @@ def test_the_champion_comes_back_by_its_alias(swept):
 
 
 def test_systems_side_by_side_have_equal_seconds_and_one_table(ray_here, place, footage):  # noqa: F811
-    """Every recipe, two seeds each; taken up again, the study has its steps and its table."""
+    """Every recipe, two seeds each, of a study with more; taken up again, it has its steps and its table."""
     variants = {name: {"recipe": name, **SYSTEMS[name][0]} for name in SYSTEMS}
 
     def space(trial):
         name = trial.suggest_categorical("variant", list(variants))
         return {"variant": name, **variants[name]}
 
+    variants["another"] = {"recipe": "tiny"}
     controls = [{"variant": name} for name in variants]
     own = {"seeds": 2, "seconds": 0.4, "clips": 2, "reports": 2, "rungs": (), "metrics": ("fvd", "loops")}
     both = Study("both", space, controls=controls, trials=len(controls), domain=footage[0], **own)
-    study.run(both, ["--name", "both"])
+    study.run(both, ["--name", "both", "--trials", str(len(SYSTEMS))])
     plan = Plan.load(place / "runs" / "both")
     tracking = Tracking(plan)
     runs = tracking.runs()
-    assert [run.data.params["variant"] for run in runs] == list(variants)
-    assert [run.data.params["recipe"] for run in runs] == list(variants)
+    assert [run.data.params["variant"] for run in runs] == list(SYSTEMS)
+    assert [run.data.params["recipe"] for run in runs] == list(SYSTEMS)
     assert [int(run.data.params["steps"]) for run in runs] == [run.data.metrics["steps_done"] for run in runs]
     assert tuple(int(run.data.params["steps"]) for run in runs) == plan.lengths
     table = (place / "runs" / "both" / "comparison.md").read_text()
