@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svgan.errors import UserError
+from svgan.layers import SLOPE
 
 NoiseMode = Literal["none", "const", "random"]
 BLUR = (1.0, 3.0, 3.0, 1.0)
@@ -66,7 +67,7 @@ class StyleGAN2Config:
 
 
 def _leaky(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+    return F.leaky_relu(x, SLOPE) * math.sqrt(2)
 
 
 def _clamped(x: Tensor, limit: float | None) -> Tensor:
@@ -93,11 +94,10 @@ def blur_kernel(gain: float = 1.0, *, like: Tensor) -> Tensor:
     return k * (gain / k.sum())
 
 
-def _fold_blur(weight: Tensor, kernel: Tensor) -> Tensor:
-    """The 6x6 kernel of a 3x3 convolution followed (or preceded) by a 4x4 blur; weight [.., .., 3, 3]."""
-    out, inp = weight.shape[:2]
-    flat = weight.reshape(out * inp, 1, 3, 3)
-    return F.conv2d(flat, kernel.flip(0, 1)[None, None], padding=3).reshape(out, inp, 6, 6)
+def _blur(x: Tensor, gain: float, padding: int) -> Tensor:
+    """Every channel of [B, C, H, W] under the 4x4 kernel; a side grows by 2 padding - 3."""
+    kernel = blur_kernel(gain, like=x).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
 
 
 def upsample2(x: Tensor) -> Tensor:
@@ -116,19 +116,19 @@ class ModulatedConv(nn.Module):
         self.affine = EqualLinear(w_dim, inputs, bias=1.0)
         self.gain, self.up, self.demodulate = 1 / math.sqrt(inputs * size * size), up, demodulate
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The convolution, and what is still to be multiplied to demodulate it [B, C, 1, 1]."""
         style = self.affine(w)
         weight = self.weight * self.gain
         y = x * style.to(x.dtype)[:, :, None, None]
         if self.up:
-            folded = _fold_blur(weight, blur_kernel(4.0, like=weight))
-            y = F.conv_transpose2d(y, folded.transpose(0, 1), stride=2, padding=2)
+            y = _blur(F.conv_transpose2d(y, weight.transpose(0, 1), stride=2), 4.0, 1)
         else:
             y = F.conv2d(y, weight, padding=weight.shape[-1] // 2)
-        if self.demodulate:
-            energy = weight.square().sum((2, 3)).float() @ style.float().square().T  # [out, B]
-            y = y * torch.rsqrt(energy.T + 1e-8).to(y.dtype)[:, :, None, None]
-        return y
+        if not self.demodulate:
+            return y, None
+        energy = weight.square().sum((2, 3)).float() @ style.float().square().T  # [out, B]
+        return y, torch.rsqrt(energy.T + 1e-8)[:, :, None, None]
 
 
 class StyledConv(nn.Module):
@@ -143,12 +143,15 @@ class StyledConv(nn.Module):
         self.register_buffer("noise", torch.randn(resolution, resolution))
 
     def forward(self, x: Tensor, w: Tensor, noise: NoiseMode) -> Tensor:
-        y = self.conv(x, w)
-        if noise == "const":
-            y = y + (self.noise * self.noise_strength).to(y.dtype)
-        elif noise == "random":
-            y = y + torch.randn_like(y[:, :1]) * self.noise_strength.to(y.dtype)
-        return _clamped(_leaky(y + self.bias.to(y.dtype)[:, None, None]), self.clamp)
+        y, scale = self.conv(x, w)
+        assert scale is not None
+        # leaky(g x) = g leaky(x) for g > 0, so that the gain costs nothing beside scale and bias.
+        bias, scale = math.sqrt(2) * self.bias[:, None, None], math.sqrt(2) * scale
+        y = torch.addcmul(bias.to(y.dtype)[None], y, scale.to(y.dtype))
+        if noise != "none":
+            drawn = self.noise if noise == "const" else torch.randn_like(y[:, :1])
+            y += (drawn * (math.sqrt(2) * self.noise_strength)).to(y.dtype)
+        return _clamped(F.leaky_relu_(y, SLOPE), self.clamp)
 
 
 class ToRGB(nn.Module):
@@ -158,7 +161,7 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return _clamped(self.conv(x, w) + self.bias.to(x.dtype)[:, None, None], self.clamp)
+        return _clamped(self.conv(x, w)[0] + self.bias.to(x.dtype)[:, None, None], self.clamp)
 
 
 class Generator(nn.Module):
@@ -221,7 +224,7 @@ class Generator(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """Convolution with equalised learning rate; `down` halves the size after a folded-in blur."""
+    """Convolution with equalised learning rate; `down` halves the size after a blur."""
 
     def __init__(self, inputs: int, outputs: int, size: int, *, down: bool = False, bias: bool = True):
         super().__init__()
@@ -237,7 +240,7 @@ class EqualConv(nn.Module):
             channels = x.shape[1]
             kernel = blur_kernel(like=x).expand(channels, 1, 4, 4)
             return F.conv2d(F.conv2d(x, kernel, stride=2, padding=1, groups=channels), weight, self.bias)
-        return F.conv2d(x, _fold_blur(weight, blur_kernel(like=weight)), self.bias, stride=2, padding=2)
+        return F.conv2d(_blur(x, 1.0, 2), weight, self.bias, stride=2)
 
 
 class ResidualBlock(nn.Module):
