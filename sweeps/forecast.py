@@ -88,7 +88,7 @@ def learned(runs: Sequence[Run], plan: Plan) -> Pace:
     ]
     around = [
         (run.info.end_time - run.info.start_time) / 1000
-        - int(run.data.params.get("seeds", 1)) * float(run.data.params["steps"]) / run.data.metrics[SPEED]
+        - float(run.data.params["steps"]) / run.data.metrics[SPEED]  # of all seeds together
         - run.data.metrics.get(SCORING, 0)
         for run in runs
         if run.data.tags.get(OUTCOME) == "finished" and run.data.tags.get(ATTEMPTS) == "1"

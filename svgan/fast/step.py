@@ -13,8 +13,8 @@ from svgan.codes_state import CodesState
 from svgan.distributed import Process
 from svgan.fast.critic import ByHand, Fakes, critic_gradients
 from svgan.fast.generator import fakes, generator_gradients, gru
-from svgan.fast.memory import keep_memory
 from svgan.fast.precision import products
+from svgan.memory import keep_memory
 from svgan.motion.noise import Noise
 from svgan.motion.recurrence import unroll_fused
 from svgan.step import Clips

@@ -34,6 +34,7 @@ from svgan.files import whole
 from svgan.images.encoder import Encoder
 from svgan.images.psp import SIDE, PSPEncoder
 from svgan.images.stylegan2 import Generator, NoiseMode, StyleGAN2Config
+from svgan.memory import keep_memory
 
 DEFAULT = Path(__file__).parent.parent / "domains" / "talking_face"
 FORMAT = 1
@@ -162,6 +163,8 @@ def rendered(
     batch: int | None = None,
 ) -> np.ndarray:
     """Codes [N, ...] to uint8 pictures [N, R, R, 3] by a network that makes [n, 3, R, R] of some of them."""
+    if device.type == "cpu":
+        keep_memory()
     codes = torch.as_tensor(codes, dtype=torch.float32)
     batch = batch or min(32, max(1, RENDERED // resolution**2))
     parts = [to_uint8(pictures(some.to(device))) for some in codes.split(batch)]

@@ -14,8 +14,8 @@ from svgan.distributed import SINGLE
 from svgan.fast.chain import layers_of
 from svgan.fast.critic import ByHand
 from svgan.fast.first import First
-from svgan.fast.memory import keep_memory
 from svgan.latents.stats import Space
+from svgan.memory import keep_memory
 from svgan.state import State
 
 SIZES = {

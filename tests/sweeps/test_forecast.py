@@ -105,7 +105,7 @@ def test_scoring_is_timed_here_and_follows_the_number_of_clips(random_domain):
 
 def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     from svgan import recipes
-    from sweeps.tracking import Tracking
+    from sweeps.tracking import TRIAL, Tracking
     from sweeps.trial_log import TrialLog
 
     shutil.copy(database, tmp_path / "mlflow.db")
@@ -129,6 +129,16 @@ def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     assert known.source == "as 3 earlier trials took"
     assert len(forecast.earlier(tracking, run, "cpu %")) == 4
     assert not forecast.earlier(tracking, dataclasses.replace(run, width=8), "cpu A")
+    for one in found:  # of two seeds, whose steps went at 4 a second, together at 2
+        log = TrialLog(asked, int(one.data.tags[TRIAL]))
+        tracking.client.log_param(one.info.run_id, "seeds", 2)
+        log.metrics(401, {forecast.SPEED: 2.0})
+        tracking.client.set_tag(one.info.run_id, forecast.OUTCOME, "finished")
+        end = one.info.start_time + 1000 * (400 // 2 + 32 + 7)
+        tracking.client.set_terminated(one.info.run_id, "FINISHED", end_time=end)
+    pair = forecast.learned(forecast.earlier(tracking, run, "cpu A"), asked)
+    assert pair.step == pytest.approx(1 / 4)
+    assert pair.around == pytest.approx(7, abs=1.1), "trials scored for 30, 31 and 32 s"
     other = forecast.learned(found, dataclasses.replace(asked, digests=(("protocol.long", "def"),)))
     assert other.scoring is None, "scored by another protocol"
     assert forecast.told(asked, other).endswith("FVD, whose time is not known, as 3 earlier trials took")
