@@ -39,7 +39,7 @@ what is printed is JSON.
 
 Cost: 0.1 to 1 s a clip on one core, real clips the first time only; fid and kid 0.4 s a picture, 4 a clip; identity
 0.1 s a frame, 128 of them; intervals a tenth of a second a figure, above 400 clips 20; a page 1500 frames rendered.
-In a domain of full size the 25 frames of a clip cost more, on one core 3 s each at 256 px and 8 s at 1024.
+In a domain of full size the 25 frames of a clip cost more, on one core 1 s each at 256 px and 2 s at 1024.
 """
 
 

@@ -20,8 +20,8 @@ checkpoints, figures.json, and at the end a clip and a contact sheet made by the
   svgan train --out runs/dog --recipe mocogan-hd-cross --pictures dogs     the footage's motion, a dog's pictures
   svgan train --out runs/one --resume --steps 2000                go on, further than first planned
 
-Cost: recipe tiny, about 11 iterations a second on one core; mocogan-hd, 9 s of a core an iteration; stylegan-v, 1.7
-s; paper and mocogan-hd-paper want a GPU. On a CPU, the others take one thread, which for tiny and pca is as fast as two
+Cost: recipe tiny, about 11 iterations a second on one core; mocogan-hd, 5 s of a core an iteration; stylegan-v, 1 s;
+paper and mocogan-hd-paper want a GPU. On a CPU, the others take one thread, which for tiny and pca is as fast as two
 and does not crawl beside other jobs; set OMP_NUM_THREADS for another number.
 """
 
