@@ -10,6 +10,8 @@ crops and the codes. The set itself appears whole at the end.
 from __future__ import annotations
 
 import itertools
+import math
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +22,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from svgan import assets
 from svgan.errors import UserError
+from svgan.files import writing
 from svgan.images.align import warp
 from svgan.images.aligned import (
     align_cached,
@@ -266,35 +270,52 @@ def summary(track: Track, index: np.ndarray, lost: Counter[str]) -> str:
 def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Domain) -> np.ndarray:
     """The recorded frames uint8 [N, R, R, 3] behind every code, row by row: FVD's original reference.
 
-    videos: the files that were embedded, found by name. Raises UserError when one is missing or gives other frames.
+    They lie in a file of the cache that goes with them, for ten minutes of 1024 px are 47 GB. videos: the files that
+    were embedded, found by name. Raises UserError when one is missing or gives other frames, and on a full disk.
     """
     paths = {Path(video).name: Path(video) for video in videos}
     known = open_origins(latents)
-    size = crop_size(domain)
-    parts = []
-    for row, video in enumerate(latents.manifest.videos):
-        if video["name"] not in paths:
-            raise UserError(f"--footage: {video['name']} is missing, but {latents.uri} holds its codes; give it too")
-        path, wanted = paths[video["name"]], latents.index[latents.video == row]
-        if video["name"] in known:
-            parts.append(_cut_again(path, known[video["name"]], size, domain.config.resolution))
-            continue
-        aligned = align_cached(path, size)
-        rows = np.searchsorted(aligned.index, wanted).clip(max=len(aligned.index) - 1)
-        if (aligned.index[rows] != wanted).any():
-            raise UserError(f"--footage {path}: not the video that {latents.uri} was made from")
-        parts.append(shrink(aligned.crops[rows], domain.config.resolution))
-    return np.concatenate(parts)
+    shape = (domain.config.resolution, domain.config.resolution, 3)
+    folder, done = assets.cache_folder(), 0
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for number, video in enumerate(latents.manifest.videos):
+            if video["name"] not in paths:
+                raise UserError(
+                    f"--footage: {video['name']} is missing, but {latents.uri} holds its codes; give it too"
+                )
+            path, wanted = paths[video["name"]], latents.index[latents.video == number]
+            again = (
+                _cut_again(path, known[video["name"]], domain)
+                if video["name"] in known
+                else _found_again(path, wanted, domain, latents.uri)
+            )
+            for row, frame in again:
+                with writing(folder):
+                    file.seek((done + row) * math.prod(shape))
+                    file.write(frame.tobytes())
+            done += len(wanted)
+        with writing(folder):
+            file.flush()
+        return np.memmap(file, np.uint8, "c", shape=(done, *shape))
 
 
-def _cut_again(path: Path, origins: Origins, size: int, resolution: int) -> np.ndarray:
-    """The frames uint8 [N, R, R, 3] that codes were made from, by their kept transforms."""
+def _cut_again(path: Path, origins: Origins, domain: Domain) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows and frames uint8 [R, R, 3] that codes were made from, by their kept transforms."""
     if video_digest(path) != origins.source:
         raise UserError(f"--footage {path}: not the video that was embedded under this name; give that one")
-    frames = np.empty((len(origins.pts), resolution, resolution, 3), np.uint8)
     for row, picture in frames_at(path, origins.pts):
-        frames[row] = shrink(warp(picture, origins.quads[row], size)[None], resolution)[0]
-    return frames
+        yield row, shrink(warp(picture, origins.quads[row], crop_size(domain))[None], domain.config.resolution)[0]
+
+
+def _found_again(path: Path, wanted: np.ndarray, domain: Domain, uri: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows and frames of these numbers, their faces looked for anew, of codes without transforms."""
+    aligned = align_cached(path, crop_size(domain))
+    rows = np.searchsorted(aligned.index, wanted).clip(max=len(aligned.index) - 1)
+    if (aligned.index[rows] != wanted).any():
+        raise UserError(f"--footage {path}: not the video that {uri} was made from")
+    for row, found in enumerate(rows):
+        yield row, shrink(aligned.crops[found][None], domain.config.resolution)[0]
 
 
 def encoder_crop(domain: Domain) -> int:
