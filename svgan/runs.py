@@ -9,7 +9,7 @@ clip.mp4            made by the best checkpoint at the end, with contact_sheet.p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,15 @@ LARGE, FEW = 256, 25  # pixels above which a CPU takes seconds a frame, and the 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What a run folder remembers. domain: 'default' or a folder, of the footage; latents: a path or URL; both for the
-    record. pictures: the domain that renders, where it is another one."""
+    record. pictures: the domain that renders, where it is another one. footage: the videos behind the codes, where
+    their recorded frames are learned from."""
 
     config: RunConfig
     domain: str
     latents: str
     report_every: int
     pictures: str | None = None
+    footage: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
         _write_json(folder / RECORD, {**asdict(self), "config": self.config.to_json()})
@@ -58,7 +60,8 @@ class Run:
         path = folder / RECORD
         try:
             values = json.loads(path.read_text())
-            return cls(**{**values, "config": RunConfig.from_json(values["config"])})
+            own = {"config": RunConfig.from_json(values["config"]), "footage": tuple(values.get("footage", ()))}
+            return cls(**{**values, **own})
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"{folder}: no run here ({RECORD} is missing); give a folder of svgan train") from error
         except (ValueError, TypeError, KeyError) as error:
@@ -75,11 +78,13 @@ def plan_run(
     report_every: int | None,
     resume: bool,
     pictures: str | None = None,
+    footage: Sequence[str] | None = None,
 ) -> Run:
     """The run that the flags ask for; with `resume`, the one in `out`, the flags given put over its own.
 
     Raises UserError for bad values, an `out` that is taken, and a resumed run that is not there.
     """
+    videos = None if footage is None else tuple(str(Path(video).resolve()) for video in footage)
     if resume:
         known = Run.load(out)
         if recipe not in (None, known.config.recipe):
@@ -90,6 +95,7 @@ def plan_run(
             latents=known.latents if latents is None else _absolute(latents),
             report_every=known.report_every if report_every is None else report_every,
             pictures=known.pictures if pictures is None else _named(pictures),
+            footage=known.footage if videos is None else videos,
         )
     else:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -98,7 +104,14 @@ def plan_run(
         where = _absolute(latents) if latents else Domain.load(domain or "default").latents_uri
         every = max(1, config.steps // 20) if report_every is None else report_every
         shown = None if pictures is None else _named(pictures)
-        run = Run(config=config, domain=_named(domain), latents=where, report_every=every, pictures=shown)
+        run = Run(
+            config=config,
+            domain=_named(domain),
+            latents=where,
+            report_every=every,
+            pictures=shown,
+            footage=videos or (),
+        )
     if run.report_every < 1:
         raise UserError(f"--report-every {run.report_every}: must be 1 or more")
     return run
@@ -118,10 +131,10 @@ def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) 
     domain = pictures = Domain.load(run.domain)
     latents = open_latents(run.latents, domain=domain.digest)
     if run.pictures is None:
-        source = systems.source(run.config, domain, latents, device)
+        source = systems.source(run.config, domain, latents, device, run.footage)
     else:
         pictures = Domain.load(run.pictures)
-        source = systems.pair_source(run.config, pictures, domain, latents, device)
+        source = systems.pair_source(run.config, pictures, domain, latents, device, run.footage)
     keeper = FolderKeeper(out / CHECKPOINTS)
     state = keeper.latest(device)
     if state is not None:

@@ -5,8 +5,9 @@ A new one is a row here, a recipe (`svgan.recipes`), and files of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -55,7 +56,8 @@ Iteration = Callable[[State, Any, Process], dict[str, Tensor]]
 @dataclass(frozen=True)
 class System:
     """config, state: its classes. motion: an untrained generator for codes in a space, which a checkpoint's `ema.`
-    fills. space: of its codes. source: what a configuration learns from, with that space. iterate: train everything
+    fills. space: of its codes. source: what a configuration learns from, with that space; of frames, by `originals` the
+    recorded ones. iterate: train everything
     once, in place; returns figures as 0-d tensors, means over ranks, and raises NonFiniteLoss, on all ranks, before the
     offending step reaches the weights.
     """
@@ -64,7 +66,7 @@ class System:
     state: type[State]
     motion: Callable[[Any, Space], Motion]
     space: Callable[[Any, Domain, Latents], Space]
-    source: Callable[[Any, Domain, Latents, Space, torch.device], Source]
+    source: Callable[..., Source]
     iterate: Callable[[Any, Any, Process], dict[str, Tensor]]
 
 
@@ -122,17 +124,42 @@ def config_class(name: str | None) -> type[RunConfig]:
     return SYSTEMS[name].config
 
 
-def source(config: RunConfig, domain: Domain, latents: Latents, device: torch.device | str) -> Source:
-    """What `config` learns from. Raises UserError for data that do not suit it."""
+def source(
+    config: RunConfig,
+    domain: Domain,
+    latents: Latents,
+    device: torch.device | str,
+    videos: Sequence[str | Path] = (),
+) -> Source:
+    """What `config` learns from. videos: those behind the codes, for a system that learns from frames, which are then
+    the recorded ones. Raises UserError for data that do not suit it."""
     system = of(config)
-    return system.source(config, domain, latents, system.space(config, domain, latents), torch.device(device))
+    more = recorded(config, domain, latents, videos) if videos else {}
+    return system.source(config, domain, latents, system.space(config, domain, latents), torch.device(device), **more)
+
+
+def recorded(config: RunConfig, domain: Domain, latents: Latents, videos: Sequence[str | Path]) -> dict[str, Any]:
+    """The frames behind the codes as a source takes them. Raises UserError for a system that sees codes alone."""
+    from svgan.embed import original_frames
+
+    if config.system == FIRST:
+        raise UserError(
+            f"--footage: {config.recipe} learns from codes alone; leave it out, or take --recipe mocogan-hd or "
+            "stylegan-v"
+        )
+    return {"originals": original_frames(latents, videos, domain)}
 
 
 def pair_source(
-    config: RunConfig, pictures: Domain, footage: Domain, latents: Latents, device: torch.device | str
+    config: RunConfig,
+    pictures: Domain,
+    footage: Domain,
+    latents: Latents,
+    device: torch.device | str,
+    videos: Sequence[str | Path] = (),
 ) -> Source:
-    """Motion from the footage, `latents` of its own domain, for the pictures of another domain's generator. Raises
-    UserError for what cannot learn from such a pair."""
+    """Motion from the footage, `latents` of its own domain, for the pictures of another domain's generator; videos as
+    of `source`. Raises UserError for what cannot learn from such a pair."""
     if not isinstance(config, MoCoConfig) or config.mode != "cross-domain":
         raise UserError(
             f"--pictures: {config.recipe} learns from pictures of the footage's own domain; leave it out, or take "
@@ -145,7 +172,8 @@ def pair_source(
             "two domains of the same width"
         )
     space = mocogan_hd_space(config, pictures, latents)
-    return FrameSource(config, pictures, latents, space, torch.device(device), footage=footage)
+    more = recorded(config, footage, latents, videos) if videos else {}
+    return FrameSource(config, pictures, latents, space, torch.device(device), footage=footage, **more)
 
 
 def iterate(state: State, source: Source, process: Process) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ OPTIONS = {
         "--critic",
         "--device",
         "--domain",
+        "--footage",
         "--gap-weight",
         "--iteration",
         "--latents",

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from video_files import talking_face, write_video
 
-from svgan import assets, embed
+from svgan import assets, embed, runs, systems
 from svgan.errors import UserError
 from svgan.images import aligned
 from svgan.images.align import to_crop
@@ -17,6 +18,7 @@ from svgan.images.build import shrink
 from svgan.images.domain import Domain
 from svgan.images.footage import read_frames
 from svgan.latents.shards import open_latents, open_origins
+from svgan.report import NullReporter
 
 FRAMES = 14
 
@@ -130,6 +132,29 @@ def test_failing_videos_are_told_and_the_rest_goes_on(
     shutil.copy(footage["other"], tmp_path / "good.mkv")
     with pytest.raises(UserError, match="not the video that was embedded under this name"):
         embed.original_frames(latents, [tmp_path / "good.mkv"], domain)
+
+
+def test_systems_of_frames_learn_from_what_was_recorded(
+    footage: dict[str, Path], random_domain: Path, cache: Path, tmp_path: Path
+):
+    domain, where = Domain.load(random_domain), str(tmp_path / "codes")
+    embed.embed([footage["good"]], domain, Path(where))
+    latents = open_latents(where, domain=domain.digest)
+    small = {"width": 8, "channel_base": 128, "channel_max": 8, "joined": 8, "kernel": 3, "distance": 8, "window": 9}
+    flags = {"domain": str(random_domain), "latents": where, "report_every": 1, "footage": [str(footage["good"])]}
+    out, cpu = tmp_path / "run", torch.device("cpu")
+    run = runs.plan_run(out, "stylegan-v", small | {"batch": 4, "steps": 1}, resume=False, **flags)
+    source = systems.source(run.config, domain, latents, cpu, run.footage)
+    crops = shrink(aligned.align_cached(footage["good"], embed.crop_size(domain)).crops, 16)
+    seen = (source.frames[torch.arange(FRAMES)].movedim(1, -1) + 1) * 127.5
+    np.testing.assert_allclose(seen.numpy(), crops, atol=0.01)
+    assert runs.carry_out(run, out, reporter=NullReporter(), device=cpu).step == 1
+    again = runs.plan_run(out, None, {}, resume=True, **flags | {"footage": None, "domain": None, "latents": None})
+    assert again.footage == run.footage == (str(footage["good"]),)
+    run = runs.plan_run(tmp_path / "other", "tiny", {"components": 4}, resume=False, **flags)
+    with pytest.raises(UserError, match="--footage: tiny learns from codes alone; leave it out, or take --recipe"):
+        runs.carry_out(run, tmp_path / "other", reporter=NullReporter(), device=cpu)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_disturbed_video_falls_into_clips_of_one_subject(
