@@ -120,7 +120,7 @@ def mocogan_hd(**overrides: Any) -> MoCoConfig:
     The released code's: the wiring, every loss and weight, 16 frames of every second one, 5 generator steps, Adam 1e-4
     (0.5, 0.999), the 0.2 of the residual. Ours: widths an eighth of theirs, three quarters of a 64 wide W, frames of
     32 px for the critics, 2 clips a step, an EMA.
-    Cost: 9 s of one core a step, of which rendering 192 frames and their gradients takes most.
+    Cost: 5 s of one core a step, of which rendering 192 frames and their gradients takes most.
     """
     return _mocogan_hd(
         "mocogan-hd",

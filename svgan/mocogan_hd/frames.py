@@ -21,18 +21,22 @@ from svgan.latents.shards import Latents
 from svgan.latents.stats import Space
 from svgan.mocogan_hd.config import MoCoConfig
 
+AT_ONCE = 2**21  # pixels rendered together: 2 pictures of 1024 px, whose gradients keep 4 GB (bench/activations.py)
+
 
 class Renderer:
     """Codes to frames of S pixels, average-pooled, by a frozen generator with its own noise maps for all frames.
 
-    Raises UserError where S does not divide the generator's pixels.
+    batch: rendered together, fewer where pictures are large. Raises UserError where S does not divide the generator's
+    pixels.
     """
 
     def __init__(self, generator: Generator, size: int, batch: int):
         resolution = generator.config.resolution
         if resolution % size:
             raise UserError(f"critic_size: {size} does not divide the domain's {resolution} pixels; give a divisor")
-        self.generator, self.size, self.batch = generator, size, batch
+        self.generator, self.size = generator, size
+        self.batch = min(batch, max(1, AT_ONCE // resolution**2))
 
     def __call__(self, codes: Tensor) -> Tensor:
         """W+ codes [N, L, D] to frames [N, 3, S, S] within [-1, 1]; of several batches with gradients, each is rendered

@@ -9,6 +9,7 @@ from made_moco import PAPER, made_latents, made_source, small
 
 from svgan.errors import UserError
 from svgan.images.domain import Domain
+from svgan.images.stylegan2 import Generator, StyleGAN2Config
 from svgan.mocogan_hd.frames import FrameSource, Renderer
 
 
@@ -96,6 +97,13 @@ def test_rendering_in_batches_is_rendering_at_once(random_domain: Path):
         found.append((frames.detach(), own.grad))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("resolution", "together"), [(64, 64), (256, 32), (1024, 2)])
+def test_large_pictures_are_rendered_few_at_a_time(resolution: int, together: int):
+    sides = [2**k for k in range(2, resolution.bit_length())]
+    config = StyleGAN2Config(resolution=resolution, w_dim=4, mapping_layers=1, channels=dict.fromkeys(sides, 2))
+    assert Renderer(Generator(config), 16, 64).batch == together
 
 
 def test_a_batch_of_one_cannot_be_contrasted(latents: Path, random_domain: Path):
