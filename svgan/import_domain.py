@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,12 @@ def import_domain(
     for line in _generator_lines(found, checkpoint):
         say(line)
     reader = None
-    if encoder is not None or layouts.has_encoder(tree):
+    if encoder is not None or _find(_has_encoder, tree, checkpoint):
         source = encoder or checkpoint
         held = read(encoder) if encoder else tree
         reader = _find(psp.find_encoder, held, source)
         _check_fit(found.generator, reader, checkpoint, source)
-        remarks = _doubts(found.generator, reader, held, source) if encoder else []
+        remarks = _find(partial(_doubts, found.generator, reader), held, source) if encoder else []
         for line in [*_encoder_lines(found.generator, reader, source), *remarks]:
             say(line)
     else:
@@ -86,6 +87,10 @@ def _find(find: Callable[[Any, Path], Any], tree: Any, path: Path) -> Any:
         return find(tree, path)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: not laid out as its keys promise ({error}); a damaged or forged file") from error
+
+
+def _has_encoder(tree: Any, path: Path) -> bool:
+    return layouts.has_encoder(tree)
 
 
 def _check_fit(generator: Generator, found: FoundEncoder, checkpoint: Path, source: Path) -> None:

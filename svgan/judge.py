@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -119,8 +120,8 @@ def assessed(
 
 
 def better(found: Comparison) -> str | None:
-    """'this', 'other', or None where the difference's interval holds zero."""
-    if found.low <= 0 <= found.high:
+    """'this', 'other', or None where the difference's interval holds zero, or is none: a figure that no clip has."""
+    if not math.isfinite(found.low + found.high) or found.low <= 0 <= found.high:
         return None
     return "this" if found.first_is_better else "other"
 
@@ -157,10 +158,23 @@ def ends(low: float | None, high: float | None) -> str:
     return "-" if low is None else f"{shown(low)} to {shown(high)}"
 
 
+def as_json(told: Any, indent: int | None = None) -> str:
+    """What is told, for programs: JSON has no NaN, so a figure that could not be taken is null."""
+
+    def known(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: known(one) for name, one in part.items()}
+        if isinstance(part, list | tuple):
+            return [known(one) for one in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(known(told), indent=indent, allow_nan=False)
+
+
 def write_figures(figures: dict[str, Any], path: Path) -> None:
     """The figures as JSON, whole or not at all."""
     try:
         with whole(path) as aside:
-            aside.write_text(json.dumps(figures, indent=1) + "\n")
+            aside.write_text(as_json(figures, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"--json {path}: cannot write ({error.strerror}); give another place") from error

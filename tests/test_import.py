@@ -198,6 +198,19 @@ def forged(files: dict[str, Path]) -> list:
     return [save_nvidia(files["out"].parent / "forged.pkl", network)]
 
 
+def scalar_constant(files: dict[str, Path]) -> list:
+    tree = torch.load(files["whole"])
+    tree["state_dict"]["decoder.input.input"] = torch.tensor(1.0)
+    torch.save(tree, files["out"].parent / "scalar.pt")
+    return [files["nvidia"], "--encoder", files["out"].parent / "scalar.pt"]
+
+
+def endless_name(files: dict[str, Path]) -> list:
+    tree = rosinality(32, WIDTHS, 2)
+    torch.save({"g_ema": tree, "state_dict": {10**5000: torch.zeros(1)}}, files["out"].parent / "endless.pt")
+    return [files["out"].parent / "endless.pt"]
+
+
 def text(files: dict[str, Path]) -> list:
     (files["out"].parent / "notes.pt").write_text("these are notes, not weights")
     return [files["out"].parent / "notes.pt"]
@@ -218,6 +231,8 @@ BAD = {
     ),
     "not a checkpoint": (text, r"notes\.pt: not a checkpoint: neither torch\.save nor pickle wrote it"),
     "a forged one": (forged, r"forged\.pkl: not laid out as its keys promise"),
+    "a constant without a shape": (scalar_constant, r"scalar\.pt: not laid out as its keys promise"),
+    "a name of 5001 digits": (endless_name, r"endless\.pt: not laid out as its keys promise"),
     "missing": (lambda files: ["nothing.pt"], r"nothing\.pt: no such file"),
     "a taken place": (taken, r"--out .*made: exists already; give a new folder"),
     "a place within a file": (

@@ -57,6 +57,18 @@ def test_gif_and_png_folder(tmp_path: Path):
     assert (np.asarray(Image.open(tmp_path / "frames" / names[3])) == frames[3]).all()
 
 
+@pytest.mark.parametrize("fps", [24, 25, 30000 / 1001, 30, 60])
+def test_a_gif_takes_as_long_as_its_frames(tmp_path: Path, fps: float):
+    video.write_clip(moving_square(48), tmp_path / "a.gif", fps)
+    with Image.open(tmp_path / "a.gif") as picture:
+        shown = []
+        for frame in range(picture.n_frames):
+            picture.seek(frame)
+            shown.append(picture.info["duration"] / 1000)
+    assert sum(shown) == pytest.approx(48 / fps, abs=0.006)
+    assert max(shown) - min(shown) < 0.011
+
+
 def test_contact_sheet_rows_and_lines():
     frames = np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 6, 3), np.uint8)
     sheet = video.contact_sheet(frames, columns=4, rows=2, line=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +72,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from svgan.bars import Stages, bars, plain_console
-    from svgan.judge import write_figures
+    from svgan.judge import as_json, write_figures
     from svgan.runs import pick_device
 
     _check(options)
@@ -85,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
             figures = of_model(options, device, Stages(progress), console)
     if options.json:
         write_figures(figures, options.json)
-    print(json.dumps(figures), flush=True)
+    print(as_json(figures), flush=True)
 
 
 def _check(options: argparse.Namespace) -> None:

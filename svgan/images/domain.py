@@ -162,12 +162,21 @@ def rendered(
     device: torch.device,
     batch: int | None = None,
 ) -> np.ndarray:
-    """Codes [N, ...] to uint8 pictures [N, R, R, 3] by a network that makes [n, 3, R, R] of some of them."""
+    """Codes [N, ...] to uint8 pictures [N, R, R, 3] by a network that makes [n, 3, R, R] of some of them. Raises
+    UserError for pictures that are no numbers, which as bytes would be black."""
     if device.type == "cpu":
         keep_memory()
     codes = torch.as_tensor(codes, dtype=torch.float32)
     batch = batch or min(32, max(1, RENDERED // resolution**2))
-    parts = [to_uint8(pictures(some.to(device))) for some in codes.split(batch)]
+    parts = []
+    for some in codes.split(batch):
+        made = pictures(some.to(device))
+        if not made.isfinite().all():
+            raise UserError(
+                "the generator makes pictures that are no numbers (NaN or infinite): its weights or the codes are "
+                "damaged; take another checkpoint, or import the domain again"
+            )
+        parts.append(to_uint8(made))
     return np.concatenate(parts) if parts else np.zeros((0, resolution, resolution, 3), np.uint8)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> int | None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray's workers have it
     from svgan.bars import Stages, bars, plain_console
-    from svgan.judge import assessment_tables
+    from svgan.judge import as_json, assessment_tables
     from svgan.page import write_page
 
     if spread.as_job(asked):
@@ -84,7 +83,7 @@ def run(asked: argparse.Namespace) -> int | None:
         console.print(f"logged to its run: {keep_page(logged, page)}")
     if asked.report:
         write_page(asked.report, page)
-    print(json.dumps(told), flush=True)
+    print(as_json(told), flush=True)
     return None
 
 

@@ -38,6 +38,15 @@ def change(file: Path) -> None:
     file.write_bytes(bytes(data))
 
 
+def test_pictures_that_are_no_numbers_are_refused_not_black(random_domain):
+    domain = Domain.load(random_domain)
+    codes = np.zeros((3, 6, 8), np.float32)
+    domain.render(codes)
+    codes[1, 2, 3] = np.nan
+    with pytest.raises(UserError, match="pictures that are no numbers"):
+        domain.render(codes)
+
+
 def test_digest_follows_the_weights(random_domain, tmp_path):
     """In a folder of a version that did not write the weights' digests down; written down, they give the same."""
     other = tmp_path / "other"

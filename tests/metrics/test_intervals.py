@@ -1,11 +1,16 @@
 """Intervals that cover, comparisons that decide, and an extrapolation that takes the bias away: on made Gaussians."""
 
+import json
+import math
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from svgan.errors import UserError
+from svgan.judge import as_json, better
 from svgan.metrics.frechet import FrechetTo
-from svgan.metrics.intervals import bootstrap, endless, paired, resamples
+from svgan.metrics.intervals import Comparison, bootstrap, endless, paired, resamples
 
 FEATURES, SHIFT = 8, 0.6
 TRUTH = FEATURES * SHIFT**2  # of endless samples: the spreads are equal
@@ -72,3 +77,12 @@ def test_the_value_for_endless_samples_is_nearer_the_truth():
 
 def test_a_line_is_extrapolated_exactly():
     assert endless(lambda counts: 3 + 50 / counts.sum(), 100) == pytest.approx(3, abs=1e-9)
+
+
+def test_a_figure_that_no_clip_has_decides_nothing_and_is_null_in_json():
+    found = Comparison(math.nan, math.nan, math.nan, math.nan)
+    assert better(found) is None
+    told = {"against": {"identity": asdict(found)}, "figures": [1.5, math.inf, None, "x"]}
+    assert json.loads(as_json(told))["figures"] == [1.5, None, None, "x"]
+    assert json.loads(as_json(told))["against"]["identity"]["difference"] is None
+    assert better(Comparison(-1.0, -2.0, -0.5, 0.99)) == "this"
