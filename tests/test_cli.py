@@ -253,6 +253,7 @@ BAD = {
         "--clips 0: must be",
     ),
     "truncation": (["sample", "{run}", "--out", "{new}", "--truncation", "2"], "truncation"),
+    "no truncation at all": (["sample", "{run}", "--out", "{new}", "--truncation", "0"], "truncation"),
     "unknown offset": (["sample", "{run}", "--out", "{new}", "--subject", "{two}", "--offset", "odd"], "--offset odd"),
     "alien subject": (["sample", "{run}", "--out", "{new}", "--subject", "{alien}"], "these codes belong to"),
     "no subject": (["sample", "{run}", "--out", "{new}", "--subject", "{folder}/nobody.jpg"], "no manifest.json"),

@@ -1,6 +1,7 @@
 """Embedding real footage (a second of it) with a small random domain."""
 
 import shutil
+import wave
 from itertools import islice
 from pathlib import Path
 
@@ -10,13 +11,13 @@ import torch
 from PIL import Image
 from video_files import talking_face, write_video
 
-from svgan import assets, embed, runs, systems
+from svgan import assets, cli, embed, runs, systems
 from svgan.errors import UserError
 from svgan.images import aligned
 from svgan.images.align import to_crop
 from svgan.images.build import shrink
 from svgan.images.domain import Domain
-from svgan.images.footage import read_frames
+from svgan.images.footage import frame_rate, read_frames
 from svgan.latents.shards import open_latents, open_origins
 from svgan.report import NullReporter
 
@@ -155,6 +156,46 @@ def test_systems_of_frames_learn_from_what_was_recorded(
     with pytest.raises(UserError, match="--footage: tiny learns from codes alone; leave it out, or take --recipe"):
         runs.carry_out(run, tmp_path / "other", reporter=NullReporter(), device=cpu)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_generated_face_is_pasted_into_the_recorded_frames(
+    footage: dict[str, Path], random_domain: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    codes, run, clip = tmp_path / "codes", tmp_path / "run", tmp_path / "again.mp4"
+    embed.embed([footage["good"]], Domain.load(random_domain), codes)
+    small = {"components": 4, "width": 8, "trunk": [8], "critic_widths": [8], "batch": 2, "steps": 1, "window": 9}
+    where = {"domain": str(random_domain), "latents": str(codes)}
+    planned = runs.plan_run(run, "tiny", small, report_every=1, resume=False, **where)
+    runs.carry_out(planned, run, reporter=NullReporter(), device=torch.device("cpu"))
+    flags = ["--paste-back", footage["good"], "--frames", 10, "--out", clip, "--device", "cpu"]
+    assert cli.run(["sample", str(run), *map(str, flags)]) == 0, capsys.readouterr().err
+    pasted, recorded = np.stack(list(read_frames(clip))), np.stack(list(islice(read_frames(footage["good"]), 10)))
+    assert pasted.shape == recorded.shape
+    assert frame_rate(clip) == frame_rate(footage["good"]) == 25
+    apart = np.abs(pasted.astype(int) - recorded).mean((0, 3))
+    assert apart[:20].mean() < 3, "the frame's edge is as recorded"
+    assert apart[100:200, 130:230].mean() > 10, "the face is not"
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)).save(tmp_path / "noise.png")
+    capsys.readouterr()
+    flags = ["--subject", tmp_path / "noise.png", "--out", tmp_path / "you.mp4", "--device", "cpu"]
+    assert cli.run(["sample", str(run), *map(str, flags)]) == 2
+    told = capsys.readouterr().err
+    assert "noise.png: no face" in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "you.mp4").exists()
+
+
+def test_a_file_of_sound_alone_is_one_line(random_domain: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    with wave.open(str(tmp_path / "voice.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16000))
+    flags = ["--out", tmp_path / "codes", "--domain", random_domain, "--device", "cpu"]
+    assert cli.run(["embed", str(tmp_path / "voice.wav"), *map(str, flags)]) == 2
+    told = capsys.readouterr().err
+    assert "voice.wav" in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "codes").exists()
 
 
 def test_a_disturbed_video_falls_into_clips_of_one_subject(
