@@ -76,6 +76,14 @@ def test_what_a_trial_logged_comes_again_in_every_digit(capsys, here):
     assert found["protocols"]["svg-long"]["hash"] == here.plan.tags["protocol.long"]
 
 
+def test_a_model_against_itself_is_undecided(capsys, here):
+    asked = ["--against", "study:0", "--protocol", "svg-short", "--metrics", "fvd,loops"]
+    found, said = told(capsys, here, "study:0", *asked)
+    assert found["against"]["fvd_short"] == {"difference": 0, "low": 0, "high": 0, "sure": 0.5, "better": None}
+    assert found["logged"]["fvd_short"]["equal"]
+    assert "undecided" in said
+
+
 def test_a_registered_model_by_alias_version_and_id(capsys, here):
     (model,) = sweep_models(here.tracking.client, here.tracking.experiment, "study", 0)
     client = here.tracking.client
