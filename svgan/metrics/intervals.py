@@ -30,7 +30,8 @@ class Interval:
 @dataclass(frozen=True)
 class Comparison:
     """Of two models under one protocol: their figures' difference (first minus second; below zero the first is
-    better), its interval, and the share of resamples that agree which is better, 0.5 being a toss."""
+    better), its interval, and the share of resamples that agree which is better, 0.5 being a toss. NaN where one of
+    the two has no such figure."""
 
     difference: float
     low: float
@@ -67,9 +68,13 @@ def interval(value: float, redrawn: np.ndarray, level: float = LEVEL) -> Interva
     """The percentiles of resampled figures [draws], moved so that their mean is the figure's own.
 
     A resample has only some two thirds of the samples, so a Fréchet distance of it lies above that of all: moved back,
-    the percentiles say the spread alone. (Ours; the plain ones can lie wholly above the figure.)
+    the percentiles say the spread alone. (Ours; the plain ones can lie wholly above the figure.) Resamples that give
+    no number are left out; NaN where none gives one.
     """
-    low, high = np.nanquantile(redrawn - np.nanmean(redrawn) + value, [(1 - level) / 2, (1 + level) / 2])
+    known = redrawn[np.isfinite(redrawn)]
+    if not known.size:
+        return Interval(float(value), float("nan"), float("nan"))
+    low, high = np.quantile(known - known.mean() + value, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value), float(low), float(high))
 
 
@@ -86,8 +91,10 @@ def paired(
     difference = first(np.ones(n)) - second(np.ones(n))
     redrawn = np.array([first(counts) - second(counts) for counts in resamples(n, draws, seed)])
     found = interval(difference, redrawn, level)
-    moved = redrawn - redrawn.mean() + difference
-    agree = float(np.mean(np.sign(moved) == np.sign(difference))) if difference else 0.5
+    known = redrawn[np.isfinite(redrawn)]
+    if not (difference and known.size):
+        return Comparison(found.value, found.low, found.high, 0.5)
+    agree = float(np.mean(np.sign(known - known.mean() + difference) == np.sign(difference)))
     return Comparison(found.value, found.low, found.high, max(agree, 0.5))
 
 

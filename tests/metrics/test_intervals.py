@@ -10,7 +10,7 @@ import pytest
 from svgan.errors import UserError
 from svgan.judge import as_json, better
 from svgan.metrics.frechet import FrechetTo
-from svgan.metrics.intervals import Comparison, bootstrap, endless, paired, resamples
+from svgan.metrics.intervals import Comparison, bootstrap, endless, paired, resamples, weighted
 
 FEATURES, SHIFT = 8, 0.6
 TRUTH = FEATURES * SHIFT**2  # of endless samples: the spreads are equal
@@ -86,3 +86,17 @@ def test_a_figure_that_no_clip_has_decides_nothing_and_is_null_in_json():
     assert json.loads(as_json(told))["figures"] == [1.5, None, None, "x"]
     assert json.loads(as_json(told))["against"]["identity"]["difference"] is None
     assert better(Comparison(-1.0, -2.0, -0.5, 0.99)) == "this"
+
+
+@pytest.mark.filterwarnings("error")
+def test_resamples_without_a_number_are_left_out():
+    """A face in one clip of the second's thirty, as identity has it: a third of the resamples lack that clip."""
+    n, one = 30, np.full(30, np.nan)
+    one[0] = 2.0
+    found = paired(weighted(np.linspace(0, 1, n)), weighted(one), n)
+    assert found.difference == pytest.approx(-1.5)
+    assert found.low < found.high < 0
+    assert found.sure == 1, "all resamples that have the clip say so"
+    none = paired(weighted(np.linspace(0, 1, n)), weighted(np.full(n, np.nan)), n)
+    assert np.isnan([none.low, none.high]).all()
+    assert (better(none), none.sure) == (None, 0.5)
