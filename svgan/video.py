@@ -67,7 +67,7 @@ def write_mp4(frames: Iterable[np.ndarray], path: str | Path, fps: float, *, sma
 
 def write_gif(frames: Iterable[np.ndarray], path: str | Path, fps: float, *, smallest: int = SMALLEST) -> None:
     """Frames, each [H, W, 3], as an endless GIF; its clock ticks in hundredths of a second, so that of 30 a second two
-    frames stand for 3 of them and one for 4. Browsers show frames of one, which some are above 50 a second, for ten.
+    frames stand for 3 of them and one for 4. Browsers show frames of one for ten, so that 50 a second is the most.
 
     Frame by frame, each with its own colours: Pillow's own writer of animations keeps all frames until the end. They
     are chosen before the frame is enlarged: 50 frames of 16 px then take a tenth of the 11 s of a core that they took.
@@ -79,7 +79,7 @@ def write_gif(frames: Iterable[np.ndarray], path: str | Path, fps: float, *, sma
             picture = colours if larger is frame else Image.fromarray(larger).quantize(palette=colours)
             if number == 0:
                 out.writelines(GifImagePlugin.getheader(picture, info={"loop": 0})[0])
-            duration = 10 * (round(100 * (number + 1) / fps) - round(100 * number / fps))
+            duration = 10 * max(2, round(100 * (number + 1) / fps) - round(100 * number / fps))
             out.writelines(GifImagePlugin.getdata(picture, duration=duration, include_color_table=number > 0))
         out.write(b";")
 

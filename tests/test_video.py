@@ -57,7 +57,7 @@ def test_gif_and_png_folder(tmp_path: Path):
     assert (np.asarray(Image.open(tmp_path / "frames" / names[3])) == frames[3]).all()
 
 
-@pytest.mark.parametrize("fps", [24, 25, 30000 / 1001, 30, 60])
+@pytest.mark.parametrize("fps", [24, 25, 30000 / 1001, 30, 50])
 def test_a_gif_takes_as_long_as_its_frames(tmp_path: Path, fps: float):
     video.write_clip(moving_square(48), tmp_path / "a.gif", fps)
     with Image.open(tmp_path / "a.gif") as picture:

@@ -24,7 +24,7 @@ HELP = "clips of any length from a checkpoint"
 ABOUT = """\
 Make a clip of any length, in constant memory, at the footage's frame rate; of recipes stylegan-v and stylegan-v-codes
 at any rate and from any time on. The same seed gives the same clip; a longer one begins with the shorter. Frames below
-256 px are enlarged by a whole factor in .mp4 and .gif. Above 50 frames a second browsers slow a .gif down: take .mp4.
+256 px are enlarged by a whole factor in .mp4 and .gif. A .gif has at most 50 frames a second: above, take .mp4.
 
   svgan sample runs/one --out clip.mp4
   svgan sample runs/one --frames 1000 --clips 9 --truncation 0.8 --out nine.gif
