@@ -11,9 +11,9 @@ and its steps follow from that. The best checkpoint of each of three seeds is me
 intervals over seeds, is printed, kept in MLflow, and written as comparison.md beside the study. latent FD is of
 each system's own space: it picks a run's checkpoint and compares no systems.
 
-Cost: 33 runs, each of its --seconds and then some minutes of figures, on as many cores: half a day on two.
-Expect: FVD long of about 40 for StyleVideoGAN, and far more for those that learn from pictures: 150 s are 1600 steps of
-the first, 16 of MoCoGAN-HD and 90 of StyleGAN-V. On a GPU nobody knows beforehand.
+Cost: 33 runs, each of its --seconds and then 2 to 9 min of figures, on as many cores: half a day on two.
+Expect, after 180 s of a core (README): FVD long of 31 for StyleVideoGAN and 19 for StyleGAN-V on codes; 105 and more for
+what learns from pictures, which by then has made 38 steps (MoCoGAN-HD) or 185 (StyleGAN-V). On a GPU nobody knows.
 """
 
 from sweeps.study import Study, main
