@@ -12,8 +12,8 @@ intervals over seeds, is printed, kept in MLflow, and written as comparison.md b
 each system's own space: it picks a run's checkpoint and compares no systems.
 
 Cost: 33 runs, each of its --seconds and then 2 to 9 min of figures, on as many cores: half a day on two.
-Expect: after 180 s of a core (README) FVD long of 31 for StyleVideoGAN, 19 for StyleGAN-V on codes, and 105 and more for
-what learns from pictures, which by then has made 38 steps (MoCoGAN-HD) or 185 (StyleGAN-V). On a GPU nobody knows.
+Expect: after 180 s of a core (README) FVD long of 31 for StyleVideoGAN, 19 for StyleGAN-V on codes, and 105 and more
+for what learns from pictures, which by then has made 38 steps (MoCoGAN-HD) or 185 (StyleGAN-V). On a GPU nobody knows.
 """
 
 from sweeps.study import Study, main

@@ -34,7 +34,7 @@ def test_a_node_joins_though_its_agent_is_late(tmp_path):
     node = Node("--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false", path=[str(tmp_path)])
     try:
         ask = [sys.executable, "-c", JOINED, f"127.0.0.1:{port}"]
-        subprocess.run(ask, env=os.environ | {"RAY_AUTH_MODE": "disabled"}, check=True, timeout=60)
+        subprocess.run(ask, env=os.environ | {"RAY_AUTH_MODE": "disabled"}, check=True, timeout=180)
         assert node.process.poll() is None, "Ray gave up"
         processes = psutil.Process(node.process.pid).children(recursive=True)
         assert any("dashboard/agent.py" in part for process in processes for part in process.cmdline())

@@ -9,10 +9,10 @@ from test_plan import PLAN
 from svgan import recipes
 from svgan.images.domain import Domain
 from svgan.latents.shards import open_latents
-from sweeps import forecast, room
+from sweeps import forecast
 from sweeps.forecast import Pace
+from sweeps.lengths import lengths
 from sweeps.plan import Plan
-from sweeps.preflight import Cleared
 
 
 def plan(**change):
@@ -53,12 +53,10 @@ def test_the_line_says_what_it_rests_on():
 
 def test_equal_seconds_are_as_many_steps_as_take_them(footage):
     """On the random domain an iteration of critics on frames takes longer than one of critics on codes."""
-    domain, latents = Domain.load(footage[0]), open_latents(footage[1])
     small = {"memory": 6, "components": 6, "mapping_samples": 500, "critic_size": 8, "window": 4}
     runs = [recipes.make("mocogan-hd", **small), recipes.make("tiny", batch=8, steps=3)]
-    cleared = Cleared(room.room(), domain, latents, runs, 0, {}, 0.0)
-    timed = plan(trials=2, controls=2, seconds=5.0)
-    frames, codes = forecast.lengths(timed, cleared)
+    timed = plan(trials=2, controls=2, seconds=5.0, domain=footage[0], latents=footage[1])
+    frames, codes = lengths(timed, runs)
     assert codes > 2 * frames > 2
     lasts = forecast.forecast(timed, Pace(99, 10, 5, ""))
     assert lasts.trial_hours == pytest.approx(2 * 20 / 3600)
@@ -82,8 +80,6 @@ def test_durations_are_for_people(seconds, words):
 
 def test_iterations_are_timed_and_a_slow_batch_in_part(footage):
     from svgan import recipes
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import open_latents
 
     domain, latents, asked = Domain.load(footage[0]), open_latents(footage[1]), plan(clips=0)
     found = forecast.timed(asked, recipes.tiny(batch=8), domain, latents, "cpu")
@@ -96,7 +92,6 @@ def test_iterations_are_timed_and_a_slow_batch_in_part(footage):
 
 
 def test_scoring_is_timed_here_and_follows_the_number_of_clips(random_domain):
-    from svgan.images.domain import Domain
 
     domain = Domain.load(random_domain)
     few, many = (forecast.timed_scoring(plan(clips=clips, precision="float32"), domain, "cpu") for clips in (2, 64))
