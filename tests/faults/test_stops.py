@@ -1,5 +1,6 @@
 """A sweep that is asked to stop keeps everything; what lies about in its folder is not opened."""
 
+import json
 import pickle
 import re
 import time
@@ -32,14 +33,13 @@ def test_ctrl_c_once_stops_cleanly_and_the_command_it_prints_goes_on(undisturbed
 
 def test_a_state_kept_between_two_reports_is_of_that_step(undisturbed, footage, tmp_path):
     """A stop by file, as `python -m sweeps stop` makes it, falls between two reports and costs no step."""
-    import json
-
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
-    sweep.until_reports(1)
+    environment = {"TOY_HEEDS_AT": str(2 * EVERY + 5)}
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, environment=environment)
+    sweep.until_reports(2)
     halt.request(sweep.plan)
     sweep.end(130, timeout=90)
     last = max(Path(sweep.plan.folder, "train-0000").glob("checkpoint_2*"))
-    assert json.loads((last / "state" / "state.json").read_text())["step"] % EVERY
+    assert json.loads((last / "state" / "state.json").read_text())["step"] == 2 * EVERY + 6
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
 
