@@ -1,7 +1,7 @@
-"""What our two iterations gain over the reference (tests/reference.py), in pairs of interleaved runs:
+"""What our iterations gain over the reference (tests/reference.py), in pairs of interleaved runs:
 
     python bench/training_step.py                     # tiny and pca on one core: 2 min
-    python bench/training_step.py --device cuda       # the same on a GPU
+    python bench/training_step.py --device cuda       # the same on a GPU, with a third: fast as a CUDA graph
     python bench/training_step.py --recipes paper --codes 18 512 --rounds 1 --iterations 1 --n-critic 1   # 10 min, 6 GB
 
 The reference is a straightforward step: GRUCells in a loop, penalties by autograd. Printed are medians over rounds, of
@@ -72,16 +72,23 @@ def main() -> None:
     latents = open_latents(Domain.load("default").latents_uri) if asked.codes is None else random_codes(*asked.codes)
     print(f"{asked.device}, one thread, load {os.getloadavg()[0]:.1f}, lambda_GAP {asked.gap_weight:g}\n")
     floors, peak = [], rate(asked.device)
-    print("| recipe | part | reference ms | plain ms | fast ms | plain gains | fast gains | goal |")
-    print("|---|---|---|---|---|---|---|---|")
+    ways = [way for way in CODES_ITERATIONS if way != "graph" or torch.device(asked.device).type == "cuda"]
+    heads = [
+        "recipe",
+        "part",
+        *(f"{way} ms" for way in ("reference", *ways)),
+        *(f"{way} gains" for way in ways),
+        "goal",
+    ]
+    print(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", sep="\n")
     for name in asked.recipes:
-        for part, calls in parts(name, latents, asked).items():
-            line, fast_seconds = row(name, part, calls, asked)
+        for part, calls in parts(name, ways, latents, asked).items():
+            line, best = row(name, part, ways, calls, asked)
             print(line, flush=True)
             if part == "iteration":
-                floors.append(floor(name, calls["fast"], fast_seconds, peak))
+                floors.append(floor(name, calls["fast"], best, peak))
     print(f"\nThe floor: float32 products alone, at the {peak:.0f} GFLOP/s of a large one here\n")
-    print("| recipe | GFLOP of an iteration | floor ms | fast, of the floor | 100 000 iterations, min |")
+    print(f"| recipe | GFLOP of an iteration | floor ms | {ways[-1]}, of the floor | 100 000 iterations, min |")
     print("|---|---|---|---|---|", *floors, sep="\n")
     if not torch.cuda.is_available():
         print("\n| on a GPU | | goal |\n|---|---|---|")
@@ -95,32 +102,38 @@ def random_codes(layers: int, width: int) -> Latents:
         return open_latents(folder)
 
 
-def parts(name: str, latents: Latents, asked: argparse.Namespace) -> dict[str, Calls]:
+def parts(name: str, ways: Sequence[str], latents: Latents, asked: argparse.Namespace) -> dict[str, Calls]:
     """An iteration and its generator step, each way, of runs that begin with the same weights."""
     critic_steps = {} if asked.n_critic is None else {"n_critic": asked.n_critic}
     config = recipes.make(name, gap_weight=asked.gap_weight, **critic_steps)
     assert isinstance(config, CodesConfig)
     clips = ClipSource(latents, config.window, make_space(config.space, latents, config.components), asked.device)
-    states = {way: CodesState.build(config, clips.space, device=asked.device) for way in CODES_ITERATIONS}
+    states = {way: CodesState.build(config, clips.space, device=asked.device) for way in ways}
     reference = Reference(states["plain"])
     iterations: Calls = {"reference": partial(reference.iterate, clips)}
     generator_steps: Calls = {"reference": reference.generator_step}
     for way, state in states.items():
         iterations[way] = partial(CODES_ITERATIONS[way], state, clips, SINGLE)
-        generator_steps[way] = partial(GENERATOR_STEPS[way], state, SINGLE)
+        if way in GENERATOR_STEPS:
+            generator_steps[way] = partial(GENERATOR_STEPS[way], state, step.Draws(state, clips, SINGLE), SINGLE)
     return {"iteration": iterations, "generator step": generator_steps}
 
 
-def row(name: str, part: str, calls: Calls, asked: argparse.Namespace) -> tuple[str, float]:
-    """The table's line, and the fast way's seconds."""
+def row(name: str, part: str, ways: Sequence[str], calls: Calls, asked: argparse.Namespace) -> tuple[str, float]:
+    """The table's line, and the seconds of the last way that has this part."""
     times: dict[str, list[float]] = {way: [] for way in calls}
+    if "graph" in calls:
+        for _ in range(fast.graph.WARM_UP):
+            calls["graph"]()
     for _ in range(asked.rounds):
         for way, call in calls.items():
             times[way].append(seconds(call, asked.iterations, asked.device))
-    medians = [f"{1000 * statistics.median(taken):.1f}" for taken in times.values()]
-    gains = [gain(times["reference"], times[way]) for way in ("plain", "fast")]
+    medians = [f"{1000 * statistics.median(times[way]):.1f}" if way in times else "-" for way in ("reference", *ways)]
+    gains = [gain(times["reference"], times[way]) if way in times else "-" for way in ways]
     goal = GOALS.get(torch.device(asked.device).type, {}).get((name, part), "")
-    return "| " + " | ".join([name, part, *medians, *gains, str(goal)]) + " |", statistics.median(times["fast"])
+    return "| " + " | ".join([name, part, *medians, *gains, str(goal)]) + " |", statistics.median(
+        list(times.values())[-1]
+    )
 
 
 def floor(name: str, call: Callable[[], object], taken: float, peak: float) -> str:

@@ -11,7 +11,7 @@ from svgan.errors import UserError
 
 SPACES = ("wplus", "pca")
 MOTIONS = ("gru", "acyclic")
-ITERATIONS = ("plain", "fast")
+ITERATIONS = ("plain", "fast", "graph")
 OPTIONS = ("critic_kernel", "critic_rates", "critic_starts")
 
 
@@ -27,7 +27,8 @@ class CodesConfig(RunConfig):
     gp_weight, gap_weight: lambda_GP and lambda_GAP. gap_every: GAP is in every so many generator steps alone, as many
     times as heavy there (inexact, and cheaper). critic_kernel (of 'tconv'), critic_rates (of 'multiscale'),
     critic_starts (of 'holistic'): what one design alone lets a run set; None is the design's own. iteration: 'fast'
-    finds the same gradients by hand (svgan.fast); figures differ by rounding. With it, precision 'bfloat16' is of the
+    finds the same gradients by hand (svgan.fast); figures differ by rounding. 'graph' is that as one CUDA graph, where
+    there is one GPU, else 'fast'. With either, precision 'bfloat16' is of the
     products of the critic, T and A alone, where the processor has such products (svgan.fast.precision).
 
     Raises UserError naming the field.
@@ -54,7 +55,7 @@ class CodesConfig(RunConfig):
     critic_kernel: int | None = None
     critic_rates: int | None = None
     critic_starts: int | None = None
-    iteration: Literal["plain", "fast"] = "plain"
+    iteration: Literal["plain", "fast", "graph"] = "plain"
 
     def __post_init__(self) -> None:
         for name in ("trunk", "critic_widths"):
@@ -85,8 +86,8 @@ class CodesConfig(RunConfig):
                 f"gap_weight: {self.gap_weight:g}, but GAP is of a GRU's noise and motion 'acyclic' has none; "
                 "give 0, or leave it out"
             )
-        if self.iteration == "fast":
-            raise UserError("iteration: 'fast' is of motion 'gru', not of 'acyclic'; leave it out")
+        if self.iteration != "plain":
+            raise UserError(f"iteration: {self.iteration!r} is of motion 'gru', not of 'acyclic'; leave it out")
 
     def critic_options(self) -> dict[str, int]:
         """The options that are set, by the names that the critic's design knows them by."""

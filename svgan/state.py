@@ -5,6 +5,7 @@ Randomness and the data's order are functions of (seed, step) (`svgan.rng`), so 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from svgan.config import RunConfig
-from svgan.errors import UserError
+from svgan.errors import NonFiniteLoss, UserError
 from svgan.latents.stats import Space
 from svgan.motion.base import Motion
 
@@ -21,7 +22,8 @@ from svgan.motion.base import Motion
 @dataclass
 class Sums:
     """Figures summed since the last report, and each over how many steps, for not every step has all of them: a run
-    that is cut between reports averages the same numbers as one that is not."""
+    that is cut between reports averages the same numbers as one that is not. Read or kept, a sum that is no finite
+    number raises NonFiniteLoss."""
 
     totals: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -32,11 +34,18 @@ class Sums:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        return {name: float(total) / self.counts[name] for name, total in self.totals.items()}
+        return {name: total / self.counts[name] for name, total in self._numbers().items()}
 
     def to_json(self) -> dict[str, Any]:
         """float32 sums as numbers that JSON keeps exactly."""
-        return {"totals": {name: float(total) for name, total in self.totals.items()}, "counts": self.counts}
+        return {"totals": self._numbers(), "counts": self.counts}
+
+    def _numbers(self) -> dict[str, float]:
+        numbers = {name: float(total) for name, total in self.totals.items()}
+        for name, number in numbers.items():
+            if not math.isfinite(number):
+                raise NonFiniteLoss(f"{name} is {number} after the last report; the checkpoint of that step is whole")
+        return numbers
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], device: torch.device | str) -> Sums:

@@ -2,7 +2,7 @@
 
 Noise, clips and interpolation weights are drawn for the global batch and cut to this rank's slice, so that w workers
 see what one would. A step computes gradients, averages them and everything it reports over the ranks in one
-exchange, looks for a non-finite number (by then on all ranks alike), and only then moves weights.
+exchange, on a CPU looks for a non-finite number (by then on all ranks alike), and only then moves weights.
 """
 
 from __future__ import annotations
@@ -30,26 +30,45 @@ class Clips(Protocol):
         ...
 
 
+class Draws:
+    """All that an iteration takes at random: this rank's part of draws for the global batch, made when asked for."""
+
+    def __init__(self, state: CodesState, clips: Clips, process: Process) -> None:
+        self.state, self.clips, self.process = state, clips, process
+
+    def real(self, turn: int) -> Tensor:
+        """Clips [B, T, K] for this turn of the critic."""
+        config, where = self.state.config, {"rank": self.process.rank, "world": self.process.world}
+        return self.clips.draw(config.batch, seed=config.seed, step=self.state.step, stream=turn, **where)
+
+    def eps(self, turn: int) -> Tensor:
+        """[B], where between a fake and a real clip the penalty looks."""
+        batch, source = self.state.config.batch, generator(self.state, "eps", turn)
+        drawn = torch.rand(batch, generator=source, device=self.state.device)
+        return drawn[rng.own_slice(batch, self.process.rank, self.process.world)]
+
+    def noise(self, stream: str, turn: int) -> Noise | AnchorNoise:
+        """What clips are made from; stream: for whom, 'critic' or 'generator'."""
+        return draw_noise(self.state, self.process, stream, turn)
+
+
 def iterate(state: CodesState, clips: Clips, process: Process) -> dict[str, Tensor]:
     """Train critic and generator once, in place. Returns figures as 0-d tensors, means over ranks.
 
-    Raises NonFiniteLoss, on all ranks, before the offending step reaches the weights.
+    On a CPU raises NonFiniteLoss, on all ranks, before the offending step reaches the weights (`descend`).
     """
-    figures: dict[str, Tensor] = {}
+    draws, figures = Draws(state, clips, process), dict[str, Tensor]()
     for turn in range(state.config.n_critic):
-        figures |= critic_step(state, clips, process, turn)
-    return figures | generator_step(state, process)
+        figures |= critic_step(state, draws, process, turn)
+    return figures | generator_step(state, draws, process)
 
 
-def critic_step(state: CodesState, clips: Clips, process: Process, turn: int) -> dict[str, Tensor]:
+def critic_step(state: CodesState, draws: Draws, process: Process, turn: int) -> dict[str, Tensor]:
     """Minimise E[C(fake)] - E[C(real)] + lambda_GP L_GP by one Adam step."""
-    config, own = state.config, rng.own_slice(state.config.batch, process.rank, process.world)
-    where = {"rank": process.rank, "world": process.world}
-    real = clips.draw(config.batch, seed=config.seed, step=state.step, stream=turn, **where)
-    eps = torch.rand(config.batch, generator=generator(state, "eps", turn), device=state.device)[own]
+    config, real, eps = state.config, draws.real(turn), draws.eps(turn)
     with autocast(state):
         with torch.no_grad():
-            fake, _ = state.motion(draw_noise(state, process, "critic", turn))
+            fake, _ = state.motion(draws.noise("critic", turn))
         fake = fake.to(real.dtype)
         real_score, fake_score = losses.wide(state.critic(torch.cat([real, fake]))).chunk(2)
         loss = losses.wasserstein_critic(real_score, fake_score)
@@ -59,10 +78,10 @@ def critic_step(state: CodesState, clips: Clips, process: Process, turn: int) ->
     return descend(state, "critic", gradients, {"critic_loss": loss, "gradient_penalty": penalty}, (), process)
 
 
-def generator_step(state: CodesState, process: Process) -> dict[str, Tensor]:
+def generator_step(state: CodesState, draws: Draws, process: Process) -> dict[str, Tensor]:
     """Minimise -E[C(fake)] + lambda_GAP L_GAP by one Adam step, then move the EMA and GAP's running moments."""
     with_gap, weight = state.config.gap_weight > 0, gap_weight(state)
-    noise = draw_noise(state, process, "generator", 0)
+    noise = draws.noise("generator", 0)
     if weight:
         assert isinstance(noise, Noise)  # the configuration refuses GAP without it
         noise = noise.requires_grad()
@@ -102,7 +121,9 @@ def descend(
 ) -> dict[str, Tensor]:
     """One Adam step of a part of the state ('critic') along the gradients by its parameters, averaged over ranks.
 
-    figures and extras are averaged in the same exchange; returned are the figures and the gradient's norm.
+    figures and extras are averaged in the same exchange; returned are the figures and the gradient's norm. On a CPU
+    a number that is none raises NonFiniteLoss here. To look on a GPU is to wait for it, so there the weights take it,
+    and whoever reads or keeps the figures raises (`svgan.state.Sums`): the checkpoint before stays whole.
     """
     module: nn.Module = getattr(state, part)
     optimizer: torch.optim.Optimizer = getattr(state, f"{part}_optimizer")
@@ -111,7 +132,8 @@ def descend(
     figures = {name: losses.wide(value.detach()).clone() for name, value in figures.items()}
     process.mean_([*gradients, *figures.values(), *extras])
     figures[f"{part}_gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
-    require_finite(figures, state.step)
+    if state.device.type == "cpu":
+        require_finite(figures, state.step)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()

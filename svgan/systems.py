@@ -57,9 +57,8 @@ Iteration = Callable[[State, Any, Process], dict[str, Tensor]]
 class System:
     """config, state: its classes. motion: an untrained generator for codes in a space, which a checkpoint's `ema.`
     fills. space: of its codes. source: what a configuration learns from, with that space; of frames, by `originals` the
-    recorded ones. iterate: train everything
-    once, in place; returns figures as 0-d tensors, means over ranks, and raises NonFiniteLoss, on all ranks, before the
-    offending step reaches the weights.
+    recorded ones. iterate: train everything once, in place; returns figures as 0-d tensors, means over ranks; of
+    numbers that are none, `svgan.step.descend` tells.
     """
 
     config: type[RunConfig]
@@ -84,7 +83,7 @@ def codes_source(
     return ClipSource(latents, config.window, space, device)
 
 
-CODES_ITERATIONS = {"plain": step.iterate, "fast": fast.iterate}
+CODES_ITERATIONS = {"plain": step.iterate, "fast": fast.iterate, "graph": fast.graph.iterate}
 
 
 def codes_iterate(state: CodesState, clips: step.Clips, process: Process) -> dict[str, Tensor]:

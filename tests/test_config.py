@@ -136,7 +136,8 @@ def test_acyclic_motion_has_no_gap_and_no_iteration_by_hand():
     assert made.digest() != recipes.make("stylegan-v-codes", motion="gru").digest()
     with pytest.raises(UserError, match="gap_weight: 1, but GAP is of a GRU's noise"):
         recipes.make("stylegan-v-codes", gap_weight=1)
-    with pytest.raises(UserError, match="iteration: 'fast' is of motion 'gru', not of 'acyclic'"):
-        recipes.make("stylegan-v-codes", iteration="fast")
+    for way in ("fast", "graph"):
+        with pytest.raises(UserError, match=f"iteration: '{way}' is of motion 'gru', not of 'acyclic'"):
+            recipes.make("stylegan-v-codes", iteration=way)
     with pytest.raises(UserError, match="motion: 'lstm' is unknown; one of gru, acyclic"):
         recipes.tiny(motion="lstm")

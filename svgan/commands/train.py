@@ -53,7 +53,10 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--critic", metavar="NAME", help="tconv, multiscale or holistic (tconv; stylegan-v-codes holistic)"
     )
-    parser.add_argument("--iteration", help="plain, or fast: equal gradients in less time (tiny fast, else plain)")
+    parser.add_argument(
+        "--iteration",
+        help="plain, fast (equal gradients, less time) or graph (fast as one launch of a GPU) (tiny fast, else plain)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out; its flags are remembered")
     parser.add_argument("--report-every", type=int, metavar="N", help="steps between figures and checkpoints")

@@ -2,8 +2,10 @@
 
 critic       scores, the gradient penalty and both their gradients: three passes through the critic, none of them twice
 generator    the rollout's gradients and GAP's, all GRU cells at once
+graph        the same operations as one launch, on a GPU
 """
 
+from svgan.fast import graph
 from svgan.fast.step import iterate
 
-__all__ = ["iterate"]
+__all__ = ["graph", "iterate"]

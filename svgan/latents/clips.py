@@ -61,5 +61,5 @@ class ClipSource:
         return self._gather(picks)
 
     def _gather(self, picks: Tensor) -> Tensor:
-        starts = self._starts[picks.to(self.device)]
+        starts = self._starts[picks.to(self.device, non_blocking=True)]  # a GPU is not waited for
         return self._codes[starts[:, None] + self._steps]

@@ -33,7 +33,7 @@ def iterate(state: MoCoState, source: FrameSource, process: Process) -> Figures:
     """Train critics and generator once, in place. Returns figures as 0-d tensors, means over ranks; of the generator's
     turns, the last one's.
 
-    Raises NonFiniteLoss, on all ranks, before the offending step reaches the weights.
+    Raises NonFiniteLoss as `svgan.step.descend` does.
     """
     config, where = state.config, {"rank": process.rank, "world": process.world}
     real = source.draw(config.batch, seed=config.seed, step=state.step, **where)

@@ -36,7 +36,7 @@ Figures = dict[str, Tensor]
 def iterate(state: StyleGANVState, source: SparseClips, process: Process) -> Figures:
     """Train discriminator and generator once, in place. Returns figures as 0-d tensors, means over ranks.
 
-    Raises NonFiniteLoss, on all ranks, before the offending step reaches the weights.
+    Raises NonFiniteLoss as `svgan.step.descend` does.
     """
     config = state.config
     figures = critic_step(state, source, process) | generator_step(state, process)
