@@ -5,8 +5,9 @@
     python bench/training_step.py --recipes paper --codes 18 512 --rounds 1 --iterations 1 --n-critic 1   # 10 min, 6 GB
 
 The reference is a straightforward step: GRUCells in a loop, penalties by autograd. Printed are medians over rounds, of
-seconds of the processor (of the clock on a GPU), and of the rounds' ratios, with the least and largest. Needs neither
-Ray nor MLflow. Equal gradients are tests/fast's affair.
+seconds of the processor (of the clock on a GPU), and of the rounds' ratios, with the least and largest. The fast one's
+products are those of its matrices alone, one after another: no iteration that makes them is faster. Needs neither Ray
+nor MLflow. Equal gradients are tests/fast's affair.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -41,6 +44,8 @@ from svgan.systems import CODES_ITERATIONS
 
 GENERATOR_STEPS = {"plain": step.generator_step, "fast": fast.step.generator_step}
 Calls = dict[str, Callable[[], object]]
+PRODUCTS = "fast's products"
+PRODUCT_OPERATIONS = {getattr(torch.ops.aten, name) for name in ("mm", "addmm", "bmm", "baddbmm")}
 GOALS: dict[str, dict[tuple[str, str], float]] = {
     "cpu": {
         ("tiny", "iteration"): 5,
@@ -73,20 +78,15 @@ def main() -> None:
     print(f"{asked.device}, one thread, load {os.getloadavg()[0]:.1f}, lambda_GAP {asked.gap_weight:g}\n")
     floors, peak = [], rate(asked.device)
     ways = [way for way in CODES_ITERATIONS if way != "graph" or torch.device(asked.device).type == "cuda"]
-    heads = [
-        "recipe",
-        "part",
-        *(f"{way} ms" for way in ("reference", *ways)),
-        *(f"{way} gains" for way in ways),
-        "goal",
-    ]
+    timed = ["reference", *ways, PRODUCTS]
+    heads = ["recipe", "part", *(f"{way} ms" for way in timed), *(f"{way} gains" for way in timed[1:]), "goal"]
     print(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", sep="\n")
     for name in asked.recipes:
         for part, calls in parts(name, ways, latents, asked).items():
-            line, best = row(name, part, ways, calls, asked)
-            print(line, flush=True)
+            taken = times(calls, asked)
+            print(row(name, part, timed, taken, asked.device), flush=True)
             if part == "iteration":
-                floors.append(floor(name, calls["fast"], best, peak))
+                floors.append(floor(name, calls["fast"], statistics.median(taken[ways[-1]]), peak))
     print(f"\nThe floor: float32 products alone, at the {peak:.0f} GFLOP/s of a large one here\n")
     print(f"| recipe | GFLOP of an iteration | floor ms | {ways[-1]}, of the floor | 100 000 iterations, min |")
     print("|---|---|---|---|---|", *floors, sep="\n")
@@ -116,24 +116,49 @@ def parts(name: str, ways: Sequence[str], latents: Latents, asked: argparse.Name
         iterations[way] = partial(CODES_ITERATIONS[way], state, clips, SINGLE)
         if way in GENERATOR_STEPS:
             generator_steps[way] = partial(GENERATOR_STEPS[way], state, step.Draws(state, clips, SINGLE), SINGLE)
-    return {"iteration": iterations, "generator step": generator_steps}
+    found = {"iteration": iterations, "generator step": generator_steps}
+    for calls in found.values():
+        with Products() as recorded:
+            calls["fast"]()
+        calls[PRODUCTS] = recorded.again
+    return found
 
 
-def row(name: str, part: str, ways: Sequence[str], calls: Calls, asked: argparse.Namespace) -> tuple[str, float]:
-    """The table's line, and the seconds of the last way that has this part."""
-    times: dict[str, list[float]] = {way: [] for way in calls}
-    if "graph" in calls:
-        for _ in range(fast.graph.WARM_UP):
-            calls["graph"]()
+class Products(TorchDispatchMode):
+    """The products of matrices that a program makes, to be made again with nothing between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], object]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in PRODUCT_OPERATIONS:
+            self.calls.append(partial(func, *args, **(kwargs or {})))
+        return func(*args, **(kwargs or {}))
+
+    @torch.no_grad()
+    def again(self) -> None:
+        for call in self.calls:
+            call()
+
+
+def times(calls: Calls, asked: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of each call, by rounds."""
+    taken: dict[str, list[float]] = {way: [] for way in calls}
+    for _ in range(fast.graph.WARM_UP if "graph" in calls else 0):
+        calls["graph"]()
     for _ in range(asked.rounds):
         for way, call in calls.items():
-            times[way].append(seconds(call, asked.iterations, asked.device))
-    medians = [f"{1000 * statistics.median(times[way]):.1f}" if way in times else "-" for way in ("reference", *ways)]
-    gains = [gain(times["reference"], times[way]) if way in times else "-" for way in ways]
-    goal = GOALS.get(torch.device(asked.device).type, {}).get((name, part), "")
-    return "| " + " | ".join([name, part, *medians, *gains, str(goal)]) + " |", statistics.median(
-        list(times.values())[-1]
-    )
+            taken[way].append(seconds(call, asked.iterations, asked.device))
+    return taken
+
+
+def row(name: str, part: str, ways: Sequence[str], taken: dict[str, list[float]], device: str) -> str:
+    """The table's line; not every way has every part."""
+    medians = [f"{1000 * statistics.median(taken[way]):.1f}" if way in taken else "-" for way in ways]
+    gains = [gain(taken["reference"], taken[way]) if way in taken else "-" for way in ways[1:]]
+    goal = GOALS.get(torch.device(device).type, {}).get((name, part), "")
+    return "| " + " | ".join([name, part, *medians, *gains, str(goal)]) + " |"
 
 
 def floor(name: str, call: Callable[[], object], taken: float, peak: float) -> str:
