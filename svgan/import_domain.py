@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from svgan.errors import UserError
+from svgan.errors import UserError, one_line
 from svgan.files import folder_beside
 from svgan.images import layouts, psp
 from svgan.images.build import shrink
@@ -86,7 +86,7 @@ def _find(find: Callable[[Any, Path], Any], tree: Any, path: Path) -> Any:
     try:
         return find(tree, path)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{path}: not laid out as its keys promise ({error}); a damaged or forged file") from error
+        raise UserError(f"{path}: not laid out as its keys promise ({one_line(error)}); a damaged or forged file") from error
 
 
 def _has_encoder(tree: Any, path: Path) -> bool:
