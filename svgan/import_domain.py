@@ -86,7 +86,8 @@ def _find(find: Callable[[Any, Path], Any], tree: Any, path: Path) -> Any:
     try:
         return find(tree, path)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{path}: not laid out as its keys promise ({one_line(error)}); a damaged or forged file") from error
+        why = one_line(error)
+        raise UserError(f"{path}: not laid out as its keys promise ({why}); a damaged or forged file") from error
 
 
 def _has_encoder(tree: Any, path: Path) -> bool:
