@@ -30,6 +30,7 @@ FIGURES = {
     "loops/recurrence": "recurrence",
     "loops/still": "still",
 }
+NAME, GAP = 24, 3  # columns that a variant's name may take before it wraps, and that lie around each cell
 LOWER_IS_BETTER = ("fvd_short", "fvd_long", "fid_short", "fid_long")
 
 
@@ -118,17 +119,30 @@ def markdown(plan: Plan, table: Sequence[Line]) -> str:
     return "\n".join([f"{plan.name}: {told(plan)}.", "", *("| " + " | ".join(row) + " |" for row in ruled), ""])
 
 
-def render(plan: Plan, table: Sequence[Line]) -> Table:
+def render(plan: Plan, table: Sequence[Line], width: int) -> Table:
+    """For a terminal so wide: its last columns are left to the file where they would not fit."""
     from rich import box
     from rich.table import Table
 
     headings, rows = cells(table)
-    made = Table(title="comparison", caption=told(plan), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for number, heading in enumerate(headings):
-        made.add_column(heading, justify="right" if number else "left")
+    fit = fitting([headings, *rows], width)
+    left = f"; {', '.join(headings[fit:])}: {FILE}" if fit < len(headings) else ""
+    made = Table(title="comparison", caption=told(plan) + left, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, heading in enumerate(headings[:fit]):
+        made.add_column(heading, justify="right" if number else "left", no_wrap=number > 0)
     for row in rows:
-        made.add_row(*(f"[bold]{text.replace('**', '')}[/]" if "**" in text else text for text in row))
+        made.add_row(*(f"[bold]{text.replace('**', '')}[/]" if "**" in text else text for text in row[:fit]))
     return made
+
+
+def fitting(rows: Sequence[Sequence[str]], width: int) -> int:
+    """How many columns of text fit side by side, the first of which wraps."""
+    taken, fit = 0, 0
+    for number, column in enumerate(zip(*rows, strict=True)):
+        longest = max(len(text.replace("**", "")) for text in column)
+        taken += GAP + (longest if number else min(longest, NAME))
+        fit += taken <= width
+    return max(fit, 1)
 
 
 def write(plan: Plan, table: Sequence[Line]) -> Path:

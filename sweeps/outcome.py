@@ -86,8 +86,10 @@ def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[t
         Console().print(grid.render(ablation, "ablation"))
         tracking.client.log_artifact(tracking.parent_id(), str(grid.write(ablation, Path(plan.folder, grid.TABLE))))
     if variants := comparison.lines(plan, runs):
-        Console().print(comparison.render(plan, variants))
-        tracking.client.log_artifact(tracking.parent_id(), str(comparison.write(plan, variants)))
+        console = Console()
+        console.print(comparison.render(plan, variants, console.width))
+        tracking.client.log_artifact(tracking.parent_id(), str(path := comparison.write(plan, variants)))
+        print(f"the whole comparison: {path}")
     if front:
         print(front)
     fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}

@@ -40,9 +40,23 @@ def test_a_study_without_variants_has_no_table_and_a_failure_is_said():
     table = comparison.lines(PLANNED, [*RUNS, run("three", 9, "failed")])
     assert table[-1].seconds is None
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(comparison.render(PLANNED, table))
+    console.print(comparison.render(PLANNED, table, console.width))
     shown = console.export_text().splitlines()
     assert [line.split()[-1] for line in shown if line.split()[:1] in (["one"], ["three"])] == ["finished", "failed"]
+
+
+def test_a_narrow_terminal_has_whole_columns_and_is_told_where_the_others_are():
+    figures = {name: 17.123 for name in comparison.FIGURES}
+    spread = {f"{name}_{end}": value for name in figures for end, value in (("low", 16.0), ("high", 18.5))}
+    variant = "MoCoGAN-HD cross-domain without mutual information"
+    table = comparison.lines(PLANNED, [run(variant, 3830, core_hours=0.5, **figures, **spread)])
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(comparison.render(PLANNED, table, console.width))
+    shown = console.export_text()
+    assert "17.1 +- 1.25   17.1 +- 1.25" in shown
+    assert "…" not in shown
+    assert "recurrence, still: comparison.md" in " ".join(shown.split())
+    assert comparison.fitting([["", "steps", "FVD"], [variant, "**1**", "2"]], 1000) == 3
 
 
 @pytest.mark.parametrize(
