@@ -177,7 +177,7 @@ def stylegan_v(**overrides: Any) -> StyleGANVConfig:
 
     The paper's: the wiring, 3 frames a clip, anchors 16 frames apart, the losses, R1 every 16 steps at 0.0002 R^2 /
     batch, Adam 0.0025 (0, 0.99), ADA's target. Ours: widths an eighth of theirs, 8 clips a step, an ADA that is quick
-    enough for some thousand steps.
+    enough for some thousand steps, and footage that is not mirrored beside: a subject's face has two sides.
     """
     return _stylegan_v(
         "stylegan-v",
