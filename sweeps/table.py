@@ -95,6 +95,8 @@ def line(row: Row, names: Sequence[str] = ()) -> str:
     named = (("latent FD", row.latent_fd), ("FVD short", row.fvd_short), ("FVD long", row.fvd_long))
     figures = "".join(f"  {name} {figure(value)}" for name, value in named if value is not None)
     told = ", ".join(f"{SHORT.get(name, name)} {row.config[name]}" for name in names or SAID if name in row.config)
+    if row.speed is not None and row.status == "running":
+        figures += f"  {row.speed:.2g} it/s"
     return (
         f"trial {row.number}{f' ({told})' if told else ''}  step {row.step}/{row.total}"
         f"{figures}  {row.status}{f': {row.note}' if row.note else ''}"

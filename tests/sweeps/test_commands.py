@@ -336,6 +336,13 @@ def test_as_many_parameters_as_have_room_and_the_others_are_named():
     assert len(wide[-1].split(",")) < len(narrow[-1].split(","))
 
 
+def test_a_line_says_how_fast_a_trial_runs_while_it_does():
+    row = table.Row.of(1, {"steps": 100, "gap_weight": 1}, step=50, latent_fd=0.5, status="running", speed=12.345)
+    assert table.line(row) == "trial 1 (GAP 1)  step 50/100  latent FD 0.5  12 it/s  running"
+    row.status = "finished"
+    assert table.line(row) == "trial 1 (GAP 1)  step 50/100  latent FD 0.5  finished"
+
+
 def test_time_left_counts_what_runs_and_what_has_not_started():
     over = table.Row.of(0, {"steps": 100}, status="finished", seconds=60.0, speed=2.0)
     half = table.Row.of(1, {"steps": 100}, step=50, status="running", speed=1.0)
