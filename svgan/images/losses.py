@@ -1,6 +1,12 @@
-"""Losses of the domain trainer, each a pure function. Pictures x, y [B, 3, H, W] in [-1, 1]."""
+"""Losses of the domain trainer, each a pure function. Pictures x, y [B, 3, H, W] in [-1, 1].
+
+Those of generator against discriminator are StyleGAN-V's too: it shows clips [B, T, 3, H, W], of which a picture is the
+one with a single frame.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -34,11 +40,25 @@ def logistic_generator(fake: Tensor) -> Tensor:
     return F.softplus(-fake).mean()
 
 
-def r1(logits: Tensor, pictures: Tensor) -> Tensor:
-    """||grad D(x)||^2 per picture, averaged; without its gamma / 2 (Mescheder et al. 2018)."""
-    (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+def r1(logits: Tensor, seen: Tensor) -> Tensor:
+    """||grad D(x)||^2 per frame of what is seen, pictures or clips, averaged over frames and samples; without its
+    gamma / 2 (Mescheder et al. 2018; over a clip's frames as systems.md 3.4)."""
+    (gradient,) = torch.autograd.grad(logits.sum(), seen, create_graph=True)
     gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
-    return gradient.square().flatten(1).sum(1).mean()
+    frames = seen.shape[1] if seen.ndim == 5 else 1
+    return gradient.square().flatten(1).sum(1).mean() / frames
+
+
+def with_lazy_r1(
+    loss: Tensor, judge: Callable[[Tensor], Tensor], real: Tensor, *, step: int, gamma: float, every: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A discriminator's loss with gamma / 2 R1 of the real pictures or clips added, in every `every`-th step and that
+    much heavier there (Karras et al. 2020); and R1, as figures, where it was added. judge: samples to logits."""
+    if gamma <= 0 or step % every:
+        return loss, {}
+    watched = real.detach().requires_grad_()
+    penalty = r1(judge(watched), watched)
+    return loss + gamma / 2 * every * penalty, {"r1": penalty}
 
 
 def augment(x: Tensor, rng: torch.Generator) -> Tensor:

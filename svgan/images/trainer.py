@@ -267,11 +267,10 @@ def domain_step(state: DomainState, subjects: list[Pictures], rng: torch.Generat
             fake_logits = discriminator.head(last[len(x) :]).float()
             loss = losses.logistic_discriminator(real_logits, fake_logits)
         out["discriminator"], out["real_sign"] = loss.detach(), real_logits.detach().sign().mean()
-        if state.step % config.r1_every == 0:
-            watched = pictures[: len(x)].detach().requires_grad_(True)
-            penalty = losses.r1(discriminator(watched), watched)
-            loss = loss + config.r1_gamma / 2 * config.r1_every * penalty
-        loss.backward()
+        total, _ = losses.with_lazy_r1(
+            loss, discriminator, pictures[: len(x)], step=state.step, gamma=config.r1_gamma, every=config.r1_every
+        )
+        total.backward()
         state.optimisers["discriminator"].step()
 
     _average(state, generator.map(torch.randn(256, z.shape[1], generator=rng).to(device)).detach().mean(0))

@@ -4,6 +4,9 @@ As in `svgan.step`, all randomness is drawn for the global batch and cut to this
 averaged over ranks before any weight moves. A discriminator compares groups of 4 clips, so that w workers learn what
 one would where each has a multiple of 4.
 
+Layers, losses and lazy R1 are those of the domain's trainer (svgan.images), for which a picture is a clip of one frame;
+its loop is its own, since it learns an encoder beside, and reconstructs.
+
 Ours: R1 is of clips as they are augmented (its gradient through the resampling has no second derivative in PyTorch),
 and added to the loss of its step, where the released code takes a step of its own.
 
@@ -20,10 +23,10 @@ from torch import Tensor, nn
 
 from svgan import rng
 from svgan.distributed import Process
-from svgan.images.losses import logistic_discriminator, logistic_generator
+from svgan.images.losses import logistic_discriminator, logistic_generator, with_lazy_r1
 from svgan.losses import wide
 from svgan.step import autocast, descend
-from svgan.stylegan_v import augment, losses
+from svgan.stylegan_v import augment
 from svgan.stylegan_v.frames import draw_times
 from svgan.stylegan_v.source import SparseClips
 from svgan.stylegan_v.state import StyleGANVState
@@ -56,11 +59,15 @@ def critic_step(state: StyleGANVState, source: SparseClips, process: Process) ->
     with autocast(state):
         logits = wide(state.critic(real, times))
         loss = logistic_discriminator(logits, wide(state.critic(fake, fake_times)))
-    total, figures = loss, {"critic_loss": loss, "real_sign": logits.sign().mean()}
-    if config.r1_gamma > 0 and state.step % config.r1_every == 0:
-        watched = real.detach().requires_grad_()
-        penalty = losses.r1(state.critic(watched, times), watched)
-        total, figures["r1"] = total + config.r1_gamma / 2 * config.r1_every * penalty, penalty
+    total, penalty = with_lazy_r1(
+        loss,
+        lambda clips: state.critic(clips, times),
+        real,
+        step=state.step,
+        gamma=config.r1_gamma,
+        every=config.r1_every,
+    )
+    figures = {"critic_loss": loss, "real_sign": logits.sign().mean(), **penalty}
     return descend(state, "critic", gradients(total, state.critic), figures, (), process)
 
 
@@ -102,10 +109,15 @@ def seen(state: StyleGANVState, clips: Tensor, name: str, process: Process) -> T
 def follow(state: StyleGANVState, w: Tensor) -> None:
     """Move the EMA after the generator, and w's running mean by the batch's [D]."""
     batch = state.config.batch
-    decay = min(state.config.ema, losses.ema_decay(batch, state.step * batch, half_life=math.inf))
+    decay = min(state.config.ema, ema_decay(batch, state.step * batch, half_life=math.inf))
     torch._foreach_lerp_(list(state.ema.parameters()), list(state.motion.parameters()), 1 - decay)
     state.motion.synthesis.w_avg.lerp_(w, 1 - W_DECAY)
     state.ema.synthesis.w_avg.copy_(state.motion.synthesis.w_avg)
+
+
+def ema_decay(batch: int, seen: int, half_life: float = 20_000, ramp: float = 0.05) -> float:
+    """Of one step of `batch` clips after `seen`: what `half_life` clips halve, or `ramp` of those seen if fewer."""
+    return 0.5 ** (batch / max(min(half_life, ramp * seen), 1e-8))
 
 
 def stream(state: StyleGANVState, name: str, device: torch.device | str | None = None) -> torch.Generator:

@@ -7,12 +7,13 @@ import torch
 
 from svgan import rng
 from svgan.errors import UserError
-from svgan.images.stylegan2 import Generator, StyleGAN2Config
+from svgan.images.losses import r1, with_lazy_r1
+from svgan.images.stylegan2 import Discriminator, Generator, StyleGAN2Config
 from svgan.motion.acyclic import AcyclicCodes, draw_anchor_noise
 from svgan.stylegan_v.augment import TARGET, adapted, augment, draw, draw_colour, draw_place
 from svgan.stylegan_v.frames import SPANS, draw_times
-from svgan.stylegan_v.losses import ema_decay, r1
 from svgan.stylegan_v.networks import HolisticDiscriminator, TimeDifferences, VideoGenerator, project
+from svgan.stylegan_v.step import ema_decay
 
 SMALL = StyleGAN2Config(resolution=16, w_dim=8, mapping_layers=2, channels={4: 8, 8: 8, 16: 8})
 
@@ -131,6 +132,19 @@ def test_r1_is_the_squared_gradient_by_finite_differences():
         with torch.no_grad():
             weight[place] -= sign * step
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(float(by_weight[place]), rel=1e-3, abs=1e-9)
+
+
+def test_a_picture_is_a_clip_of_one_frame():
+    """The domain's discriminator and StyleGAN-V's have one loss: over frames and samples R1 is a mean."""
+    critic, pictures = made(Discriminator, SMALL).double(), clips(4, 1).flatten(0, 1).double()
+    watched, one = pictures.clone().requires_grad_(), pictures[:, None].clone().requires_grad_()
+    assert float(r1(critic(watched), watched)) == float(r1(critic(one.flatten(0, 1)), one))
+    loss, lazily = pictures.sum(), {"gamma": 2.0, "every": 16}
+    total, figures = with_lazy_r1(loss, lambda x: critic(x.flatten(0, 1)), pictures[:, None], step=32, **lazily)
+    assert float(total) == pytest.approx(float(loss + 16 * r1(critic(watched), watched)), rel=1e-12)
+    assert list(figures) == ["r1"]
+    assert with_lazy_r1(loss, critic, pictures, step=33, **lazily) == (loss, {})
+    assert with_lazy_r1(loss, critic, pictures, step=32, gamma=0.0, every=16) == (loss, {})
 
 
 def test_frames_are_drawn_as_the_paper_says():
