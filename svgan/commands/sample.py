@@ -40,8 +40,9 @@ source_distance, that of the clip as it was), and how mouth, eyes and yaw follow
 shown from its first frame on, in its own size, for --frames frames or as many as it has; the face alone is replaced,
 under a soft mask.
 
-Cost: about 1 s for 250 frames of the default domain on one core; a frame of a full-size network takes 1 s at 256 px and
-2 s at 1024. --paste-back adds 0.1 s a frame; --subject two frames and 1 s, for each of at most 60 that it measures.
+Cost: 4 s to start and 3 s of a core for 250 frames of the default domain; a frame of a full-size network takes 1 s
+at 256 px and 2 s at 1024. --paste-back adds 0.1 s a frame; --subject two frames and 1 s, for each of at most 60 that
+it measures.
 """
 
 
