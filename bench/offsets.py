@@ -48,7 +48,7 @@ def targets(domain: Domain) -> list[np.ndarray]:
         for number, frame in enumerate(islice(read_frames(assets.paths("second-subject")[0]), max(PICTURES) + 1)):
             if number in PICTURES:
                 Image.fromarray(frame).save(Path(folder, "you.png"))
-                codes.append(photo_code(Path(folder, "you.png"), domain))
+                codes.append(photo_code(Path(folder, "you.png"), domain, "you.png"))
     return codes
 
 

@@ -19,6 +19,7 @@ from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.shards import Latents
 from svgan.metrics.domain_report import psnr, ssim
+from svgan.mocogan_hd.config import MoCoConfig
 from svgan.mocogan_hd.motion import LSTMMotion
 from svgan.sample import Sampler
 
@@ -27,14 +28,19 @@ from svgan.sample import Sampler
 def continued(sampler: Sampler, codes: Tensor, length: int, seed: int) -> Tensor:
     """W+ codes [B, L, D] of first frames to clips [B, T, L, D] that begin with them; a longer one begins with the
     shorter. Raises UserError for a model whose first frame is noise."""
-    motion, space = sampler.motion, sampler.space
-    if not isinstance(motion, LSTMMotion):
-        system = sampler.meta.get("config", {}).get("system", "codes")
-        raise UserError(f"a run of {system!r} starts from noise, not from a frame; give one of recipe mocogan-hd")
+    motion, space = motion_of(sampler), sampler.space
     first = space.encode(codes.to(space.mean))
     generator = rng.generator(space.mean.device, seed, "predict")
     moved = torch.cat(list(motion.continued(first, len(codes), length, generator)), 1)
     return codes.to(space.mean)[:, None] + (space.decode(moved) - space.decode(first)[:, None])
+
+
+def motion_of(sampler: Sampler) -> LSTMMotion:
+    """Raises UserError for a model that starts from noise."""
+    if not isinstance(sampler.motion, LSTMMotion):
+        system = sampler.meta.get("config", {}).get("system", "codes")
+        raise UserError(f"a run of {system!r} starts from noise, not from a frame; give one of recipe mocogan-hd")
+    return sampler.motion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +57,17 @@ class Prediction:
 
 
 def measured(sampler: Sampler, domain: Domain, latents: Latents, *, clips: int, length: int, seed: int) -> Prediction:
-    """Of `clips` stretches of the footage, spread evenly over it. Raises UserError where it has none that long."""
-    starts = latents.windows(length)
+    """Of `clips` stretches of the footage, spread evenly over it, whose frames are as far apart as a sampled clip's.
+    Raises UserError where it has none that long."""
+    motion_of(sampler)
+    stride = MoCoConfig.from_json(sampler.meta["config"]).stride
+    steps = stride * np.arange(length)
+    starts = latents.windows(int(steps[-1]) + 1)
     picks = np.linspace(0, len(starts) - 1, min(clips, len(starts))).round().astype(int)
     made = continued(sampler, torch.from_numpy(latents.codes[starts[picks]]), length, seed)
     ours, frozen = [], []
     for start, codes in zip(starts[picks], made, strict=True):
-        truth = domain.render(latents.codes[start : start + length])
+        truth = domain.render(latents.codes[start + steps])
         ours += compared(domain.render(codes)[1:], truth[1:])
         frozen += compared(np.repeat(truth[:1], length - 1, 0), truth[1:])
     (psnr_ours, ssim_ours), (psnr_kept, ssim_kept) = (np.mean(pairs, 0).tolist() for pairs in (ours, frozen))

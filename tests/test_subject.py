@@ -61,4 +61,4 @@ def test_what_is_no_photo_of_one_face_is_refused(face: Image.Image, random_domai
 def test_pictures_of_any_kind_become_rgb(tmp_path: Path):
     for mode in ("L", "RGBA", "P", "CMYK"):
         Image.new("RGB", (8, 6), (200, 10, 10)).convert(mode).save(tmp_path / f"a.{'tif' if mode == 'CMYK' else 'png'}")
-        assert read_photo(tmp_path / f"a.{'tif' if mode == 'CMYK' else 'png'}").shape == (6, 8, 3)
+        assert read_photo(tmp_path / f"a.{'tif' if mode == 'CMYK' else 'png'}", "--subject").shape == (6, 8, 3)

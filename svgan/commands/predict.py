@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
             write_figures(asdict(found), options.json)
         code = latents.codes[latents.windows(options.frames)[0]]
     else:
-        code = load_subject(options.first_frame, domain).code
+        code = load_subject(options.first_frame, domain, "--first-frame").code
     codes = predict.continued(sampler, torch.from_numpy(code)[None], options.frames, options.seed)
     frames = domain.render(codes[0])
     video.write_clip(iter(frames), options.out, sampler.meta.get("fps", 25.0), smallest=video.SMALLEST)

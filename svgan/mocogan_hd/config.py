@@ -81,6 +81,11 @@ class MoCoConfig(RunConfig):
             _switch(name, getattr(self, name))
         if not 0 <= self.momentum < 1:
             raise UserError(f"momentum: must be below 1, got {self.momentum}")
+        if self.half_speed and self.time_step % 2:
+            raise UserError(
+                f"time_step: {self.time_step} is odd, and at half speed a sampled frame is half of it on; give an even "
+                "number, or half_speed=false"
+            )
         if self.temperature == 0:
             raise UserError("temperature: must be above 0")
         if self.form == "paper" and self.mode == "in-domain":
@@ -101,6 +106,11 @@ class MoCoConfig(RunConfig):
     @property
     def span(self) -> int:
         return (self.window - 1) * self.time_step + 1
+
+    @property
+    def stride(self) -> int:
+        """Frames of the footage between two of a sampled clip."""
+        return self.time_step // 2 if self.half_speed else self.time_step
 
     def check_suits(self, width: int) -> None:
         """Raises UserError for more components than W, `width` wide, has."""

@@ -77,8 +77,7 @@ class FrameSource:
             raise UserError("batch: 1 clip has none to be contrasted with; give 2 or more, or contrastive_weight 0")
         self.window, self.space, self.latents = config.window, space.to(device), latents
         self.device = torch.device(device)
-        slow = 2 if config.half_speed else 1
-        self.stride = max(1, config.time_step // slow)
+        self.stride = config.stride
         try:
             self._starts = torch.from_numpy(latents.windows(config.span))
             self.codes = ClipSource(latents, (self.window - 1) * self.stride + 1, self.space, self.device)

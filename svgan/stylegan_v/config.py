@@ -7,7 +7,9 @@ from typing import ClassVar
 
 from svgan.config import RunConfig, whole_number
 from svgan.errors import UserError
+from svgan.motion.acyclic import HORIZON
 from svgan.stylegan_v.augment import FULL
+from svgan.stylegan_v.frames import SPANS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +53,18 @@ class StyleGANVConfig(RunConfig):
             whole_number(name, getattr(self, name), 1)
         whole_number("joined", self.joined, 4)
         self._set_number("r1_gamma")
+        if self.distance > HORIZON:
+            raise UserError(
+                f"distance: anchors {self.distance} frames apart, but motion is within {HORIZON}; give less"
+            )
         if self.width % 2:
             raise UserError(f"width: {self.width} is odd, and half of v are sines, half cosines; give an even number")
         if self.channel_max < 2:
             raise UserError("channel_max: must be 2 or more, for a layer of the discriminator has half of it")
-        if self.window <= max(2, self.frames - 1):
-            least = max(3, self.frames)
+        if self.frames > SPANS[-1] + 1:
+            raise UserError(f"frames: {self.frames} of a clip, which spans {SPANS[-1]} at most; give 2 or 3")
+        least = 1 + next(span for span in SPANS if span >= self.frames - 1)
+        if self.window < least:
             raise UserError(
                 f"window: {self.window} frames have no room for {self.frames} of them; give {least} or more"
             )

@@ -44,6 +44,11 @@ def test_a_clip_begins_with_the_frame_and_keeps_what_is_not_motion(run: Path):
     assert not torch.equal(predict.continued(sampler, codes, 9, 1)[:, -1], clips[:, -1])
 
 
+def of_stride_two(sampler: Sampler) -> Sampler:
+    config = sampler.meta["config"] | {"half_speed": False}
+    return Sampler(sampler.motion, sampler.space, sampler.meta | {"config": config})
+
+
 def test_figures_are_those_of_the_pictures(run: Path, random_domain: Path):
     sampler, domain = Sampler.load(run), Domain.load(random_domain)
     latents = made_source(run.parents[2] / "latents", random_domain, small()).latents
@@ -59,6 +64,10 @@ def test_figures_are_those_of_the_pictures(run: Path, random_domain: Path):
                 sums.append((psnr(error), ssim(shown[None], truth[t][None])))
     assert (found.frozen_psnr, found.frozen_ssim) == pytest.approx(np.mean(kept, 0))
     assert (found.psnr, found.ssim) == pytest.approx(np.mean(ours, 0))
+    every_second = predict.measured(of_stride_two(sampler), domain, latents, clips=1, length=4, seed=0)
+    truth = domain.render(latents.codes[[0, 2, 4, 6]])
+    frozen = [psnr(np.square(truth[0].astype(float) - frame).mean()) for frame in truth[1:]]
+    assert every_second.frozen_psnr == pytest.approx(np.mean(frozen)), "frames as far apart as a sampled clip's"
     with pytest.raises(UserError, match="window: 61 frames"):
         predict.measured(sampler, domain, latents, clips=2, length=61, seed=0)
 
@@ -79,7 +88,7 @@ def test_the_command_says_how_well(run: Path, tmp_path: Path, capsys: pytest.Cap
         (["--frames", "1"], "--frames 1: must be 2 or more"),
         (["--clips", "0"], "--clips 0: must be 1 or more"),
         (["--first-frame", "{folder}/none.jpg"], "none.jpg"),
-        (["--first-frame", "{folder}/blank.png"], "no face found"),
+        (["--first-frame", "{folder}/blank.png"], "--first-frame {folder}/blank.png: no face found"),
         (["--first-frame", "{folder}/blank.png", "--json", "{folder}/x.json"], "--json: a photo's future"),
     ],
 )
@@ -91,7 +100,7 @@ def test_bad_input_is_one_line(flags: list[str], words: str, run: Path, tmp_path
     assert cli.run(["predict", str(run), "--out", str(tmp_path / "clip.mp4"), "--device", "cpu", *flags]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert words in error
+    assert words.format(folder=tmp_path) in error
     assert not (tmp_path / "clip.mp4").exists()
 
 

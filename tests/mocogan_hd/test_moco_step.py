@@ -225,6 +225,7 @@ def test_a_checkpoints_size_is_known_without_making_one(latents: Path, random_do
         ({"video_weight": 0, "image_weight": 0}, "video_weight: nothing is left"),
         ({"window": 1}, "window: must be a whole number of 2 or more"),
         ({"time_step": 0}, "time_step: must be a whole number of 1 or more"),
+        ({"time_step": 3}, "time_step: 3 is odd"),
         ({"momentum": 1}, "momentum: must be below 1"),
         ({"temperature": 0}, "temperature: must be above 0"),
         ({"basis": 1}, "basis: must be true or false"),

@@ -279,6 +279,9 @@ def test_a_record_comes_back_as_the_same_run():
     [
         ({"frames": 1}, "frames: must be a whole number of 2 or more"),
         ({"window": 2}, "window: 2 frames have no room for 3 of them; give 3 or more"),
+        ({"frames": 4, "window": 4}, "window: 4 frames have no room for 4 of them; give 5 or more"),
+        ({"frames": 34, "window": 40}, "frames: 34 of a clip, which spans 32 at most"),
+        ({"distance": 2000}, "distance: anchors 2000 frames apart, but motion is within 1024"),
         ({"width": 7}, "width: 7 is odd"),
         ({"channel_max": 1}, "channel_max: must be 2 or more"),
         ({"r1_gamma": -1}, "r1_gamma: must be a number of 0 or more"),
