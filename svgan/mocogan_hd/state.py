@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import nn
 
+from svgan import rng
 from svgan.latents.stats import Space
 from svgan.latents.wspace import WSpace
 from svgan.mocogan_hd.config import MoCoConfig
@@ -18,6 +19,16 @@ from svgan.mocogan_hd.motion import LSTMMotion, NoiseGuess
 from svgan.state import State, make_adam
 
 IMAGE_BETA1, IMAGE_EPS = 0.0, 1e-6  # of the embedding critic's Adam, in the released code
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def drawn(config: MoCoConfig, name: str, make: Callable[..., M], *arguments: Any) -> M:
+    """`make` of the arguments, its first weights a function of the run's seed and this name alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.generator("cpu", config.seed, "weights", name).initial_seed())
+        return make(*arguments)
 
 
 def make_lstm(config: MoCoConfig, space: Space) -> LSTMMotion:
@@ -59,14 +70,14 @@ class MoCoState(State):
         meta: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
     ) -> Self:
-        """Step 0: weights drawn from config.seed alone, the same on every rank and device."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            motion = make_lstm(config, space)
-            generator = nn.ModuleDict({"motion": motion})
-            if config.information_weight > 0:
-                generator["guess"] = NoiseGuess(config.memory, motion.space.code_width, cells=config.form == "code")
-            critics = cls._critics(config)
+        """Step 0: weights drawn from config.seed alone, the same on every rank and device, and each part's apart: one
+        that an ablation leaves out changes no other's."""
+        motion = drawn(config, "motion", make_lstm, config, space)
+        generator = nn.ModuleDict({"motion": motion})
+        if config.information_weight > 0:
+            cells, width = config.form == "code", motion.space.code_width
+            generator["guess"] = drawn(config, "guess", NoiseGuess, config.memory, width, cells)
+        critics = cls._critics(config)
         ema = copy.deepcopy(motion).to(device).requires_grad_(False).eval()
         generator = generator.to(device)
         made: dict[str, Any] = {name: module.to(device) for name, module in critics.items()}
@@ -92,17 +103,17 @@ class MoCoState(State):
         made: dict[str, nn.Module] = {}
         pairs = config.mode == "in-domain"
         if config.judges_clips:
-            made["video_critic"] = PatchCritic(3, 6 if pairs else 3, config.video_widths)
+            made["video_critic"] = drawn(config, "video", PatchCritic, 3, 6 if pairs else 3, config.video_widths)
         if config.judges_frames:
             if pairs:
-                made["image_critic"] = PatchCritic(2, 6, config.image_widths)
+                made["image_critic"] = drawn(config, "image", PatchCritic, 2, 6, config.image_widths)
                 return made
-            critic = EmbeddingCritic(config.image_widths, config.embedding)
+            critic = drawn(config, "image", EmbeddingCritic, config.image_widths, config.embedding)
             made["image_critic"] = critic
             if config.has_queue:
                 made["slow"] = copy.deepcopy(critic).requires_grad_(False).eval()
-                made["real_keys"] = KeyQueue(config.queue, config.embedding)
-                made["fake_keys"] = KeyQueue(config.queue, config.embedding)
+                for name in ("real_keys", "fake_keys"):
+                    made[name] = drawn(config, name, KeyQueue, config.queue, config.embedding)
         return made
 
     def modules(self) -> dict[str, nn.Module]:
