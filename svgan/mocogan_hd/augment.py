@@ -1,4 +1,4 @@
-"""The augmentations under which a frame stays the same frame (systems.md 2.2): a cutout, then one of four changes.
+"""The augmentations under which a frame stays the same frame (systems.md 2.2): a cutout, then one of three changes.
 
 What is done to each picture is drawn apart from doing it, for the global batch, so that a rank takes its slice.
 
@@ -17,13 +17,14 @@ from torch import Tensor
 CUT = (0.125, 0.25)  # of the side
 SHIFT = 0.5  # of colours, of pictures in [-1, 1]
 TURN, MOVE, SCALE = math.pi, 0.1, (0.95, 1.05)
-CHANGES = 4  # nothing but the mirror, colour, one channel, affine: see `augmented`
+MIRROR, COLOUR, AFFINE = range(3)  # the changes
+ALL = 3  # in a channel's place
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Of n pictures. cut [n, 3]: side, top and left of the hole, as shares of the picture's side. change [n]: which of
-    mirror, colour, colour of one channel, affine map. colour [n, 3]: what is added. affine [n, 2, 3]."""
+    """Of n pictures. cut [n, 3]: side, top and left of the hole, as shares of the picture's side. change [n]: MIRROR,
+    COLOUR or AFFINE. colour [n, 3]: what is added. affine [n, 2, 3]."""
 
     cut: Tensor
     change: Tensor
@@ -35,7 +36,8 @@ class Augmentation:
 
 
 def draw_augmentation(n: int, generator: torch.Generator) -> Augmentation:
-    """For n pictures, on the generator's device."""
+    """For n pictures, on the generator's device. A colour's shift is of all channels alike or of one, by a fair choice
+    among the four (the share is ours)."""
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(n, *shape, generator=generator, device=generator.device)
@@ -44,10 +46,9 @@ def draw_augmentation(n: int, generator: torch.Generator) -> Augmentation:
     along, far = along * (1 - side), 1 - side
     top = torch.stack([torch.zeros_like(far), far, along, along]).gather(0, edge[None])[0]
     left = torch.stack([along, along, torch.zeros_like(far), far]).gather(0, edge[None])[0]
-    change = uniform(0, CHANGES).long()
-    shift, channel = uniform(-SHIFT, SHIFT, 3), uniform(0, 3).long()
-    one = F.one_hot(channel, 3).to(shift) * shift
-    colour = torch.where((change == 1)[:, None], shift, torch.where((change == 2)[:, None], one, 0.0))
+    change, channel = uniform(0, 3).long(), uniform(0, 4).long()
+    shifted = (channel[:, None] == ALL) | (channel[:, None] == torch.arange(3, device=channel.device))
+    colour = uniform(-SHIFT, SHIFT, 1) * ((change == COLOUR)[:, None] & shifted)
     angle, scale, moved = uniform(-TURN, TURN), uniform(*SCALE), 2 * uniform(-MOVE, MOVE, 2)
     cos, sin = angle.cos() / scale, angle.sin() / scale
     affine = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], 1)
@@ -62,7 +63,7 @@ def augmented(pictures: Tensor, by: Augmentation) -> Tensor:
     grid = F.affine_grid(by.affine.to(pictures), list(pictures.shape), align_corners=False)
     turned = F.grid_sample(with_hole, grid, padding_mode="reflection", align_corners=False)
     shifted = with_hole + by.colour.to(pictures)[:, :, None, None]
-    return torch.where(change == 0, with_hole.flip(-1), torch.where(change == 3, turned, shifted))
+    return torch.where(change == MIRROR, with_hole.flip(-1), torch.where(change == AFFINE, turned, shifted))
 
 
 def holes(cut: Tensor, side: int) -> Tensor:
