@@ -8,10 +8,9 @@
 It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
 Every variant trains for the same time on the same footage and domain: a few iterations of each are timed first, alone,
 and its steps follow from that. The best checkpoint of each of three seeds is measured, and the table, with 95 %
-intervals over seeds, is printed, kept in MLflow, and written as comparison.md beside the study. latent FD is of
-each system's own space: it picks a run's checkpoint and compares no systems. "Cross-domain" is that mode of
-MoCoGAN-HD's critics and losses, with pictures of the footage's own domain; its matching term stays when contrast goes,
-and F is then as it began.
+intervals over seeds, is printed, kept in MLflow, and written as comparison.md beside the study. latent FD is of each
+system's own space, and compares none. "Cross-domain" is that mode's critics and losses, with pictures of the footage's
+own domain; its matching stays when contrast goes, by an F that nothing trains.
 
 Cost: 33 runs, each of its --seconds and then 2 to 9 min of figures, on as many cores: half a day on two.
 Expect: after 180 s of a core (README) FVD long of 31 for StyleVideoGAN, 19 for StyleGAN-V on codes, and 105 and more
