@@ -116,9 +116,9 @@ class Study:
         return recipes.make(own.pop("recipe", self.recipe), **own).to_json()
 
 
-def main(study: Study, argv: Sequence[str] | None = None) -> None:
+def main(study: Study, argv: Sequence[str] | None = None, *, loop: Loop | None = None) -> None:
     """A study file's entry: run it, print errors as one line, exit 2 on bad input, 3 when its budget is used up
-    and 130 when interrupted.
+    and 130 when interrupted. loop: as of `run`.
 
     On a cluster's head it runs as a Ray Job, and the exit code is the job's.
     """
@@ -128,7 +128,7 @@ def main(study: Study, argv: Sequence[str] | None = None) -> None:
         if submit.needed():
             sys.exit(submitted(study, list(sys.argv[1:] if argv is None else argv), doc))
         environment.settle()
-        run(study, argv, doc=doc)
+        run(study, argv, doc=doc, loop=loop)
     except UserError as error:
         print(f"svgan: {error}", file=sys.stderr)
         sys.exit(2)

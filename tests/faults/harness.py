@@ -71,7 +71,12 @@ class Sweep:
         self.folder = folder
         self.environment = (
             {name: value for name, value in os.environ.items() if name not in LEFT_BEHIND}
-            | {"RAY_ADDRESS": "local", "TOY_DOMAIN": domain, "PYTHONPATH": os.pathsep.join(sys.path)}
+            | {
+                "RAY_ADDRESS": "local",
+                "TOY_DOMAIN": domain,
+                "TOY_PACE": "0.03",
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            }
             | (environment or {})
         )
         self.name = arguments[arguments.index("--name" if "--name" in arguments else "--resume") + 1]

@@ -1,11 +1,10 @@
 """A study that a CPU finishes in seconds, as a file that `python` can run: the driver that the kill test kills."""
 
 import os
-import sys
 import time
 from pathlib import Path
 
-from sweeps.study import Study, main, run
+from sweeps.study import Study, main
 
 
 def space(trial):
@@ -20,43 +19,39 @@ def toy(domain, **change):
     return Study("toy", space, domain=domain, controls=controls, **{"trials": 3, "steps": 16, "clips": 2} | change)
 
 
-def hanging_loop(config):
-    """The workers' real loop, which stands still at a step the first time a worker gets there."""
-    mark = Path(os.environ["TOY_MARK"])
-
-    def hang(plan):
-        if not mark.exists():
-            mark.touch()
-            time.sleep(3600)
-
-    return before_step(int(os.environ["TOY_HANGS_AT"]), hang, config)
-
-
-def heeding_loop(config):
-    """The workers' real loop, which at a step waits until a stop was asked for and will be looked for at the next."""
-    from sweeps import halt
-
-    def heed(plan):
-        while not halt.requested(plan):
-            time.sleep(0.1)
-        time.sleep(halt.Watch(plan).every + 0.1)
-
-    return before_step(int(os.environ["TOY_HEEDS_AT"]), heed, config)
-
-
-def before_step(step, what, config):
+def watched_loop(config):
+    """The workers' real loop, slow enough on any machine to be disturbed while it runs: every step takes TOY_PACE
+    seconds more. At TOY_HANGS_AT it stands still the first time that a worker gets there; at TOY_HEEDS_AT it waits
+    until a stop was asked for and will be looked for at the next step."""
     from sweeps import worker
     from sweeps.plan import Plan
 
-    inner, plan = worker.iterate, Plan.from_json(config["plan"])
+    inner, plan, asked = worker.iterate, Plan.from_json(config["plan"]), os.environ.get
 
     def iterate(state, clips, process):
-        if state.step == step:
-            what(plan)
+        time.sleep(float(asked("TOY_PACE", "0")))
+        if str(state.step) == asked("TOY_HANGS_AT"):
+            hang(Path(os.environ["TOY_MARK"]))
+        if str(state.step) == asked("TOY_HEEDS_AT"):
+            heed(plan)
         return inner(state, clips, process)
 
     worker.iterate = iterate
     return worker.train_loop(config)
+
+
+def hang(mark):
+    if not mark.exists():
+        mark.touch()
+        time.sleep(3600)
+
+
+def heed(plan):
+    from sweeps import halt
+
+    while not halt.requested(plan):
+        time.sleep(0.1)
+    time.sleep(halt.Watch(plan).every + 0.1)
 
 
 if __name__ == "__main__":
@@ -64,12 +59,4 @@ if __name__ == "__main__":
         from sweeps import outcome
 
         outcome.MLFLOW_MAY_TAKE = float(os.environ["TOY_MLFLOW_MAY_TAKE"])
-    if "TOY_HANGS_AT" in os.environ:
-        run(toy(os.environ["TOY_DOMAIN"]), sys.argv[1:], loop=hanging_loop)
-    elif "TOY_HEEDS_AT" in os.environ:
-        try:
-            run(toy(os.environ["TOY_DOMAIN"]), sys.argv[1:], loop=heeding_loop)
-        except KeyboardInterrupt:
-            sys.exit(130)
-    else:
-        main(toy(os.environ["TOY_DOMAIN"]))
+    main(toy(os.environ["TOY_DOMAIN"]), loop=watched_loop if "TOY_PACE" in os.environ else None)
