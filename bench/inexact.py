@@ -28,9 +28,9 @@ from training_step import Calls, gain, seconds
 from svgan import recipes, systems
 from svgan.distributed import SINGLE
 from svgan.files import whole
-from svgan.images.domain import Domain
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
+from svgan.material import Material
 from svgan.metrics.latent import LatentDistance
 from svgan.state import State
 
@@ -96,11 +96,10 @@ def distance(checkpoint: Path) -> float:
 def timed(asked: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of an iteration, by way and round; as many iterations as see every way's GAP alike."""
     calls: Calls = {}
-    domain, device = Domain.load("default"), torch.device("cpu")
-    latents = open_latents(domain.latents_uri)
+    material = Material.open()
     for way in asked.ways:
         config = recipes.make(asked.recipe, **WAYS[way])
-        source = systems.source(config, domain, latents, device)
+        source = systems.source(config, material, "cpu")
         calls[way] = partial(four, State.build(config, source.space), source)
     rounds = [{way: seconds(call, 1, "cpu") / 4 for way, call in calls.items()} for _ in range(asked.rounds)]
     return {way: [one[way] for one in rounds] for way in calls}

@@ -119,16 +119,14 @@ def product(side: int = 1024) -> tuple[Callable[[], object], float]:
 
 
 def trial(iteration: str) -> tuple[Callable[[], object], float]:
-    import torch
 
     from svgan import recipes, systems
     from svgan.distributed import SINGLE
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import open_latents
+    from svgan.material import Material
     from svgan.state import State
 
-    domain, config = Domain.load("default"), recipes.tiny(iteration=iteration)
-    source = systems.source(config, domain, open_latents(domain.latents_uri), torch.device("cpu"))
+    config = recipes.tiny(iteration=iteration)
+    source = systems.source(config, Material.open(), "cpu")
     state = State.build(config, source.space)
     return lambda: systems.iterate(state, source, SINGLE), 1.0
 

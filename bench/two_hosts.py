@@ -53,8 +53,7 @@ def work(recipe: str, steps: int, rank: int, world: int, address: str) -> dict[s
     """One rank's lap of `steps` iterations after three that are not counted."""
     from svgan import recipes
     from svgan.distributed import current_process
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import open_latents
+    from svgan.material import Material
     from svgan.state import State
     from svgan.systems import iterate, source
 
@@ -62,8 +61,8 @@ def work(recipe: str, steps: int, rank: int, world: int, address: str) -> dict[s
     if world > 1:
         place = f"tcp://{address}:{PORT}"
         torch.distributed.init_process_group("gloo", place, timedelta(seconds=60), rank=rank, world_size=world)
-    config, domain, process = recipes.make(recipe), Domain.load("default"), Timed(current_process())
-    clips = source(config, domain, open_latents(domain.latents_uri), "cpu")
+    config, process = recipes.make(recipe), Timed(current_process())
+    clips = source(config, Material.open(), "cpu")
     state = State.build(config, clips.space)
     for lap, count in enumerate((3, steps)):
         if lap:

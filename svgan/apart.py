@@ -55,5 +55,5 @@ def clips_sharing(sampler: Sampler, domain: Domain, shared: str, clips: int, len
     """Rendered clips uint8 [B, T, R, R, 3]."""
     share = sharing(sampler, shared)
     codes = torch.cat([share(piece) for piece in sampler.stream(clips, length, seed)], 1)
-    pictures = domain.render(codes.flatten(0, 1))
+    pictures = sampler.render(codes.flatten(0, 1), domain)
     return pictures.reshape(clips, length, *pictures.shape[1:])

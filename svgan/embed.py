@@ -40,7 +40,7 @@ from svgan.images.domain import Domain
 from svgan.images.footage import frame_rate, survey
 from svgan.images.track import Track
 from svgan.latents.origins import Origins, transforms
-from svgan.latents.shards import Latents, Manifest, VideoCodes, open_origins, write_latents
+from svgan.latents.shards import Latents, Manifest, Recorded, VideoCodes, open_origins, write_latents
 from svgan.metrics.identity import SAME_PERSON, FaceDescriber, typical_descriptor
 
 LEAST_CROP = 128  # pixels: landmarks and original-reference figures want more than a 64 px domain has
@@ -52,7 +52,7 @@ class Watcher:
     """Hears how an embedding goes; does nothing. `svgan.bars` draws bars from it."""
 
     def stage(self, video: str, stage: str, done: int, total: int) -> None:
-        """`done` of about `total` frames ('landmarks', 'codes')."""
+        """`done` of about `total` frames ('landmarks', 'codes', 'frames')."""
 
     def finished(self, video: str, summary: str) -> None: ...
 
@@ -71,9 +71,11 @@ def embed(
     out_uri: str | Path,
     *,
     components: int = 64,
+    frames: bool = False,
     watcher: Watcher | None = None,
 ) -> Embedded:
-    """Write the W+ codes of `videos` to `out_uri`, a video that fails being left out.
+    """Write the W+ codes of `videos` to `out_uri`, a video that fails being left out; with `frames` the recorded crops
+    beside them.
 
     All videos of a set share the first one's frame rate. Raises UserError when `out_uri` is taken or unwritable,
     two videos have one name, or every video failed; nothing is left at `out_uri` then.
@@ -97,8 +99,23 @@ def embed(
             raise UserError(f"no latents written: {'; '.join(failures.values())}")
 
     fps = next(iter(rates.values()), 25.0)
-    manifest = write_latents(out_uri, finished(), domain=domain.digest, fps=fps, components=components)
+    recorded = cutter(paths, domain, watcher) if frames else None
+    manifest = write_latents(
+        out_uri, finished(), domain=domain.digest, fps=fps, components=components, recorded=recorded
+    )
     return Embedded(manifest=manifest, failures=failures)
+
+
+def cutter(paths: Sequence[Path], domain: Domain, watcher: Watcher) -> Recorded:
+    """What gives the recorded frames uint8 [R, R, 3] of a video among `paths`, by its name and its codes' origins."""
+    by_name = {path.name: path for path in paths}
+
+    def frames(name: str, origins: Origins) -> Iterator[np.ndarray]:
+        for row, frame in _cut_again(by_name[name], origins, domain):
+            watcher.stage(name, "frames", row + 1, len(origins.pts))
+            yield frame
+
+    return frames
 
 
 def check_components(components: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from svgan import recipes, systems
 from svgan.config import RunConfig
@@ -25,6 +26,8 @@ from svgan.images.domain import Domain
 from svgan.keeper import FolderKeeper
 from svgan.latents import storage
 from svgan.latents.shards import open_latents
+from svgan.latents.stats import Space
+from svgan.material import BESIDE, Material
 from svgan.report import Reporter
 from svgan.sample import Sampler
 from svgan.state import State
@@ -41,8 +44,8 @@ LARGE, FEW = 256, 25  # pixels above which a CPU takes seconds a frame, and the 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What a run folder remembers. domain: 'default' or a folder, of the footage; latents: a path or URL; both for the
-    record. pictures: the domain that renders, where it is another one. footage: the videos behind the codes, where
-    their recorded frames are learned from."""
+    record. pictures: the domain that renders, where it is another one. footage: the videos behind the codes, or BESIDE,
+    where their recorded frames are learned from."""
 
     config: RunConfig
     domain: str
@@ -84,7 +87,7 @@ def plan_run(
 
     Raises UserError for bad values, an `out` that is taken, and a resumed run that is not there.
     """
-    videos = None if footage is None else tuple(str(Path(video).resolve()) for video in footage)
+    videos = None if footage is None else tuple(str(Path(video).resolve()) for video in footage) or (BESIDE,)
     if resume:
         known = Run.load(out)
         if recipe not in (None, known.config.recipe):
@@ -128,19 +131,14 @@ def _absolute(uri: str) -> str:
 def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) -> State:
     """Train `run` in the folder `out` from its last checkpoint, if there is one. Everything is checked before `out` is
     touched."""
-    domain = pictures = Domain.load(run.domain)
-    latents = open_latents(run.latents, domain=domain.digest)
-    if run.pictures is None:
-        source = systems.source(run.config, domain, latents, device, run.footage)
-    else:
-        pictures = Domain.load(run.pictures)
-        source = systems.pair_source(run.config, pictures, domain, latents, device, run.footage)
+    material = Material.open(run.domain, run.latents, pictures=run.pictures, videos=run.footage)
+    source = systems.source(run.config, material, device)
     keeper = FolderKeeper(out / CHECKPOINTS)
     state = keeper.latest(device)
     if state is not None:
-        if state.meta.get("latents") != latents.digest:
+        if state.meta.get("latents") != material.meta["latents"]:
             raise UserError(f"--latents {run.latents}: not the codes that the run in {out} was trained on; give those")
-        if state.meta.get("domain", pictures.digest) != pictures.digest:
+        if state.meta.get("domain", material.shown.digest) != material.shown.digest:
             raise UserError(f"--pictures {run.pictures}: not what the run in {out} renders with; leave it out")
         state.continues(run.config)
         if run.config.steps < state.step:
@@ -156,10 +154,10 @@ def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) 
         run.config,
         source,
         state=state,
-        meta={"domain": pictures.digest, "latents": latents.digest, "fps": latents.manifest.fps},
+        meta=material.meta,
         reporter=WithFigures(reporter, out / FIGURES),
         keeper=keeper,
-        evaluate=latent_judge(source, run.config.seed, domain) if pictures is domain else None,
+        evaluate=latent_judge(source, run.config.seed, material),
         report_every=run.report_every,
         device=device,
     )
@@ -176,17 +174,32 @@ class WithFigures:
         self.inner.report(step, metrics, state)
 
 
-def latent_judge(source: Source, seed: int, domain: Domain | None = None) -> Callable[[State], dict[str, float]]:
-    """latent_fd at a report: the distance between windows of real codes and of generated ones. domain: needed for a
-    generator with a renderer of its own, of which fewer clips are judged, for each is rendered and encoded."""
+def latent_judge(source: Source, seed: int, material: Material | None = None) -> Callable[[State], dict[str, float]]:
+    """latent_fd at a report: the distance between windows of real codes and of generated ones.
+
+    material: needed where the footage's domain does not render, so that its encoder reads the pictures; fewer clips are
+    judged then. Of another domain's pictures it is the distance of their movements alone, each clip's mean code taken
+    off on either side, for who is shown is another (ours).
+    """
     from svgan.metrics.latent import LatentDistance
 
-    distance = LatentDistance(source.windows(JUDGED_CLIPS, seed))
+    apart = material is not None and material.pictures is not None
+    judged: Space | None = getattr(source, "judged", None) if apart else None
+
+    def compared(windows: Tensor) -> Tensor:
+        return windows - windows.mean(1, keepdim=True) if apart else windows
+
+    distance = LatentDistance(compared(source.windows(JUDGED_CLIPS, seed)))
 
     def judge(state: State) -> dict[str, float]:
         sampler = Sampler.of(state)
-        clips = JUDGED_CLIPS if sampler.renderer is None else RENDERED_CLIPS
-        return {"latent_fd": distance(sampler.coordinates(clips, source.window, seed, domain))}
+        if material is None:
+            windows = sampler.coordinates(JUDGED_CLIPS, source.window, seed)
+        else:
+            sampler = material.pictured(sampler)
+            clips = JUDGED_CLIPS if sampler.painter is None else RENDERED_CLIPS
+            windows = sampler.coordinates(clips, source.window, seed, material.domain, judged)
+        return {"latent_fd": distance(compared(windows))}
 
     return judge
 
@@ -201,25 +214,24 @@ def checkpoint_of(path: Path) -> Path:
     return path
 
 
-def domain_of(path: Path, given: str | None) -> str:
-    """The domain to render a checkpoint with: the one given, else its run's, else the default."""
-    if given is not None:
-        return given
+def run_of(path: Path) -> Run | None:
+    """The run of a folder or of a checkpoint in it; None for a checkpoint that lies elsewhere."""
     for folder in (path, path.parent.parent):
         if (folder / RECORD).exists():
-            run = Run.load(folder)
-            return run.pictures or run.domain
-    return "default"
+            return Run.load(folder)
+    return None
+
+
+def domain_of(path: Path, given: str | None) -> str:
+    """The domain to render a checkpoint with: the one given, else its run's, else the default."""
+    run = run_of(path)
+    return given or ("default" if run is None else run.pictures or run.domain)
 
 
 def latents_of(path: Path, given: str | None, domain: Domain) -> str:
     """The codes that a checkpoint was trained on: those given, else its run's, else the domain's own."""
-    if given is not None:
-        return given
-    for folder in (path, path.parent.parent):
-        if (folder / RECORD).exists():
-            return Run.load(folder).latents
-    return domain.latents_uri
+    run = run_of(path)
+    return given or (domain.latents_uri if run is None else run.latents)
 
 
 def load_pair(path: Path, domain_name: str | None, device: torch.device) -> tuple[Sampler, Domain]:
@@ -231,6 +243,25 @@ def load_pair(path: Path, domain_name: str | None, device: torch.device) -> tupl
     if theirs != domain.digest:
         raise UserError(f"{path}: trained on codes of domain {theirs}, {name!r} is {domain.digest}; give its --domain")
     return sampler, domain
+
+
+def load_judged(
+    path: Path,
+    domain_name: str | None,
+    latents: str | None,
+    footage: Sequence[str] | None,
+    device: torch.device,
+) -> tuple[Sampler, Material]:
+    """The sampler of a run folder or checkpoint as the judges take it, and what it is measured against: the codes
+    given, else its run's; footage: the videos behind them, none named being those kept beside the codes."""
+    sampler, shown = load_pair(path, domain_name, device)
+    run = run_of(path)
+    pair = run is not None and run.pictures is not None
+    domain = Domain.load(run.domain, device) if run is not None and pair else shown
+    codes = open_latents(latents_of(path, latents, domain), domain=domain.digest)
+    videos = () if footage is None else tuple(map(str, footage)) or (BESIDE,)
+    material = Material(domain=domain, latents=codes, pictures=shown if pair else None, videos=videos)
+    return material.pictured(sampler), material
 
 
 def pick_device(name: str) -> torch.device:

@@ -34,12 +34,14 @@ class Sampler:
     one's [B, T, K]. `render`, `shown` and `wplus` are the same for both.
 
     Same arguments, same clips; a longer clip begins with the shorter one of the same seed.
-    start, step: when frames are, in frames of the footage (see `timed`).
+    start, step: when frames are, in frames of the footage (see `timed`). pictures: a domain that renders in place of
+    the one that is given (see `pictured`).
     """
 
     def __init__(self, motion: Motion, space: Space, meta: dict[str, Any]):
         self.motion, self.space, self.meta = motion, space, meta
         self.start, self.step = 0.0, 1.0
+        self.pictures: Domain | None = None
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Sampler:
@@ -69,34 +71,49 @@ class Sampler:
         return torch.cat(list(self.stream(clips, length, seed, truncation=truncation)), 1)
 
     @torch.no_grad()
-    def coordinates(self, clips: int, length: int, seed: int, domain: Domain | None = None) -> Tensor:
-        """The same clips in the space's units, [B, T, K]: what latent metrics compare. domain: needed where the
-        generator has a renderer of its own (`wplus`)."""
-        if self.renderer is None:
+    def coordinates(
+        self, clips: int, length: int, seed: int, domain: Domain | None = None, space: Space | None = None
+    ) -> Tensor:
+        """The same clips in the space's units, [B, T, K]: what latent metrics compare. domain: needed where it does not
+        render (`wplus`); space: in place of the generator's own."""
+        if self.painter is None:
             return torch.cat(list(self._stream(clips, length, seed)), 1)
         assert domain is not None
-        pieces = (self.wplus(piece, domain).to(self.space.mean) for piece in self.stream(clips, length, seed))
-        return torch.cat([self.space.encode(piece) for piece in pieces], 1)
+        space = space or self.space
+        pieces = (self.wplus(piece, domain).to(space.mean) for piece in self.stream(clips, length, seed))
+        return torch.cat([space.encode(piece) for piece in pieces], 1)
 
     @property
     def renderer(self) -> RenderedMotion | None:
         """The generator's own; None where a domain renders."""
         return self.motion if isinstance(self.motion, RenderedMotion) else None
 
+    @property
+    def painter(self) -> RenderedMotion | Domain | None:
+        """Who renders in place of a domain that is given."""
+        return self.renderer or self.pictures
+
+    def pictured(self, pictures: Domain) -> Sampler:
+        """The same clips, whose pictures are that domain's: judges who know another domain, the footage's, then see
+        them as they see those of a generator with a renderer of its own."""
+        own = copy.copy(self)
+        own.pictures = pictures
+        return own
+
     def render(self, codes: Tensor | np.ndarray, domain: Domain) -> np.ndarray:
         """Frames' codes [N, ...] to pictures uint8 [N, R, R, 3], by the generator's own renderer or by the domain."""
-        return domain.render(codes) if self.renderer is None else self.renderer.render(codes)
+        return (self.painter or domain).render(codes)
 
     def shown(self, clip: Tensor) -> Tensor | np.ndarray:
         """A clip's codes [T, ...] as the judges of frames take it: W+ codes that they render, or its pictures."""
-        return clip if self.renderer is None else self.renderer.render(clip)
+        return clip if self.painter is None else self.painter.render(clip)
 
     def wplus(self, codes: Tensor, domain: Domain) -> Tensor:
-        """Clips' codes [B, T, ...] in W+, [B, T, L, D]. Of a generator with a renderer of its own (ours): what the
-        domain's encoder reads in its pictures, so that measures on codes are of the same codes as the footage's."""
-        if self.renderer is None:
+        """Clips' codes [B, T, ...] in the domain's W+, [B, T, L, D]. Where it does not render (ours): what its encoder
+        reads in the pictures, so that measures on codes are of the same codes as the footage's."""
+        if self.painter is None:
             return codes
-        found = domain.encode(self.renderer.render(codes.flatten(0, 1)))
+        found = domain.encode(self.painter.render(codes.flatten(0, 1)))
         return torch.from_numpy(found).unflatten(0, codes.shape[:2])
 
     def timed(self, fps: float | None = None, start: float = 0.0) -> Sampler:

@@ -5,9 +5,8 @@ A new one is a row here, a recipe (`svgan.recipes`), and files of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +23,7 @@ from svgan.latents.clips import ClipSource
 from svgan.latents.picture_space import picture_space
 from svgan.latents.shards import Latents
 from svgan.latents.stats import Space, make_space
+from svgan.material import Material
 from svgan.mocogan_hd import step as mocogan_hd_step
 from svgan.mocogan_hd.basis import w_space
 from svgan.mocogan_hd.config import MoCoConfig
@@ -123,56 +123,39 @@ def config_class(name: str | None) -> type[RunConfig]:
     return SYSTEMS[name].config
 
 
-def source(
-    config: RunConfig,
-    domain: Domain,
-    latents: Latents,
-    device: torch.device | str,
-    videos: Sequence[str | Path] = (),
-) -> Source:
-    """What `config` learns from. videos: those behind the codes, for a system that learns from frames, which are then
-    the recorded ones. Raises UserError for data that do not suit it."""
-    system = of(config)
-    more = recorded(config, domain, latents, videos) if videos else {}
-    return system.source(config, domain, latents, system.space(config, domain, latents), torch.device(device), **more)
+def source(config: RunConfig, material: Material, device: torch.device | str) -> Source:
+    """What `config` learns from. Raises UserError for material that does not suit it."""
+    check_suits(config, material)
+    system, shown, latents = of(config), material.shown, material.latents
+    more: dict[str, Any] = {} if material.recorded is None else {"originals": material.recorded}
+    if material.pictures is not None:
+        more["footage"] = material.domain
+    return system.source(config, shown, latents, system.space(config, shown, latents), torch.device(device), **more)
 
 
-def recorded(config: RunConfig, domain: Domain, latents: Latents, videos: Sequence[str | Path]) -> dict[str, Any]:
-    """The frames behind the codes as a source takes them. Raises UserError for a system that sees codes alone."""
-    from svgan.embed import original_frames
-
-    if config.system == FIRST:
+def check_suits(config: RunConfig, material: Material) -> None:
+    """Raises UserError for recorded frames where codes alone are learned from, and for another domain's pictures where
+    the system has none, or its W is of another width."""
+    if material.videos and config.system == FIRST:
         raise UserError(
             f"--footage: {config.recipe} learns from codes alone; leave it out, or take --recipe mocogan-hd or "
             "stylegan-v"
         )
-    return {"originals": original_frames(latents, videos, domain)}
-
-
-def pair_source(
-    config: RunConfig,
-    pictures: Domain,
-    footage: Domain,
-    latents: Latents,
-    device: torch.device | str,
-    videos: Sequence[str | Path] = (),
-) -> Source:
-    """Motion from the footage, `latents` of its own domain, for the pictures of another domain's generator; videos as
-    of `source`. Raises UserError for what cannot learn from such a pair."""
+    pictures = material.pictures
+    if pictures is None:
+        return
     if not isinstance(config, MoCoConfig) or config.mode != "cross-domain":
         raise UserError(
             f"--pictures: {config.recipe} learns from pictures of the footage's own domain; leave it out, or take "
             "--recipe mocogan-hd-cross"
         )
-    ours, theirs = pictures.config.w_dim, footage.config.w_dim
+    material.domain.check_embeds()  # by its encoder the judges see the other's pictures
+    ours, theirs = pictures.config.w_dim, material.domain.config.w_dim
     if ours != theirs:
         raise UserError(
             f"--pictures {pictures.folder}: its W has {ours} dimensions, that of the footage's domain {theirs}; give "
             "two domains of the same width"
         )
-    space = mocogan_hd_space(config, pictures, latents)
-    more = recorded(config, footage, latents, videos) if videos else {}
-    return FrameSource(config, pictures, latents, space, torch.device(device), footage=footage, **more)
 
 
 def iterate(state: State, source: Source, process: Process) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ import torch
 from svgan import apart, checkpoint
 from svgan.files import whole
 from svgan.images.domain import Domain
-from svgan.latents.shards import Latents
+from svgan.material import Material
 from svgan.sample import Sampler
 from svgan.video import contact_sheet, write_gif, write_mp4, write_png
 
@@ -69,16 +69,17 @@ def frames_of(sampler: Sampler, domain: Domain, clips: int, frames: int, seed: i
     return np.concatenate(pieces, axis=1)
 
 
-def log_sheet(log: TrialLog, sampler: Sampler, domain: Domain, frames: int, seed: int, scratch: Path) -> None:
+def log_sheet(log: TrialLog, sampler: Sampler, material: Material, frames: int, seed: int, scratch: Path) -> None:
     """A contact sheet of a training window, so that a trial that is stopped shows something too."""
     path = scratch / "contact_sheet.png"
-    write_png(contact_sheet(frames_of(sampler, domain, 1, frames, seed)[0]), path)
+    write_png(contact_sheet(frames_of(sampler, material.shown, 1, frames, seed)[0]), path)
     log.artifacts([path])
 
 
-def log_clip(log: TrialLog, sampler: Sampler, domain: Domain, seed: int, scratch: Path) -> None:
+def log_clip(log: TrialLog, sampler: Sampler, material: Material, seed: int, scratch: Path) -> None:
     """A 250-frame clip as MP4, its beginning as GIF, and its contact sheet; of MoCoGAN-HD its content and motion taken
     apart."""
+    domain = material.shown
     frames = frames_of(sampler, domain, 1, CLIP_FRAMES, seed)[0]
     fps = float(sampler.meta.get("fps", 25))
     write_mp4(frames, scratch / "clip.mp4", fps)
@@ -100,8 +101,7 @@ def apart_files(sampler: Sampler, domain: Domain, shared: str, seed: int, scratc
 
 def score(
     sampler: Sampler,
-    domain: Domain,
-    latents: Latents,
+    material: Material,
     plan: Plan,
     device: torch.device | str,
     progress: Callable[[str, int, int], None] | None = None,
@@ -110,16 +110,18 @@ def score(
     hand are left out."""
     from svgan.metrics import fvd
 
+    sampler = material.pictured(sampler)
     if plan.metrics != ("fvd",):
-        return judged(sampler, domain, latents, plan, progress or fvd.silent)
+        return judged(sampler, material, plan, progress or fvd.silent)
     found = fvd.score(
         sampler,
-        domain,
-        latents,
+        material.domain,
+        material.latents,
         clips=plan.clips,
         device=device,
         precision=plan.precision,
         seed=plan.seed,
+        frames=material.recorded,
         progress=progress or fvd.silent,
     )
     return {name: float(found[name]) for name in FIGURES if name in found}
@@ -130,15 +132,15 @@ def figures_of(plan: Plan) -> tuple[str, ...]:
     return tuple(name for metric in plan.metrics for name in BY_METRIC[metric])
 
 
-def judged(sampler: Sampler, domain: Domain, latents: Latents, plan: Plan, progress: Progress) -> dict[str, float]:
+def judged(sampler: Sampler, material: Material, plan: Plan, progress: Progress) -> dict[str, float]:
     """Every figure of the plan's metrics; FVD equals `fvd.score`'s in every digit. NaN, as of no face, is left out."""
     found: dict[str, float] = {}
     for kind in ("short", "long"):
-        found |= judge_of(plan, kind, domain, latents, progress).measure(sampler, plan.seed).values()
+        found |= judge_of(plan, kind, material, progress).measure(sampler, plan.seed).values()
     return {name: found[name] for name in figures_of(plan) if math.isfinite(found.get(name, math.nan))}
 
 
-def judge_of(plan: Plan, kind: str, domain: Domain, latents: Latents, progress: Progress) -> Judge:
+def judge_of(plan: Plan, kind: str, material: Material, progress: Progress) -> Judge:
     """Measures a model by the plan's metrics; what depends on no protocol, with 'short' alone. Its real side is in the
     cache afterwards."""
     from svgan.judge import WITHOUT_PROTOCOL
@@ -146,7 +148,8 @@ def judge_of(plan: Plan, kind: str, domain: Domain, latents: Latents, progress: 
 
     names = [name for name in plan.metrics if kind == "short" or name not in WITHOUT_PROTOCOL]
     under = protocol(kind, plan.clips, plan.precision)
-    return Judge(under, domain, latents, names, strict=False, progress=progress)
+    frames = material.recorded
+    return Judge(under, material.domain, material.latents, names, frames=frames, strict=False, progress=progress)
 
 
 def protocol(kind: str, clips: int, precision: Precision) -> Protocol:

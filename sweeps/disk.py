@@ -12,20 +12,19 @@ from sweeps.plan import Plan, is_remote
 
 if TYPE_CHECKING:
     from svgan.config import RunConfig
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.material import Material
 
 KEPT = 2  # checkpoints that Ray Train keeps of a trial: num_to_keep in trial.run_trial
 
 
-def state_bytes(run: RunConfig, domain: Domain, latents: Latents) -> tuple[int, int]:
+def state_bytes(run: RunConfig, material: Material) -> tuple[int, int]:
     """Bytes of a checkpoint's tensors for this run, and of its generator's alone; nothing of that size is allocated."""
     import torch
 
     from svgan import checkpoint, systems
     from svgan.state import State
 
-    space = systems.of(run).space(run, domain, latents)
+    space = systems.of(run).space(run, material.shown, material.latents)
     with torch.device("meta"):
         tensors = State.build(run, space, device="meta").tensors()
     generator = sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith(checkpoint.SAMPLED))

@@ -4,7 +4,8 @@ Plain Ray tasks, and an actor on each GPU (`sweeps.crew`), are our choice over R
 there before its first crop, a video that fails is left out with its reason, and where no GPU is to be had CPUs go on,
 none of which fits a dataset's fixed line of steps (docs/choices.md). Every finished stretch is a file in OUT.embedding,
 beside the set that is to be, so that a driver killed at any moment goes on where it was, with whatever workers there
-are then; nothing that was finished is done again. The driver keeps landmarks and codes, never a picture.
+are then; nothing that was finished is done again. The driver keeps landmarks and codes, and never a picture, but that
+where recorded frames are to lie beside the codes it cuts them at the end.
 
 Videos and domain are read by the workers from the paths that were given: every node must have them there.
 """
@@ -42,6 +43,7 @@ def embed(
     out: str,
     *,
     components: int = 64,
+    frames: bool = False,
     watcher: Watcher | None = None,
 ) -> Embedded:
     """What `svgan.embed.embed` does, with the tasks of a running Ray; the set is equal in every bit.
@@ -72,7 +74,10 @@ def embed(
                 raise UserError(f"no latents written: {'; '.join(failures.values())}")
 
         fps = next(iter(rates.values()), 25.0)
-        manifest = write_latents(out, finished(), domain=domain.digest, fps=fps, components=components)
+        recorded = alone.cutter(list(rates), domain, watcher) if frames else None
+        manifest = write_latents(
+            out, finished(), domain=domain.digest, fps=fps, components=components, recorded=recorded
+        )
         shelf.remove(work)
     return Embedded(manifest=manifest, failures=failures)
 

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
     from svgan.images.domain import Domain
+    from svgan.material import Material
     from svgan.metrics.assess import Judge
     from sweeps.jury import Jury
 
 FINALISTS = 3
 FIGURE = "fvd_long"
-SAME = ("domain", "latents")  # tags of a model whose kept values are the study's own
+SAME = ("domain", "pictures", "latents")  # tags of a model whose kept values are the study's own
 Juries = Callable[["Domain"], "Jury | None"]
 
 
@@ -96,7 +97,7 @@ class Finals:
         uri = f"models:/{model.model_id}"
         print(f"measuring FVD long of {uri} on {self.protocol.clips} clips of seed {seed} ...", flush=True)
         with downloaded(self.plan.tracking, uri) as folder:
-            sampler = Sampler.load(folder, self._judge.domain.device)
+            sampler = self._material.pictured(Sampler.load(folder, self._judge.domain.device))
         value = self._judge.measure(sampler, seed).statistics[FIGURE].plain
         assert value is not None
         return value
@@ -104,11 +105,16 @@ class Finals:
     @cached_property
     def _judge(self) -> Judge:
         from svgan.metrics.assess import Judge
+
+        domain = self._material.domain
+        jury: Any = self.jury(domain) if self.jury else None
+        return Judge(self.protocol, domain, self._material.latents, strict=False, spread=jury.of if jury else None)
+
+    @cached_property
+    def _material(self) -> Material:
         from sweeps.registry import at_hand
 
-        domain, latents, _ = at_hand(self.plan)
-        jury: Any = self.jury(domain) if self.jury else None
-        return Judge(self.protocol, domain, latents, strict=False, spread=jury.of if jury else None)
+        return at_hand(self.plan)[0]
 
     def _log(self, model: LoggedModel, name: str, value: float) -> None:
         from mlflow.entities import Metric

@@ -18,7 +18,6 @@ from svgan import systems
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE
 from svgan.errors import NonFiniteLoss
-from svgan.latents.shards import Latents
 from svgan.metrics import i3d
 from svgan.metrics.protocol import PROTOCOLS
 from svgan.state import State
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from svgan.images.domain import Domain
+    from svgan.material import Material
     from sweeps.preflight import Cleared
     from sweeps.tracking import Tracking
 
@@ -62,9 +62,9 @@ def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
     found = earlier(tracking, run, wanted)
     if not found and not here:
         return None
-    known = learned(found, plan) if found else timed(plan, run, cleared.domain, cleared.latents, device)
+    known = learned(found, plan) if found else timed(plan, run, cleared.material, device)
     if plan.clips and known.scoring is None and here:
-        return replace(known, scoring=timed_scoring(plan, cleared.domain, device))
+        return replace(known, scoring=timed_scoring(plan, cleared.material.shown, device))
     return known
 
 
@@ -112,8 +112,7 @@ def _same_protocol(run: Run, plan: Plan) -> bool:
 def timed(
     plan: Plan,
     run: RunConfig,
-    domain: Domain,
-    latents: Latents,
+    material: Material,
     device: str,
     budget: float = 1.0,
     clock: Clock = time.perf_counter,
@@ -125,7 +124,7 @@ def timed(
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
     try:
-        source = systems.source(run, domain, latents, device)
+        source = systems.source(run, material, device)
         whole = max(1, run.batch // plan.workers)
         step, count = 0.0, 0
         for batch in dict.fromkeys((max(1, whole // 8), whole)):

@@ -50,14 +50,12 @@ def step_seconds(plan: dict[str, Any], run: dict[str, Any]) -> float:
     """Of the fastest of a few iterations; on a CPU the seconds that this process works for it, whatever else runs
     there."""
     from svgan.config import RunConfig
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import open_latents
     from sweeps import forecast
+    from sweeps.trial_loop import material_of
 
     of = Plan.from_json(plan)
     device = "cuda" if of.gpus_per_worker else "cpu"
-    domain = Domain.load(of.domain, device)
-    latents = open_latents(of.latents, domain=domain.digest)
+    material = material_of(of, device)
     clock = time.process_time if device == "cpu" else time.perf_counter
     budget = min(LONGEST, of.seconds or LONGEST)
-    return forecast.timed(of, RunConfig.from_json(run), domain, latents, device, budget, clock).step
+    return forecast.timed(of, RunConfig.from_json(run), material, device, budget, clock).step

@@ -42,7 +42,8 @@ class Plan:
 
     `folder` is where the driver keeps its own files (log, Optuna's storage, plots, champion's clip); `storage` is where
     Ray Train keeps checkpoints, a path or URL that every node can reach. `lengths` are the steps of each trial, and not
-    `steps`, where an equal time, `seconds`, was asked for.
+    `steps`, where an equal time, `seconds`, was asked for. `pictures` is the domain that renders, where it is not the
+    footage's; with `footage`, frames are the recorded ones that lie beside the codes.
     """
 
     study: str
@@ -82,6 +83,8 @@ class Plan:
     metrics: tuple[str, ...] = ("fvd",)
     seconds: float | None = None
     lengths: tuple[int, ...] = ()
+    pictures: str = ""
+    footage: bool = False
 
     def __post_init__(self) -> None:
         check_asked(vars(self))
@@ -310,6 +313,15 @@ def parser(
     )
     ask.add_argument(
         "--domain", metavar="DIR", help="what renders: a domain's folder, at the same place on every node [the study's]"
+    )
+    ask.add_argument(
+        "--pictures", metavar="DIR", help="another domain, whose pictures are to move (cross-domain recipes) [none]"
+    )
+    ask.add_argument(
+        "--footage",
+        action="store_true",
+        help="recipes of frames see the recorded ones, kept beside the codes by svgan embed --frames [what codes "
+        "render]",
     )
     size = p.add_argument_group("on what")
     size.add_argument(

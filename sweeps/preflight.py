@@ -22,8 +22,7 @@ from sweeps.schema import check_tracking
 
 if TYPE_CHECKING:
     from svgan.config import RunConfig
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.material import Material
     from sweeps.study import Study
 
 
@@ -32,8 +31,7 @@ class Cleared:
     """What the checks found, for the forecast. runs: the controls' configurations, then a few random points'."""
 
     there: room.Room
-    domain: Domain
-    latents: Latents
+    material: Material
     runs: Sequence[RunConfig]
     disk: int  # bytes that the study may keep
     used: dict[int, float]  # seconds that each trial's workers have run by now
@@ -45,9 +43,9 @@ def preflight(study: Study, plan: Plan) -> Cleared:
     import mlflow  # noqa: F401  (imports are not counted)
     import torch  # noqa: F401
 
+    from svgan import systems
     from svgan.config import RunConfig
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import open_latents
+    from sweeps.trial_loop import material_of
 
     started = time.perf_counter()
     if halt.alive(plan):
@@ -62,18 +60,19 @@ def preflight(study: Study, plan: Plan) -> Cleared:
     usage.check_budget(plan, used)
     search.check_record(plan)
     check_tracking(plan.tracking, plan.experiment)
-    domain = Domain.load(plan.domain)
-    latents = open_latents(plan.latents, domain=domain.digest)
+    material = material_of(plan, "cpu")
+    latents = material.latents
     runs = [RunConfig.from_json(config) for config in examples(study, plan)]
     for run in runs:
+        systems.check_suits(run, material)
         latents.windows(run.span)
         if run.batch % plan.workers:
             raise UserError(f"--workers {plan.workers}: they cannot share a batch of {run.batch} clips; use a divisor")
-    disk = check_disk(plan, *max(state_bytes(run, domain, latents) for run in runs))
-    return Cleared(there, domain, latents, runs, disk, used, time.perf_counter() - started)
+    disk = check_disk(plan, *max(state_bytes(run, material) for run in runs))
+    return Cleared(there, material, runs, disk, used, time.perf_counter() - started)
 
 
-def prepare(plan: Plan, domain: Domain, latents: Latents) -> None:
+def prepare(plan: Plan, material: Material) -> None:
     """I3D and the real moments, fetched or made here once, so that trials neither race for them nor wait."""
     from svgan import assets
     from svgan.metrics import fvd
@@ -84,12 +83,15 @@ def prepare(plan: Plan, domain: Domain, latents: Latents) -> None:
         return
     assets.path("i3d")
     protocol = dataclasses.replace(PROTOCOLS["svg-short"], clips=plan.clips, precision=plan.precision)
-    if fvd.find_moments(protocol, domain, latents, "wplus") is None:
-        print(f"measuring {protocol.real_clips} real clips once (kept in the cache) ...", flush=True)
-        fvd.real_moments(protocol, domain, latents, "wplus")
+    domain, latents = material.domain, material.latents
+    for reference in fvd.REFERENCES:
+        wanted = reference == "wplus" or material.recorded is not None
+        if wanted and fvd.find_moments(protocol, domain, latents, reference) is None:
+            print(f"measuring {protocol.real_clips} real clips once (kept in the cache) ...", flush=True)
+            fvd.real_moments(protocol, domain, latents, reference, material.recorded)
     if plan.metrics != ("fvd",):
         print(f"looking at real clips once for {', '.join(plan.metrics)} (kept in the cache) ...", flush=True)
-        judge_of(plan, "short", domain, latents, fvd.silent)
+        judge_of(plan, "short", material, fvd.silent)
 
 
 def examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:

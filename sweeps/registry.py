@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.material import Material
 
 ALIAS, PREVIOUS = "champion", "previous-champion"
 # What must agree before two figures may be compared: how it was measured, by what renderer, against which codes.
-MEASURED_BY = ("protocol.long", "domain", "latents")
+MEASURED_BY = ("protocol.long", "domain", "pictures", "latents")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,27 +81,25 @@ def score_uri(plan: Plan, uri: str) -> dict[str, float]:
     from svgan.sample import Sampler
     from sweeps.artifacts import score
 
-    domain, latents, device = at_hand(plan)
+    material, device = at_hand(plan)
     print(f"measuring FVD of {uri} on {plan.clips} clips ...", flush=True)
     with downloaded(plan.tracking, uri) as folder:
-        return score(Sampler.load(folder, device), domain, latents, plan, device)
+        return score(Sampler.load(folder, device), material, plan, device)
 
 
-def at_hand(plan: Plan) -> tuple[Domain, Latents, torch.device]:
-    """The study's domain and codes, on this machine's device.
+def at_hand(plan: Plan) -> tuple[Material, torch.device]:
+    """What the study learnt from, on this machine's device.
 
     On as many threads as a worker has: bfloat16 sums differ with their number, and FVD with them (docs/traps.md).
     """
     import torch
 
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import open_latents
     from svgan.runs import pick_device
+    from sweeps.trial_loop import material_of
 
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
     device = pick_device("auto")
-    domain = Domain.load(plan.domain, device)
-    return domain, open_latents(plan.latents, domain=domain.digest), device
+    return material_of(plan, device), device
 
 
 @contextlib.contextmanager
@@ -131,7 +128,7 @@ def champion_figure(
 
     Raises UserError for a champion of another domain: no figure makes those comparable.
     """
-    if version.tags.get("domain") != candidate.tags.get("domain"):
+    if any(version.tags.get(name) != candidate.tags.get(name) for name in ("domain", "pictures")):
         raise UserError(
             f"models:/{plan.model}@{ALIAS}: version {version.version} is of another domain than this study; "
             "promote under another name with --model"
@@ -193,7 +190,7 @@ def register(tracking: Tracking, plan: Plan, candidate: LoggedModel, value: floa
     from mlflow.exceptions import MlflowException
 
     client = tracking.client
-    with domain_copy(plan.domain) as folder:
+    with domain_copy(plan.pictures or plan.domain) as folder:
         client.log_model_artifacts(candidate.model_id, str(folder), DOMAIN)
     with contextlib.suppress(MlflowException):
         client.create_registered_model(plan.model)

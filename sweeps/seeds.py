@@ -20,7 +20,6 @@ import ray.train
 from svgan import checkpoint
 from svgan.distributed import Process
 from svgan.errors import NonFiniteLoss, UserError
-from svgan.latents.shards import Latents
 from svgan.sample import Sampler
 from svgan.state import State
 from sweeps.artifacts import figures_of, log_clip, log_sheet, score
@@ -103,7 +102,7 @@ class Seeded:
         self.states = self._restored()
         first = worker.rank == 0
         self.first = (
-            SeedsReporter(worker.config, setting.plan, setting.domain, scratch, worker.meter) if first else None
+            SeedsReporter(worker.config, setting.plan, setting.material, scratch, worker.meter) if first else None
         )
 
     def _restored(self) -> dict[int, State]:
@@ -124,7 +123,7 @@ class Seeded:
                     self._report(end, speed)
             if self.first is None:
                 return {}
-            return self.first.finish_all(self.states, self.setting.latents, self.worker.attended)
+            return self.first.finish_all(self.states, self.worker.attended)
         except Halted as halted:
             self._halt(halted.state)
             return {HALTED: True}
@@ -186,7 +185,7 @@ class SeedsReporter(RankZeroReporter):
         self.log.metrics(step, means | spread | {k: v for k, v in so_far.items() if k not in (STEP, LATENT)} | own)
         first = states[min(states)]
         if step in self.plan.rungs and step < first.config.steps:
-            log_sheet(self.log, Sampler.of(first), self.domain, first.config.window, self.plan.seed, self.scratch)
+            log_sheet(self.log, Sampler.of(first), self.material, first.config.window, self.plan.seed, self.scratch)
         self._tell_ray(states, so_far)
 
     def keep_all(self, states: dict[int, State]) -> None:
@@ -202,14 +201,14 @@ class SeedsReporter(RankZeroReporter):
         ray.train.report(figures | self.meter.told(), checkpoint=ray.train.Checkpoint.from_directory(folder))
         shutil.rmtree(folder)
 
-    def finish_all(self, states: dict[int, State], latents: Latents, attended: Attended) -> dict[str, Any]:
+    def finish_all(self, states: dict[int, State], attended: Attended) -> dict[str, Any]:
         """Score every seed's best generator, log a clip of the best seed's, and say the outcome."""
         outcome, best, began = figures_so_far(states), best_of(states), time.perf_counter()
         device = next(iter(states.values())).device
         samplers = {seed: Sampler.load(_own(self.scratch, seed) / BEST, device) for seed in states}
         shown = min(best, key=lambda seed: best[seed][LATENT])
         attended.scoring("clip", 0, 1)
-        log_clip(self.log, samplers[shown], self.domain, self.plan.seed, self.scratch)
+        log_clip(self.log, samplers[shown], self.material, self.plan.seed, self.scratch)
         attended.scoring("clip", 1, 1)
         if self.plan.clips:
             scored, measured = {}, figures_of(self.plan)
@@ -217,7 +216,7 @@ class SeedsReporter(RankZeroReporter):
                 known = self.log.figures([of_seed(name, seed) for name in measured])
                 figures = {name: known[of_seed(name, seed)] for name in measured if of_seed(name, seed) in known}
                 if not figures:
-                    figures = score(sampler, self.domain, latents, self.plan, device, attended.scoring)
+                    figures = score(sampler, self.material, self.plan, device, attended.scoring)
                     named, at = {of_seed(name, seed): v for name, v in figures.items()}, int(best[seed]["step"])
                     self.log.metrics(at, named, at, seed=str(seed))
                 scored[seed] = figures

@@ -39,6 +39,7 @@ from sweeps.usage import Spent
 if TYPE_CHECKING:
     import optuna
 
+    from svgan.images.domain import Domain
     from sweeps.budget import Account
     from sweeps.registry import Promotion
     from sweeps.tracking import Tracking
@@ -194,7 +195,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     from sweeps.trial_log import failures
 
     cleared = preflight(study, plan)
-    prepare(plan, cleared.domain, cleared.latents)
+    prepare(plan, cleared.material)
     if plan.seconds and not plan.lengths:
         print("timing iterations of each trial's own ...", flush=True)
         plan = dataclasses.replace(plan, lengths=lengths(plan, cleared.runs[: plan.controls]))
@@ -236,7 +237,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
 
 def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     """The plan of a new study from its flags, everything made absolute, with digests of what figures depend on."""
-    from svgan.images.domain import DEFAULT, Domain
+    from svgan.images.domain import Domain
     from svgan.latents.shards import read_manifest
     from svgan.metrics.protocol import usual_precision
     from sweeps import artifacts, provenance, room
@@ -254,6 +255,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     if Path(folder, PLAN_FILE).exists():
         raise UserError(f"--name {name}: this study exists in {folder}; use --resume {name}, or choose another name")
     domain = Domain.load(asked.domain or study.domain)
+    pictures = Domain.load(asked.pictures) if asked.pictures else None
     latents = absolute(asked.latents or domain.latents_uri)
     there = room.room()
     gpus = (
@@ -270,6 +272,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     clips, promotion_clips, promotion_seeds = judged_on(asked, bool(gpus))
     digests = {
         "domain": domain.digest,
+        **({"pictures": pictures.digest} if pictures else {}),
         "latents": read_manifest(latents).digest,
         **(artifacts.protocols(clips, precision) if clips > 1 else {}),
         **provenance.code_tags(),
@@ -281,7 +284,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         recipe=study.recipe,
         metric=study.metric,
         objective=f"{study.metric}_best",
-        domain="default" if domain.folder == DEFAULT else absolute(str(domain.folder)),
+        domain=_place(domain),
         controls=len(study.controls),
         trials=trials,
         steps=asked.steps,
@@ -294,7 +297,7 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         folder=str(folder),
         tracking=absolute(asked.tracking) if asked.tracking else default_tracking(),
         experiment=asked.experiment,
-        model=study.model or f"svgan-{domain.folder.name.replace('_', '-')}",
+        model=study.model or f"svgan-{(pictures or domain).folder.name.replace('_', '-')}",
         seed=asked.seed,
         clips=clips,
         precision=precision,
@@ -312,7 +315,16 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
         objectives=tuple(study.objectives if asked.objectives is None else asked.objectives.split(",")),
         metrics=tuple(study.metrics),
         seconds=asked.seconds,
+        pictures=_place(pictures) if pictures else "",
+        footage=asked.footage,
     )
+
+
+def _place(domain: Domain) -> str:
+    """What every node finds it by."""
+    from svgan.images.domain import DEFAULT
+
+    return "default" if domain.folder == DEFAULT else absolute(str(domain.folder))
 
 
 def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[Any]]:

@@ -12,8 +12,7 @@ import torch
 from svgan import checkpoint, systems
 from svgan.config import RunConfig
 from svgan.distributed import SINGLE, Process
-from svgan.images.domain import Domain
-from svgan.latents.shards import Latents, open_latents
+from svgan.material import BESIDE, Material
 from svgan.report import Reporter
 from svgan.runs import latent_judge
 from svgan.state import State
@@ -29,8 +28,7 @@ class Setting:
 
     plan: Plan
     run: RunConfig
-    domain: Domain
-    latents: Latents
+    material: Material
     source: Source
     device: torch.device
     report_every: int
@@ -38,10 +36,9 @@ class Setting:
     @classmethod
     def of(cls, plan: Plan, config: Mapping[str, Any], device: torch.device) -> Setting:
         """config: of the run, as JSON. Raises UserError for codes that cannot be read or are of another domain."""
-        run, domain = RunConfig.from_json(dict(config)), Domain.load(plan.domain, device)
-        latents = open_latents(plan.latents, domain=domain.digest)
+        run, material = RunConfig.from_json(dict(config)), material_of(plan, device)
         every = max(1, run.steps // plan.reports)
-        return cls(plan, run, domain, latents, systems.source(run, domain, latents, device), device, every)
+        return cls(plan, run, material, systems.source(run, material, device), device, every)
 
     def train(
         self,
@@ -56,14 +53,20 @@ class Setting:
             self.run,
             self.source,
             state=state,
-            meta={"domain": self.domain.digest, "latents": self.latents.digest, "fps": self.latents.manifest.fps},
+            meta=self.material.meta,
             reporter=reporter,
             process=process,
-            evaluate=latent_judge(self.source, self.run.seed, self.domain),
+            evaluate=latent_judge(self.source, self.run.seed, self.material),
             report_every=self.report_every,
             device=self.device,
             iteration=iteration,
         )
+
+
+def material_of(plan: Plan, device: torch.device | str) -> Material:
+    """What a study's runs learn from, on that device."""
+    videos = (BESIDE,) if plan.footage else ()
+    return Material.open(plan.domain, plan.latents, device, pictures=plan.pictures or None, videos=videos)
 
 
 def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:

@@ -17,9 +17,8 @@ import torch
 from svgan import checkpoint
 from svgan.distributed import SINGLE, current_process
 from svgan.errors import NonFiniteLoss, UserError
-from svgan.images.domain import Domain
 from svgan.keeper import last_whole
-from svgan.latents.shards import Latents
+from svgan.material import Material
 from svgan.sample import Sampler
 from svgan.state import State
 from svgan.systems import iterate
@@ -83,13 +82,13 @@ class Worker:
             state = self.restored(scratch)
             first = self.rank == 0
             reporter = (
-                RankZeroReporter(self.config, self.plan, setting.domain, scratch, self.meter)
+                RankZeroReporter(self.config, self.plan, setting.material, scratch, self.meter)
                 if first
                 else OtherRanksReporter()
             )
             try:
                 state = setting.train(reporter, state=state, process=process, iteration=self.attended)
-                return reporter.finish(state, setting.latents, self.attended)
+                return reporter.finish(state, self.attended)
             except Halted as halted:
                 if halted.state is not None:
                     reporter.keep(halted.state)
@@ -144,7 +143,7 @@ class OtherRanksReporter:
     def keep(self, state: State) -> None:
         ray.train.report({STEP: state.step})
 
-    def finish(self, state: State, latents: Latents, attended: Attended) -> dict[str, Any]:
+    def finish(self, state: State, attended: Attended) -> dict[str, Any]:
         return {}
 
 
@@ -154,13 +153,13 @@ class RankZeroReporter:
     What Ray keeps holds both the state and the best generator so far, so that a restart needs nothing else.
     """
 
-    def __init__(self, config: dict[str, Any], plan: Plan, domain: Domain, scratch: Path, meter: Meter) -> None:
+    def __init__(self, config: dict[str, Any], plan: Plan, material: Material, scratch: Path, meter: Meter) -> None:
         self.meter = meter
-        self.plan, self.domain, self.scratch, self.params = plan, domain, scratch, config["params"]
+        self.plan, self.material, self.scratch, self.params = plan, material, scratch, config["params"]
         self.log = TrialLog(plan, config["number"])
         times = attempt(plan, config["number"])
         several = {"seeds": plan.seeds} if plan.seeds > 1 else {}
-        self.log.open(config["run"] | several, times, device_name(domain.device))
+        self.log.open(config["run"] | several, times, device_name(material.domain.device))
         if times > 1:
             events.tell(plan, config["number"], f"workers started again ({times} times now) on {socket.gethostname()}")
 
@@ -175,7 +174,7 @@ class RankZeroReporter:
         figures = {**metrics, "latent_fd_best": so_far["latent_fd_best"], STEPS_DONE: step}
         self.log.metrics(step, figures, model)
         if step in self.plan.rungs and step < state.config.steps:
-            log_sheet(self.log, Sampler.of(state), self.domain, state.config.window, self.plan.seed, self.scratch)
+            log_sheet(self.log, Sampler.of(state), self.material, state.config.window, self.plan.seed, self.scratch)
         self._report(folder, {**so_far, SPEED: metrics[SPEED]})
 
     def keep(self, state: State) -> None:
@@ -190,18 +189,18 @@ class RankZeroReporter:
         ray.train.report(figures | self.meter.told(), checkpoint=ray.train.Checkpoint.from_directory(folder))
         shutil.rmtree(folder)
 
-    def finish(self, state: State, latents: Latents, attended: Attended) -> dict[str, Any]:
+    def finish(self, state: State, attended: Attended) -> dict[str, Any]:
         """Score the trial's best generator, log a clip of it, and say the outcome."""
         outcome, began = figures_so_far(state.history), time.perf_counter()
         best = int(outcome["best_step"])
         sampler = Sampler.load(self.scratch / BEST, state.device)
         attended.scoring("clip", 0, 1)
-        log_clip(self.log, sampler, self.domain, self.plan.seed, self.scratch)
+        log_clip(self.log, sampler, self.material, self.plan.seed, self.scratch)
         attended.scoring("clip", 1, 1)
         if self.plan.clips:
             figures = self.log.figures(figures_of(self.plan))
             if not figures:
-                figures = score(sampler, self.domain, latents, self.plan, state.device, attended.scoring)
+                figures = score(sampler, self.material, self.plan, state.device, attended.scoring)
                 self.log.metrics(best, figures, best)
                 self.log.metrics(best, {"seconds_scoring": time.perf_counter() - began})
             outcome |= figures

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from svgan import cli, runs
-from svgan.images.domain import Domain
+from svgan.images.domain import Domain, save_domain
+from svgan.images.encoder import Encoder
+from svgan.images.stylegan2 import Generator, StyleGAN2Config
 from svgan.latents.shards import VideoCodes, write_latents
 
 
@@ -30,6 +33,14 @@ def made_world(random_domain: Path, tmp_path_factory: pytest.TempPathFactory) ->
         patch.setattr(runs, "CLIP_FRAMES", 30)
         assert train(world, "run", "--steps", "4", "--report-every", "2") == 0
         yield world
+
+
+def another_domain(folder: Path, width: int) -> Path:
+    """Another random domain, of 32 px and so of more layers."""
+    torch.manual_seed(width)
+    config = StyleGAN2Config(resolution=32, w_dim=width, mapping_layers=2, channels=dict.fromkeys((4, 8, 16, 32), 8))
+    save_domain(folder, Generator(config), Encoder(config, widths=(4, 8, 8, 8), reduced=4), {"name": folder.name})
+    return folder
 
 
 def train(world: dict[str, Path], out: str, *flags: str) -> int:

@@ -18,7 +18,9 @@ from svgan.images.align import to_crop
 from svgan.images.build import shrink
 from svgan.images.domain import Domain
 from svgan.images.footage import frame_rate, read_frames
+from svgan.latents.recorded import open_recorded
 from svgan.latents.shards import open_latents, open_origins
+from svgan.material import BESIDE, Material
 from svgan.report import NullReporter
 
 FRAMES = 14
@@ -145,7 +147,7 @@ def test_systems_of_frames_learn_from_what_was_recorded(
     flags = {"domain": str(random_domain), "latents": where, "report_every": 1, "footage": [str(footage["good"])]}
     out, cpu = tmp_path / "run", torch.device("cpu")
     run = runs.plan_run(out, "stylegan-v", small | {"batch": 4, "steps": 1}, resume=False, **flags)
-    source = systems.source(run.config, domain, latents, cpu, run.footage)
+    source = systems.source(run.config, Material(domain=domain, latents=latents, videos=run.footage), cpu)
     crops = shrink(aligned.align_cached(footage["good"], embed.crop_size(domain)).crops, 16)
     seen = (source.frames[torch.arange(FRAMES)].movedim(1, -1) + 1) * 127.5
     np.testing.assert_allclose(seen.numpy(), crops, atol=0.01)
@@ -155,6 +157,37 @@ def test_systems_of_frames_learn_from_what_was_recorded(
     run = runs.plan_run(tmp_path / "other", "tiny", {"components": 4}, resume=False, **flags)
     with pytest.raises(UserError, match="--footage: tiny learns from codes alone; leave it out, or take --recipe"):
         runs.carry_out(run, tmp_path / "other", reporter=NullReporter(), device=cpu)
+    assert not (tmp_path / "other").exists()
+
+
+def test_recorded_frames_are_kept_beside_the_codes_and_learned_from(
+    footage: dict[str, Path], random_domain: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    videos, domain, where = [str(footage["good"]), str(footage["cut"])], Domain.load(random_domain), tmp_path / "codes"
+    common = ["--domain", str(random_domain), "--device", "cpu"]
+    assert cli.run(["embed", *videos, "--out", str(where), "--frames", *common]) == 0
+    assert cli.run(["embed", *videos, "--out", str(tmp_path / "bare"), *common]) == 0
+    latents, bare = (open_latents(path, domain=domain.digest) for path in (where, tmp_path / "bare"))
+    assert latents.digest == bare.digest, "codes are the same codes"
+    assert latents.manifest.recorded["size"] == 16
+    recorded = open_recorded(latents)
+    assert np.array_equal(recorded, embed.original_frames(latents, videos, domain))
+    small = {"width": 8, "channel_base": 128, "channel_max": 8, "joined": 8, "kernel": 3, "distance": 8, "window": 9}
+    flags = {"domain": str(random_domain), "latents": str(where), "report_every": 1, "footage": []}
+    cpu = torch.device("cpu")
+    run = runs.plan_run(tmp_path / "run", "stylegan-v", small | {"batch": 4, "steps": 1}, resume=False, **flags)
+    assert run.footage == (BESIDE,)
+    source = systems.source(run.config, Material(domain=domain, latents=latents, videos=run.footage), cpu)
+    seen = (source.frames[torch.arange(9)].movedim(1, -1) + 1) * 127.5
+    np.testing.assert_allclose(seen.numpy(), recorded[:9], atol=0.01)
+    assert runs.carry_out(run, tmp_path / "run", reporter=NullReporter(), device=cpu).step == 1
+    capsys.readouterr()
+    where = ["--latents", str(tmp_path / "bare"), "--domain", str(random_domain), "--out", str(tmp_path / "other")]
+    assert cli.run(["train", "--recipe", "stylegan-v", *where, "--footage"]) == 2
+    assert capsys.readouterr().err == (
+        f"svgan: --footage: {tmp_path / 'bare'} keeps no recorded frames beside its codes; name the videos, or embed "
+        "the videos again with svgan embed --frames\n"
+    )
     assert not (tmp_path / "other").exists()
 
 

@@ -21,6 +21,7 @@ a frame can be pasted back.
 
   svgan embed me.mp4 --out latents/me
   svgan embed day1.mp4 day2.mp4 --domain hands --out s3://bucket/codes/hands
+  svgan embed me.mp4 --out latents/me --frames     the recorded frames too, for systems that learn from frames
 
 Cost: 30 to 100 ms a frame on one core for the landmarks, once per video; then 15 to 80 ms for the crop, and for its
 code 10 to 30 ms where the domain is svgan's own, 1 to 2 s with a pSp or e4e encoder (made for a GPU). Memory does not
@@ -33,6 +34,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="URI", help="a new folder, or a URL such as s3://bucket/prefix")
     parser.add_argument("--domain", default="default", help="'default' or a domain's folder")
     parser.add_argument("--components", type=int, default=64, metavar="N", help="principal axes to keep (64)")
+    parser.add_argument(
+        "--frames",
+        action="store_true",
+        help="keep the recorded crops beside the codes, at the domain's size: what --footage alone means elsewhere",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
 
 
@@ -45,7 +51,14 @@ def run(options: argparse.Namespace) -> None:
     console = plain_console()
     domain = Domain.load(options.domain, pick_device(options.device))
     with bars(console) as progress:
-        made = embed(options.videos, domain, options.out, components=options.components, watcher=EmbedBars(progress))
+        made = embed(
+            options.videos,
+            domain,
+            options.out,
+            components=options.components,
+            frames=options.frames,
+            watcher=EmbedBars(progress),
+        )
     tell(console, options.out, options.videos, made)
 
 

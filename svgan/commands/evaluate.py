@@ -61,7 +61,12 @@ def flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the generated clips (0)")
     parser.add_argument("--latents", metavar="URI", help="the real side (what the run was trained on)")
-    parser.add_argument("--footage", nargs="+", metavar="VIDEO", help="the videos embedded, for the original reference")
+    parser.add_argument(
+        "--footage",
+        nargs="*",
+        metavar="VIDEO",
+        help="the videos embedded, for the original reference; none named: the frames kept beside the codes",
+    )
     parser.add_argument("--domain", help="what renders (the run's); without RUN, what reconstructs --footage")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument(
@@ -102,13 +107,10 @@ def _check(options: argparse.Namespace) -> None:
 
 def of_model(options: argparse.Namespace, device: torch.device, progress: Progress, console: Console) -> dict[str, Any]:
     """Figures of a checkpoint, printed for people and returned as JSON."""
-    from svgan.embed import original_frames
-    from svgan.latents.shards import open_latents
-    from svgan.runs import latents_of, load_pair
+    from svgan.runs import load_judged
 
-    sampler, domain = load_pair(options.checkpoint, options.domain, device)
-    latents = open_latents(latents_of(options.checkpoint, options.latents, domain), domain=domain.digest)
-    frames = original_frames(latents, options.footage, domain) if options.footage else None
+    sampler, material = load_judged(options.checkpoint, options.domain, options.latents, options.footage, device)
+    domain, latents, frames = material.domain, material.latents, material.recorded
     measure = usual if options.protocol is None else by_protocols
     about = {
         "checkpoint": str(options.checkpoint),
@@ -176,7 +178,7 @@ def by_protocols(
     """The metrics asked for under the protocols asked for."""
     from svgan.judge import assessed, assessment_tables, chosen
     from svgan.metrics.protocol import usual_precision
-    from svgan.runs import load_pair
+    from svgan.runs import load_judged
 
     metrics = (options.metrics or "fvd").split(",")
     extractors: dict[Kind, Extractor] = {}
@@ -189,10 +191,10 @@ def by_protocols(
     protocols = chosen(options.protocol, options.clips, options.real_clips, precision)
     other = None
     if options.against:
-        other, theirs = load_pair(options.against, options.domain, domain.device)
-        if theirs.digest != domain.digest:
+        other, theirs = load_judged(options.against, options.domain, options.latents, None, domain.device)
+        if theirs.domain.digest != domain.digest:
             raise UserError(
-                f"--against {options.against}: of domain {theirs.digest}, {options.checkpoint} is of another"
+                f"--against {options.against}: of domain {theirs.domain.digest}, {options.checkpoint} is of another"
             )
     told = assessed(
         sampler,

@@ -18,7 +18,7 @@ checkpoints, figures.json, and at the end a clip and a contact sheet made by the
   svgan train --out runs/hd --recipe mocogan-hd                   another system, on the same footage
   svgan train --out runs/v --recipe stylegan-v                    and another
   svgan train --out runs/dog --recipe mocogan-hd-cross --pictures dogs     the footage's motion, a dog's pictures
-  svgan train --out runs/w --recipe stylegan-v --latents latents/me --footage me.mp4    on frames as recorded
+  svgan train --out runs/w --recipe stylegan-v --latents latents/me --footage       on the frames kept beside the codes
   svgan train --out runs/one --resume --steps 2000                go on, further than first planned
 
 Cost: recipe tiny, about 11 iterations a second on one core; mocogan-hd, 5 s of a core an iteration; stylegan-v, 1 s;
@@ -40,9 +40,10 @@ def flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--footage",
-        nargs="+",
+        nargs="*",
         metavar="VIDEO",
-        help="the videos that were embedded: recipes that learn from frames see these, not what the codes render",
+        help="recipes that learn from frames see the recorded ones, not what the codes render: of these videos, or, "
+        "none named, those kept beside the codes (svgan embed --frames)",
     )
     parser.add_argument("--steps", type=int, metavar="N", help="iterations (the recipe's)")
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, noise and clips (0)")

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from svgan import assets
 from svgan.errors import UserError
-from svgan.files import whole, writing
 from svgan.images.domain import Domain, to_network, to_uint8
+from svgan.latents.recorded import frame_map
 
 ROWS = 32  # rendered together
 
@@ -76,18 +75,10 @@ def kept_frames(domain: Domain, codes: np.ndarray, digest: str) -> np.ndarray:
     """Codes [N, L, D] of that digest as the domain renders them, uint8 [N, R, R, 3]: rendered once on a machine, which
     is said, and mapped from its cache."""
     name = hashlib.sha256(f"{digest} {domain.digest}".encode()).hexdigest()[:16]
-    path = assets.cache_folder() / "frames" / f"{name}.npy"
-    shape = (len(codes), *(domain.config.resolution,) * 2, 3)
-    try:
-        found = np.load(path, mmap_mode="c")
-        if found.shape == shape and found.dtype == np.uint8:
-            return found
-    except (FileNotFoundError, ValueError, EOFError):
-        pass  # not there, or broken: made anew
-    print(f"rendering {len(codes)} frames of the footage once (kept in the cache) ...", file=sys.stderr, flush=True)
-    with writing(path), whole(path) as aside, aside.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+
+    def made() -> Iterator[np.ndarray]:
+        print(f"rendering {len(codes)} frames of the footage once (kept in the cache) ...", file=sys.stderr, flush=True)
         for first in range(0, len(codes), ROWS):
-            file.write(domain.render(codes[first : first + ROWS]).tobytes())
-    return np.load(path, mmap_mode="c")
+            yield domain.render(codes[first : first + ROWS])
+
+    return frame_map(name, (len(codes), *(domain.config.resolution,) * 2, 3), made)

@@ -6,6 +6,7 @@ A set of latents is a folder (local or behind an fsspec URL):
                         behind a URL its digest is in its name, so that nobody overwrites another's
   stats.safetensors     mean, std [L D], basis [C, L D], scale [C], all float32
   frames.parquet        where each code came from (`origins`); sets made before 2026-11-22 have none
+  recorded-...parquet   the recorded frames (`recorded`), where they were asked for
 
 A code is the C-ordered bytes of a float16 [L, D]; type and shape stand in the schema metadata (performance.md: ten
 to forty times the reading speed of float lists). They are not compressed: zstd takes off 8 % of the bytes and slows
@@ -19,9 +20,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -32,11 +34,13 @@ import pyarrow.parquet as pq
 from svgan.errors import UserError
 from svgan.latents import origins, shard_cache, storage
 from svgan.latents.origins import Origins
+from svgan.latents.recorded import Rows, put_recorded
 from svgan.latents.stats import principal_axes
 from svgan.latents.storage_errors import storage_errors
 
 VERSION = 1
 MANIFEST, STATS = "manifest.json", "stats.safetensors"
+BESIDE = ("frames", "recorded")  # what lies beside the codes, and may be missing
 THREADS = 8  # shards that are read at a time
 REMEDY = "make the set again with svgan embed, or restore the file"
 
@@ -53,8 +57,8 @@ class VideoCodes:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a set of latents holds. `digest` names its codes: shards and statistics enter by their sha256, the frames'
-    origins do not."""
+    """What a set of latents holds. `digest` names its codes: shards and statistics enter by their sha256, the frames
+    and their origins do not."""
 
     domain: str
     layers: int
@@ -66,14 +70,15 @@ class Manifest:
     stats: dict = field(default_factory=dict)  # name, components, sha256
     version: int = VERSION
     frames: dict = field(default_factory=dict)  # name, bytes, sha256; empty where the origins are not known
+    recorded: dict = field(default_factory=dict)  # size, shards (name, rows, bytes, sha256); empty where none are kept
 
     @property
     def digest(self) -> str:
-        named = {name: value for name, value in asdict(self).items() if name != "frames"}
+        named = {name: value for name, value in asdict(self).items() if name not in BESIDE}
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict:
-        return {name: value for name, value in asdict(self).items() if name != "frames" or value}
+        return {name: value for name, value in asdict(self).items() if name not in BESIDE or value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +128,11 @@ def write_latents(
     fps: float,
     shard_rows: int = 2048,
     components: int = 64,
+    recorded: Recorded | None = None,
 ) -> Manifest:
     """Write a set of latents; `videos` may be a generator, codes are kept as float16 meanwhile.
+
+    recorded: gives the frames of a video, whose name and origins it gets, in order, to be kept beside the codes.
 
     Raises UserError for a taken place, codes of differing shapes, a name given twice, an index that does not
     increase, NaN or infinite codes, or no frame at all; nothing is left under `uri` then.
@@ -148,6 +156,7 @@ def write_latents(
             videos=rows,
             stats=_put_stats(folder, uri, codes, components),
             frames=_put(folder, uri, origins.NAME, origins.packed(known)) if len(known) == len(rows) else {},
+            recorded=put_recorded(partial(_put, folder, uri), _frames(known, recorded), len(codes)) if recorded else {},
         )
         with storage_errors(uri, "write"):
             (folder / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=1) + "\n")
@@ -155,6 +164,13 @@ def write_latents(
 
 
 Known = list[tuple[str, np.ndarray, Origins]]
+Recorded = Callable[[str, Origins], Iterable[np.ndarray]]
+
+
+def _frames(known: Known, recorded: Recorded) -> Rows:
+    for name, index, of in known:
+        for number, frame in zip(index.tolist(), recorded(name, of), strict=True):
+            yield name, number, frame
 
 
 def _collect(videos: Iterable[VideoCodes]) -> tuple[list[str], list[dict], np.ndarray, np.ndarray, Known]:

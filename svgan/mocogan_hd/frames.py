@@ -17,6 +17,7 @@ from svgan.images.domain import Domain
 from svgan.images.frame_bank import FrameBank
 from svgan.images.stylegan2 import Generator
 from svgan.latents.clips import ClipSource
+from svgan.latents.picture_space import picture_space
 from svgan.latents.shards import Latents
 from svgan.latents.stats import Space
 from svgan.mocogan_hd.config import MoCoConfig
@@ -58,7 +59,8 @@ class FrameSource:
     """Clips of the footage's frames, and `windows` of its codes for the judges, at the speed of sampled clips.
 
     space: of the motion's codes. originals: recorded crops uint8 [N, R, R, 3], a row per code, in place of renderings.
-    footage: the domain whose codes `latents` are and which renders them, where another one's pictures are to move so.
+    footage: the domain whose codes `latents` are and which renders them, where another one's pictures are to move so;
+    then judges compare in `judged`, the footage's principal coordinates, which are the motion's own space else.
     Raises UserError when a clip is longer than every run of frames, or originals are not those of the codes,
     or the paper's contrast within a batch of one.
     """
@@ -78,9 +80,12 @@ class FrameSource:
         self.window, self.space, self.latents = config.window, space.to(device), latents
         self.device = torch.device(device)
         self.stride = config.stride
+        self.judged = self.space
+        if footage is not None:
+            self.judged = picture_space(latents, footage.config.resolution).to(self.device)
         try:
             self._starts = torch.from_numpy(latents.windows(config.span))
-            self.codes = ClipSource(latents, (self.window - 1) * self.stride + 1, self.space, self.device)
+            self.codes = ClipSource(latents, (self.window - 1) * self.stride + 1, self.judged, self.device)
         except UserError as error:
             raise UserError(f"{config.window} frames, time_step {config.time_step}: {error}") from error
         self.render = Renderer(domain.generator.to(self.device), config.critic_size, config.render_batch)
@@ -100,5 +105,5 @@ class FrameSource:
         return self.frames[self._starts[picks][:, None] + self._steps]
 
     def windows(self, n: int, seed: int) -> Tensor:
-        """n windows of the footage's codes [n, T, K] in the space's units, as far apart in time as a sampled clip's."""
+        """n windows of the footage's codes [n, T, K] in `judged`'s units, as far apart in time as a sampled clip's."""
         return self.codes.windows(n, seed)[:, :: self.stride]

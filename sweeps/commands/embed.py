@@ -26,6 +26,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="URI", help="a new folder, or a URL such as s3://bucket/prefix")
     parser.add_argument("--domain", default="default", metavar="DIR", help="a domain's folder [%(default)s]")
     parser.add_argument("--components", type=int, default=64, metavar="N", help="principal axes to keep [%(default)s]")
+    parser.add_argument("--frames", action="store_true", help="keep the recorded crops beside the codes")
 
 
 def run(asked: argparse.Namespace) -> int | None:
@@ -38,13 +39,19 @@ def run(asked: argparse.Namespace) -> int | None:
     environment.check_passwordless("--out", asked.out)
     if submit.needed():
         words = [*asked.videos, "--out", asked.out, "--domain", asked.domain, "--components", str(asked.components)]
+        words += ["--frames"] if asked.frames else []
         return submit.submit(Path(embedding.__file__).with_name("__main__.py"), ["embed", *words], "embed", study=False)
     environment.settle()
     console = plain_console()
     domain = Domain.load(asked.domain)
     with cluster_joined(), ray_started(object_store_memory=512 * 2**20), bars(console) as progress:
         made = embedding.embed(
-            asked.videos, domain, asked.out, components=asked.components, watcher=EmbedBars(progress)
+            asked.videos,
+            domain,
+            asked.out,
+            components=asked.components,
+            frames=asked.frames,
+            watcher=EmbedBars(progress),
         )
     tell(console, asked.out, asked.videos, made)
     return None

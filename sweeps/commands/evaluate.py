@@ -183,21 +183,20 @@ def measured(
     """
     import torch
 
-    from svgan.images.domain import Domain
     from svgan.judge import assessed
-    from svgan.latents.shards import open_latents
     from svgan.runs import pick_device
     from svgan.sample import Sampler
     from sweeps.registry import downloaded
     from sweeps.tracking import STEP, TRIAL
+    from sweeps.trial_loop import material_of
 
     plan = logged.plan
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
     device = pick_device("auto" if plan.gpus_per_worker else "cpu")
-    domain = Domain.load(plan.domain, device)
-    latents = open_latents(plan.latents, domain=domain.digest)
+    material = material_of(plan, device)
+    domain, latents = material.domain, material.latents
     here = {"domain": domain.digest, "latents": latents.digest}
-    if other is not None and other.model.tags.get("domain") != logged.model.tags.get("domain"):
+    if other is not None and any(other.model.tags.get(k) != logged.model.tags.get(k) for k in ("domain", "pictures")):
         raise UserError(f"--against {asked.against}: of another domain than {asked.model}; no figure compares those")
     protocols = asked_protocols(asked, plan)
     known = [p for p in protocols if logged.model.tags.get(USUAL.get(p.name, "")) == p.hash]
@@ -205,7 +204,7 @@ def measured(
     samplers = []
     for one in filter(None, (logged, other)):
         with downloaded(one.plan.tracking, one.uri) as folder:
-            samplers.append(Sampler.load(folder, device))
+            samplers.append(material.pictured(Sampler.load(folder, device)))
     told = assessed(
         samplers[0],
         samplers[1] if other is not None else None,
@@ -215,6 +214,7 @@ def measured(
         asked.metrics.split(","),
         seed=plan.seed,
         progress=progress,
+        frames=material.recorded,
         strict=len(known) < len(protocols),
         spread=jury.of if jury else None,
     )

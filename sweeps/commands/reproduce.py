@@ -108,6 +108,7 @@ def mismatches(plan: Plan, run: Run) -> Iterator[str]:
     for name, digest in (
         ("latents", lambda: read_manifest(plan.latents).digest),
         ("domain", lambda: Domain.load(plan.domain).digest),
+        *([("pictures", lambda: Domain.load(plan.pictures).digest)] if plan.pictures else []),
     ):
         try:
             found = digest()
@@ -158,7 +159,7 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
         best = int(figures_so_far(state.history)["best_step"])
         if plan.clips:
             sampler = Sampler.load(memory.best, device)
-            figures = score(sampler, setting.domain, setting.latents, plan, device, tell)
+            figures = score(sampler, setting.material, plan, device, tell)
             memory.points |= {name: {best: value} for name, value in figures.items()}
     return memory.points
 

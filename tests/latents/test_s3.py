@@ -9,6 +9,8 @@ import pytest
 
 from svgan.errors import UserError
 from svgan.latents import shard_cache, storage
+from svgan.latents.origins import Origins
+from svgan.latents.recorded import open_recorded
 from svgan.latents.shards import MANIFEST, VideoCodes, open_latents, read_manifest, write_latents
 
 
@@ -16,6 +18,18 @@ from svgan.latents.shards import MANIFEST, VideoCodes, open_latents, read_manife
 def video() -> VideoCodes:
     codes = np.random.default_rng(0).normal(size=(50, 4, 8)).astype(np.float32)
     return VideoCodes("a", np.arange(50), codes)
+
+
+def test_recorded_frames_are_on_s3_beside_the_codes(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SVGAN_CACHE", str(tmp_path))
+    crops, codes = np.random.default_rng(0).integers(0, 255, (5, 8, 8, 3), np.uint8), np.ones((5, 4, 8), np.float32)
+    places = {"landmarks": np.zeros((5, 68, 2), np.float32), "transform": np.zeros((5, 2, 3), np.float32)}
+    origins = Origins(source="a", pts=np.arange(5), time=np.arange(5) / 25, **places)
+    video = VideoCodes("a", np.arange(5), codes + np.arange(5)[:, None, None], origins)
+    written = write_latents(f"{s3}/codes/two", [video], domain="d", fps=25, recorded=lambda name, origins: crops)
+    (shard,) = written.recorded["shards"]
+    assert shard["sha256"][:12] in shard["name"], "nobody overwrites another's"
+    assert np.array_equal(open_recorded(open_latents(f"{s3}/codes/two")), crops)
 
 
 def test_round_trip_missing_and_corrupt(s3: str, video: VideoCodes):

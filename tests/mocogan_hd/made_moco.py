@@ -11,6 +11,7 @@ import torch
 from svgan import recipes
 from svgan.images.domain import Domain
 from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
+from svgan.material import Material
 from svgan.mocogan_hd.config import MoCoConfig
 from svgan.mocogan_hd.frames import FrameSource
 from svgan.mocogan_hd.state import MoCoState
@@ -45,7 +46,7 @@ def small(**overrides: Any) -> MoCoConfig:
 
 def made_source(folder: Path, domain: Path, config: MoCoConfig) -> FrameSource:
     loaded = Domain.load(domain)
-    made = source(config, loaded, made_latents(folder, loaded), "cpu")
+    made = source(config, Material(domain=loaded, latents=made_latents(folder, loaded)), "cpu")
     assert isinstance(made, FrameSource)
     return made
 

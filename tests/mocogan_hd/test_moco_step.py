@@ -264,14 +264,13 @@ def test_a_record_comes_back_as_the_same_run():
 @pytest.mark.parametrize("form", FORMS)
 def test_a_sweep_takes_it_as_any_run(form: str, latents: Path, random_domain: Path):
     """As a trial without Ray, its time foretold, its checkpoint's size known."""
-    from svgan.images.domain import Domain
     from svgan.report import NullReporter
     from sweeps import disk, forecast
     from sweeps.plan import Plan
     from sweeps.trial_loop import Setting, figures_so_far
 
     config = small(steps=2, **FORMS[form])
-    made = made_source(latents, random_domain, config)
+    made_source(latents, random_domain, config)
     told = {"study": "toy", "name": "toy-1", "recipe": "mocogan-hd", "metric": "latent_fd", "controls": 1, "trials": 1}
     told |= {"domain": str(random_domain), "latents": str(latents), "storage": "runs", "folder": "runs/toy-1"}
     told |= {"steps": 2, "workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0, "concurrency": 1, "seed": 0}
@@ -280,7 +279,6 @@ def test_a_sweep_takes_it_as_any_run(form: str, latents: Path, random_domain: Pa
     setting = Setting.of(plan, config.to_json(), torch.device("cpu"))
     state = setting.train(NullReporter())
     assert math.isfinite(figures_so_far(state.history)["latent_fd_best"])
-    domain = Domain.load(random_domain)
-    assert forecast.timed(plan, config, domain, made.latents, "cpu", budget=1e-6).step > 0
-    whole, generator = disk.state_bytes(config, domain, made.latents)
+    assert forecast.timed(plan, config, setting.material, "cpu", budget=1e-6).step > 0
+    whole, generator = disk.state_bytes(config, setting.material)
     assert whole == sum(tensor.nbytes for tensor in state.tensors().values()) > generator > 0

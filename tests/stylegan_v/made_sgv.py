@@ -11,6 +11,7 @@ import torch
 from svgan import recipes
 from svgan.images.domain import Domain
 from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
+from svgan.material import Material
 from svgan.stylegan_v.config import StyleGANVConfig
 from svgan.stylegan_v.source import SparseClips
 from svgan.stylegan_v.state import StyleGANVState
@@ -39,7 +40,7 @@ def small(**overrides: Any) -> StyleGANVConfig:
 
 def made_source(folder: Path, domain: Path, config: StyleGANVConfig) -> SparseClips:
     loaded = Domain.load(domain)
-    made = source(config, loaded, made_latents(folder, loaded), "cpu")
+    made = source(config, Material(domain=loaded, latents=made_latents(folder, loaded)), "cpu")
     assert isinstance(made, SparseClips)
     return made
 

@@ -15,6 +15,7 @@ from svgan.errors import NonFiniteLoss, UserError
 from svgan.images.domain import Domain, to_network, to_uint8
 from svgan.images.frame_bank import kept_frames
 from svgan.keeper import FolderKeeper
+from svgan.material import Material
 from svgan.metrics import fvd
 from svgan.metrics.protocol import Protocol
 from svgan.runs import latent_judge
@@ -47,7 +48,7 @@ def sampler(latents: Path, random_domain: Path) -> Sampler:
 def test_it_trains_resumes_to_the_bit_and_samples(latents: Path, random_domain: Path, tmp_path: Path):
     config, domain = small(steps=6, r1_every=2, augment_clips=20), Domain.load(random_domain)
     source = made_source(latents, random_domain, config)
-    judge = latent_judge(source, 0, domain)
+    judge = latent_judge(source, 0, Material(domain=domain, latents=made_latents(latents, domain)))
     whole = train(config, source, evaluate=judge, report_every=2)
     assert [report["step"] for report in whole.history] == [2, 4, 6]
     assert all(math.isfinite(value) for report in whole.history for value in report.values())

@@ -21,6 +21,7 @@ def trial(tmp_path_factory, database, footage):
     from svgan.latents.clips import ClipSource
     from svgan.latents.shards import open_latents
     from svgan.latents.stats import make_space
+    from svgan.material import Material
     from svgan.metrics.protocol import usual_precision
     from svgan.sample import Sampler
     from svgan.train import train
@@ -46,7 +47,7 @@ def trial(tmp_path_factory, database, footage):
     log.open(run.to_json())
     log.model(2, folder / "best", study.plan.tags, {})
     log.metrics(2, {"latent_fd": 1.0}, 2)
-    figures = score(Sampler.load(folder / "best"), domain, latents, study.plan, "cpu")
+    figures = score(Sampler.load(folder / "best"), Material(domain=domain, latents=latents), study.plan, "cpu")
     assert set(figures) == set(FIGURES[:2])
     log.metrics(2, figures, 2)
     study.figures = figures

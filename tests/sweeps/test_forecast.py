@@ -8,7 +8,7 @@ from test_plan import PLAN
 
 from svgan import recipes
 from svgan.images.domain import Domain
-from svgan.latents.shards import open_latents
+from svgan.material import Material
 from sweeps import forecast
 from sweeps.forecast import Pace
 from sweeps.lengths import lengths
@@ -81,13 +81,13 @@ def test_durations_are_for_people(seconds, words):
 def test_iterations_are_timed_and_a_slow_batch_in_part(footage):
     from svgan import recipes
 
-    domain, latents, asked = Domain.load(footage[0]), open_latents(footage[1]), plan(clips=0)
-    found = forecast.timed(asked, recipes.tiny(batch=8), domain, latents, "cpu")
+    material, asked = Material.open(*footage), plan(clips=0)
+    found = forecast.timed(asked, recipes.tiny(batch=8), material, "cpu")
     assert 0 < found.step < 5
     assert found.source.endswith("iterations timed here")
-    diverging = forecast.timed(asked, recipes.tiny(batch=8, lr=1e30), domain, latents, "cpu")
+    diverging = forecast.timed(asked, recipes.tiny(batch=8, lr=1e30), material, "cpu")
     assert diverging.step > 0
-    hurried = forecast.timed(asked, recipes.tiny(batch=64), domain, latents, "cpu", budget=1e-6)
+    hurried = forecast.timed(asked, recipes.tiny(batch=64), material, "cpu", budget=1e-6)
     assert "from 1 iterations" in hurried.source
 
 

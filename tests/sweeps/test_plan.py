@@ -43,7 +43,7 @@ def test_the_flags_are_these_and_no_others():
     assert flags == {
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
-        *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain"),
+        *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain", "--pictures", "--footage"),
         *("--promotion-clips", "--promotion-seeds", "--seconds"),
     }
 

@@ -214,21 +214,19 @@ def test_the_size_of_a_checkpoint_is_known_before_there_is_one(change, footage, 
     from safetensors.torch import load_file
 
     from svgan import checkpoint, recipes, systems
-    from svgan.images.domain import Domain
-    from svgan.latents.shards import open_latents
+    from svgan.material import Material
     from svgan.state import State
     from sweeps.artifacts import export_generator
 
-    domain, latents = Domain.load(footage[0]), open_latents(footage[1])
-    run = recipes.make("tiny", **change)
-    state = State.build(run, systems.of(run).space(run, domain, latents), {})
+    material, run = Material.open(*footage), recipes.make("tiny", **change)
+    state = State.build(run, systems.of(run).space(run, material.domain, material.latents), {})
     checkpoint.save(state, tmp_path / "state")
     export_generator(tmp_path / "state", tmp_path / "generator")
     held = [
         sum(tensor.nbytes for tensor in load_file(tmp_path / name / checkpoint.TENSORS).values())
         for name in ("state", "generator")
     ]
-    assert list(disk.state_bytes(run, domain, latents)) == held
+    assert list(disk.state_bytes(run, material)) == held
 
 
 def test_a_resumed_study_counts_its_own_files_as_room(small_disk):

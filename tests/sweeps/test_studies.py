@@ -14,7 +14,7 @@ from sweeps.comparison import VARIANT
 from sweeps.plan import Plan
 from sweeps.study import Study, main
 
-STUDIES = ["gap", "width", "critic", "systems"]
+STUDIES = ["gap", "width", "critic", "cross", "systems"]
 LINES = {"systems": 60, "critic": 60}  # tables of variants, and what each one has
 
 

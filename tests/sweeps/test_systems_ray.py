@@ -7,8 +7,12 @@ import sys
 import mlflow
 import numpy as np
 import pytest
+from made_world import another_domain
 from test_ray import optuna_trials, place, ray_here  # noqa: F401  (fixtures)
 
+from svgan.images.domain import Domain
+from svgan.latents.origins import Origins
+from svgan.latents.shards import VideoCodes, open_latents, write_latents
 from sweeps import study
 from sweeps.plan import Plan
 from sweeps.study import Study
@@ -73,6 +77,44 @@ def test_the_champion_comes_back_by_its_alias(swept):
     shorter = champion.predict({"clips": [2], "frames": [4], "seed": [3]})
     assert np.abs(frames[:, :4].astype(int) - shorter).max() <= 1, "in smaller batches the last bit may differ"
     assert not np.array_equal(frames[0], frames[1])
+
+
+def test_another_domains_pictures_move_as_recorded_footage_through_all_of_it(ray_here, place, footage, tmp_path):  # noqa: F811
+    """Trained on the frames kept beside the codes, judged against them too, promoted as the other domain's model, and
+    that domain renders what comes back."""
+    dogs = another_domain(tmp_path / "dogs", 8)
+    codes, small = with_frames(footage, tmp_path / "codes"), MOCO | {"n_generator": 1}
+    whole = Study("cross", small, "mocogan-hd-cross", domain=footage[0], steps=4, clips=2, reports=2)
+    flags = ["--name", "cross", "--trials", "1", "--pictures", str(dogs), "--footage", "--latents", codes]
+    promotion = study.run(whole, flags)
+    assert (promotion.version, promotion.model) == ("1", "svgan-dogs")
+    plan = Plan.load(place / "runs" / "cross")
+    tracking = Tracking(plan)
+    (run,) = tracking.runs()
+    assert run.data.tags["pictures"] == Domain.load(dogs).digest
+    assert run.data.tags["domain"] == Domain.load(footage[0]).digest
+    for name in ("latent_fd", "fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original"):
+        assert run.data.metrics[name] > 0
+    assert {file.path for file in tracking.client.list_artifacts(run.info.run_id)} >= APART
+    mlflow.set_tracking_uri(plan.tracking)
+    champion = mlflow.pyfunc.load_model("models:/svgan-dogs@champion")
+    assert champion.predict({"clips": [1], "frames": [2]}).shape == (1, 2, 32, 32, 3)
+    for command in (["reproduce", "cross:0"], ["evaluate", "cross:0", "--metrics", "fvd"]):
+        done = subprocess.run([sys.executable, "-m", "sweeps", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "equal in every" in done.stdout
+        assert "NOT" not in done.stdout
+
+
+def with_frames(footage, folder):
+    """The footage's codes with recorded frames beside them: what they render, mirrored."""
+    domain, known = Domain.load(footage[0]), open_latents(footage[1])
+    frames, count = domain.render(known.codes)[:, :, ::-1], len(known.codes)
+    places = {"landmarks": np.zeros((count, 68, 2), np.float32), "transform": np.zeros((count, 2, 3), np.float32)}
+    origins = Origins(source="v", pts=known.index, time=known.index / 25, **places)
+    video = VideoCodes("v", known.index, known.codes, origins)
+    write_latents(folder, [video], domain=domain.digest, fps=25, recorded=lambda name, origins: frames)
+    return str(folder)
 
 
 def test_systems_side_by_side_have_equal_seconds_and_one_table(ray_here, place, footage):  # noqa: F811
