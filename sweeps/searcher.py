@@ -86,13 +86,14 @@ class OptunaSearcher(Searcher):
         if trial_id not in self.live or value is None or step is None or not math.isfinite(value):
             return
         trial, seen = self.live[trial_id], self.reported[trial_id]
-        if step in seen:
-            return
-        seen[step] = value
-        if len(self.objectives) == 1:
-            trial.report(value, step)
-        else:
+        # A driver may die between a checkpoint and its report's way here; the trial then goes on behind it.
+        missed = {at: least for at, least in {**result.get(REPORTS, {}), step: value}.items() if at not in seen}
+        seen |= missed
+        if len(self.objectives) > 1 and missed:
             trial.set_user_attr(REPORTS, {str(at): least for at, least in seen.items()})
+        elif len(self.objectives) == 1:
+            for at, least in missed.items():
+                trial.report(least, at)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if trial_id not in self.live:

@@ -25,10 +25,10 @@ from svgan.state import State
 from sweeps.artifacts import figures_of, log_clip, log_sheet, score
 from sweeps.attend import Halted
 from sweeps.ends import FINISHED, HALTED
-from sweeps.search import STEP
+from sweeps.search import REPORTS, STEP
 from sweeps.table import STEPS_DONE
 from sweeps.tracking import SEED, of_seed
-from sweeps.trial_loop import Setting, save_with_best
+from sweeps.trial_loop import Setting, running_minima, save_with_best
 from sweeps.worker import BEST, STATE, RankZeroReporter
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class SeedsReporter(RankZeroReporter):
         first = states[min(states)]
         if step in self.plan.rungs and step < first.config.steps:
             log_sheet(self.log, Sampler.of(first), self.material, first.config.window, self.plan.seed, self.scratch)
-        self._tell_ray(states, so_far)
+        self._tell_ray(states, so_far | {REPORTS: minima(states)})
 
     def keep_all(self, states: dict[int, State]) -> None:
         for seed, state in states.items():
@@ -227,12 +227,18 @@ class SeedsReporter(RankZeroReporter):
                 spread |= {name: mean, f"{name}_low": low, f"{name}_high": high}
             self.log.metrics(int(outcome[STEP]), spread | {"seconds_scoring": time.perf_counter() - began})
             outcome |= {name: spread[name] for name in names}
-        return {**outcome, **self.meter.told(), FINISHED: True}
+        return {**outcome, **self.meter.told(), REPORTS: minima(states), FINISHED: True}
 
 
 def best_of(states: dict[int, State]) -> dict[int, dict[str, float]]:
     """Each seed's report with the least latent_fd."""
     return {seed: min(state.history, key=lambda report: report[LATENT]) for seed, state in states.items()}
+
+
+def minima(states: dict[int, State]) -> dict[int, float]:
+    """Each report's step, and the mean of the seeds' least latent_fd by then."""
+    each = [running_minima(state.history) for state in states.values()]
+    return {step: statistics.fmean(one[step] for one in each) for step in each[0] if all(step in one for one in each)}
 
 
 def figures_so_far(states: dict[int, State]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,12 @@ def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:
         "latent_fd_best": best["latent_fd"],
         "best_step": int(best["step"]),
     }
+
+
+def running_minima(history: list[dict[str, float]]) -> dict[int, float]:
+    """The least latent_fd by then, at each report's step: what a driver that missed some is told again."""
+    least = itertools.accumulate((report["latent_fd"] for report in history), min)
+    return {int(report["step"]): value for report, value in zip(history, least, strict=True)}
 
 
 def save_with_best(state: State, folder: Path, best: Path) -> bool:

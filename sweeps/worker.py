@@ -30,10 +30,10 @@ from sweeps.halt import Watch
 from sweeps.plan import Plan
 from sweeps.pulse import Pulse
 from sweeps.room import device_name
-from sweeps.search import STEP
+from sweeps.search import REPORTS, STEP
 from sweeps.table import SPEED, STEPS_DONE
 from sweeps.trial_log import TrialLog, attempt
-from sweeps.trial_loop import Setting, figures_so_far, save_with_best
+from sweeps.trial_loop import Setting, figures_so_far, running_minima, save_with_best
 from sweeps.usage import Meter
 
 STATE, BEST = "state", "best"
@@ -175,7 +175,7 @@ class RankZeroReporter:
         self.log.metrics(step, figures, model)
         if step in self.plan.rungs and step < state.config.steps:
             log_sheet(self.log, Sampler.of(state), self.material, state.config.window, self.plan.seed, self.scratch)
-        self._report(folder, {**so_far, SPEED: metrics[SPEED]})
+        self._report(folder, {**so_far, SPEED: metrics[SPEED], REPORTS: running_minima(state.history)})
 
     def keep(self, state: State) -> None:
         """Keep a state between two reports; its figures are told at the next one."""
@@ -204,4 +204,4 @@ class RankZeroReporter:
                 self.log.metrics(best, figures, best)
                 self.log.metrics(best, {"seconds_scoring": time.perf_counter() - began})
             outcome |= figures
-        return {**outcome, **self.meter.told(), FINISHED: True}
+        return {**outcome, **self.meter.told(), REPORTS: running_minima(state.history), FINISHED: True}

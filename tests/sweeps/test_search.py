@@ -12,8 +12,9 @@ from test_plan import PLAN
 
 from sweeps.halving import Halving
 from sweeps.plan import Plan
-from sweeps.search import open_study, sample
+from sweeps.search import open_study, reports, sample
 from sweeps.searcher import OptunaSearcher
+from sweeps.trial_loop import running_minima
 
 METRIC = "latent_fd_best"
 CONTROLS = [{"x": 0.0}, {"x": 1.0}]
@@ -28,12 +29,12 @@ def storage(tmp_path):
     return tmp_path
 
 
-def searcher_on(folder, trials=5, concurrency=2):
-    plan = Plan(**PLAN | {"folder": str(folder), "seed": 3, "trials": trials})
+def searcher_on(folder, trials=5, concurrency=2, objectives=()):
+    names = tuple({METRIC: "latent_fd"}.get(name, name) for name in objectives)
+    plan = Plan(**PLAN | {"folder": str(folder), "seed": 3, "trials": trials, "objectives": names})
     study = open_study(plan, controls=CONTROLS)
-    return OptunaSearcher(
-        study, space, lambda number, params: {"run": params}, metric=METRIC, trials=trials, concurrency=concurrency
-    )
+    own = {"metric": METRIC, "trials": trials, "concurrency": concurrency, "objectives": objectives}
+    return OptunaSearcher(study, space, lambda number, params: {"run": params}, **own)
 
 
 def states(searcher):
@@ -88,6 +89,20 @@ def test_results_that_are_not_finite_or_come_twice_are_not_recorded(storage):
     searcher.on_trial_result("a", {"step": 20, METRIC: float("inf")})
     searcher.on_trial_result("a", {METRIC: 1.0})
     assert searcher.study.get_trials()[0].intermediate_values == {10: 3.0}
+
+
+@pytest.mark.parametrize("objectives", [(), (METRIC, "fvd_long")])
+def test_what_a_dead_driver_missed_is_told_with_the_next_report(storage, objectives):
+    """The trial goes on behind a checkpoint whose report never came."""
+    first = searcher_on(storage, objectives=objectives)
+    first.suggest("a")
+    history = [{"step": float(step), "latent_fd": value} for step, value in ((10, 3.0), (20, 4.0), (30, 2.0))]
+    first.on_trial_result("a", {"step": 10, METRIC: 3.0, "reports": running_minima(history[:1])})
+    second = searcher_on(storage, objectives=objectives)
+    second.suggest("a")
+    second.on_trial_result("a", {"step": 30, METRIC: 2.0, "reports": running_minima(history)})
+    (trial,) = second.study.get_trials()[:1]
+    assert reports(trial) == {10: 3.0, 20: 3.0, 30: 2.0}
 
 
 def test_a_new_driver_hands_out_what_was_running_under_its_number(storage):
