@@ -4,12 +4,18 @@ import random
 import time
 
 import pytest
-from harness import DRIVER, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, told
+from harness import DRIVER, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, figures, told
 
 from sweeps.tracking import Tracking
 from sweeps.trial import DRIVER_RETRIES
 
 pytestmark = pytest.mark.slow
+
+# Systems of frames, small.
+OTHERS = {
+    "mocogan-hd": ("memory=6", "components=6", "mapping_samples=500", "critic_size=8", "batch=2", "window=4"),
+    "stylegan-v": ("width=8", "channel_base=128", "channel_max=8", "joined=8", "kernel=3", "distance=8", "window=9"),
+}
 
 
 @pytest.mark.parametrize("title", [WORKER, DRIVER])
@@ -21,6 +27,21 @@ def test_a_killed_process_of_a_trial_changes_no_figure(undisturbed, footage, tmp
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
     assert [run.data.tags["attempts"] for run in Tracking(sweep.plan).runs()] == ["2"]
     assert "workers started again (2 times now)" in told(sweep.plan)
+
+
+@pytest.mark.parametrize("recipe", OTHERS)
+def test_a_killed_worker_of_another_system_changes_no_figure(footage, tmp_path, recipe):
+    flags, own = ("--steps", "24", "--clips", "0", "--grid", *OTHERS[recipe]), {"TOY_RECIPE": recipe}
+    whole = Sweep(tmp_path, footage[0], "--name", "whole", *flags, environment=own)
+    whole.end()
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *flags, environment=own)
+    sweep.until_reports(1)
+    max(sweep.processes(WORKER), key=lambda process: process.create_time()).kill()
+    sweep.end()
+    expected = figures(whole.plan)
+    assert {step for name, step in expected[0] if name == "latent_fd"} == set(range(3, 25, 3))
+    assert figures(sweep.plan) == expected
+    assert [run.data.tags["attempts"] for run in Tracking(sweep.plan).runs()] == ["2"]
 
 
 def test_a_trial_whose_process_dies_again_and_again_is_halted_and_goes_on_at_resume(undisturbed, footage, tmp_path):

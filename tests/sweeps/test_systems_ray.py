@@ -21,7 +21,12 @@ from sweeps.tracking import Tracking, sweep_models
 pytestmark = pytest.mark.slow
 
 MOCO = {"memory": 6, "components": 6, "mapping_samples": 500, "critic_size": 8, "batch": 2, "window": 4, "lr": 1e-3}
-SPARSE = {"kernel": 3, "distance": 8, "window": 9, "batch": 4}
+SPARSE = {
+    "kernel": 3,
+    "distance": 8,
+    "window": 9,
+    "batch": 8,
+}  # four clips, which stand together, for each of two workers
 APART = {"same_motion.mp4", "same_motion.png", "same_content.mp4", "same_content.png"}
 # What makes a recipe small, and a grid over a field of its own.
 SYSTEMS = {
@@ -149,15 +154,19 @@ def test_systems_side_by_side_have_equal_seconds_and_one_table(ray_here, place, 
     assert (place / "runs" / "both" / "comparison.md").read_text() == table
 
 
-@pytest.mark.parametrize("swept", ["mocogan-hd"], indirect=True)
-def test_a_trial_of_critics_on_frames_is_reproduced_and_two_workers_train_as_one(swept, footage):
+@pytest.mark.parametrize("swept", ["mocogan-hd", "stylegan-v"], indirect=True)
+def test_a_trial_of_frames_is_reproduced_and_two_workers_train_as_one(swept, footage):
     recipe, _, plan, one = swept
     again = [sys.executable, "-m", "sweeps", "reproduce", f"{recipe}:1"]
     done = subprocess.run(again, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "figures are equal in every bit" in done.stdout
-    flags = ["--name", "pair", "--workers", "2", "--concurrency", "1", "--clips", "0", "--grid", "basis=true"]
+    point, names = {
+        "mocogan-hd": ("basis=true", ("video_critic_loss", "gradient_penalty", "image_critic_loss")),
+        "stylegan-v": ("frames=3", ("critic_loss", "generator_loss", "real_sign")),
+    }[recipe]
+    flags = ["--name", f"two-{recipe}", "--workers", "2", "--concurrency", "1", "--clips", "0", "--grid", point]
     study.run(of(recipe, footage[0]), flags)
-    (shared,) = Tracking(dataclasses.replace(plan, name="pair")).runs()
-    for name in ("latent_fd", "video_critic_loss", "gradient_penalty", "image_critic_loss"):
+    (shared,) = Tracking(dataclasses.replace(plan, name=f"two-{recipe}")).runs()
+    for name in ("latent_fd", *names):
         assert shared.data.metrics[name] == pytest.approx(one.runs()[1].data.metrics[name], rel=1e-3)

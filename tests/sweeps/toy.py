@@ -59,4 +59,5 @@ if __name__ == "__main__":
         from sweeps import outcome
 
         outcome.MLFLOW_MAY_TAKE = float(os.environ["TOY_MLFLOW_MAY_TAKE"])
-    main(toy(os.environ["TOY_DOMAIN"]), loop=watched_loop if "TOY_PACE" in os.environ else None)
+    studied = toy(os.environ["TOY_DOMAIN"], recipe=os.environ.get("TOY_RECIPE", "tiny"))
+    main(studied, loop=watched_loop if "TOY_PACE" in os.environ else None)
