@@ -21,12 +21,7 @@ from sweeps.tracking import Tracking, sweep_models
 pytestmark = pytest.mark.slow
 
 MOCO = {"memory": 6, "components": 6, "mapping_samples": 500, "critic_size": 8, "batch": 2, "window": 4, "lr": 1e-3}
-SPARSE = {
-    "kernel": 3,
-    "distance": 8,
-    "window": 9,
-    "batch": 8,
-}  # four clips, which stand together, for each of two workers
+SPARSE = {"kernel": 3, "distance": 8, "window": 9, "batch": 8}  # of which two workers have a group of four each
 APART = {"same_motion.mp4", "same_motion.png", "same_content.mp4", "same_content.png"}
 # What makes a recipe small, and a grid over a field of its own.
 SYSTEMS = {
@@ -114,11 +109,15 @@ def test_another_domains_pictures_move_as_recorded_footage_through_all_of_it(ray
 def with_frames(footage, folder):
     """The footage's codes with recorded frames beside them: what they render, mirrored."""
     domain, known = Domain.load(footage[0]), open_latents(footage[1])
-    frames, count = domain.render(known.codes)[:, :, ::-1], len(known.codes)
-    places = {"landmarks": np.zeros((count, 68, 2), np.float32), "transform": np.zeros((count, 2, 3), np.float32)}
-    origins = Origins(source="v", pts=known.index, time=known.index / 25, **places)
-    video = VideoCodes("v", known.index, known.codes, origins)
-    write_latents(folder, [video], domain=domain.digest, fps=25, recorded=lambda name, origins: frames)
+    videos, frames = [], {}
+    for number, video in enumerate(known.manifest.videos):
+        rows = known.video == number
+        index, count = known.index[rows], int(rows.sum())
+        places = {"landmarks": np.zeros((count, 68, 2), np.float32), "transform": np.zeros((count, 2, 3), np.float32)}
+        origins = Origins(source=video["name"], pts=index, time=index / 25, **places)
+        videos.append(VideoCodes(video["name"], index, known.codes[rows], origins))
+        frames[video["name"]] = domain.render(known.codes[rows])[:, :, ::-1]
+    write_latents(folder, videos, domain=domain.digest, fps=25, recorded=lambda name, origins: frames[name])
     return str(folder)
 
 
