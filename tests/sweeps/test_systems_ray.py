@@ -107,12 +107,13 @@ def test_another_domains_pictures_move_as_recorded_footage_through_all_of_it(ray
 
 
 def with_frames(footage, folder):
-    """The footage's codes with recorded frames beside them: what they render, mirrored."""
+    """The first of the footage's codes, so that few real clips are measured, with recorded frames beside them: what
+    they render, mirrored."""
     domain, known = Domain.load(footage[0]), open_latents(footage[1])
     videos, frames = [], {}
     for number, video in enumerate(known.manifest.videos):
-        rows = known.video == number
-        index, count = known.index[rows], int(rows.sum())
+        rows = np.flatnonzero(known.video == number)[:40]
+        index, count = known.index[rows], len(rows)
         places = {"landmarks": np.zeros((count, 68, 2), np.float32), "transform": np.zeros((count, 2, 3), np.float32)}
         origins = Origins(source=video["name"], pts=index, time=index / 25, **places)
         videos.append(VideoCodes(video["name"], index, known.codes[rows], origins))
