@@ -193,7 +193,7 @@ class SeedsReporter(RankZeroReporter):
             checkpoint.save(state, _own(self.scratch / "report", seed) / STATE)
         self._tell_ray(states, {STEP: min(state.step for state in states.values())})
 
-    def _tell_ray(self, states: dict[int, State], figures: dict[str, float]) -> None:
+    def _tell_ray(self, states: dict[int, State], figures: dict[str, Any]) -> None:
         folder = self.scratch / "report"
         for seed in states:
             if (_own(self.scratch, seed) / BEST).exists():

@@ -183,7 +183,7 @@ class RankZeroReporter:
         checkpoint.save(state, folder / STATE)
         self._report(folder, {STEP: state.step})
 
-    def _report(self, folder: Path, figures: dict[str, float]) -> None:
+    def _report(self, folder: Path, figures: dict[str, Any]) -> None:
         if (self.scratch / BEST).exists():
             shutil.copytree(self.scratch / BEST, folder / BEST)
         ray.train.report(figures | self.meter.told(), checkpoint=ray.train.Checkpoint.from_directory(folder))
