@@ -38,10 +38,11 @@ class Sampler:
     the one that is given (see `pictured`).
     """
 
+    pictures: Domain | None = None
+
     def __init__(self, motion: Motion, space: Space, meta: dict[str, Any]):
         self.motion, self.space, self.meta = motion, space, meta
         self.start, self.step = 0.0, 1.0
-        self.pictures: Domain | None = None
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Sampler:

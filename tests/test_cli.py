@@ -20,7 +20,7 @@ from svgan.recipes import RECIPES, make
 OPTIONS = {
     "assets": ["NAME"],
     "import": ["--device", "--encoder", "--out", "CHECKPOINT"],
-    "embed": ["--components", "--device", "--domain", "--out", "VIDEO"],
+    "embed": ["--components", "--device", "--domain", "--frames", "--out", "VIDEO"],
     "train": [
         "--critic",
         "--device",

@@ -28,7 +28,7 @@ OPTIONS = {
     "sync": {"NAME"},
     "promote": {"NAME", "--model", "--promotion-clips", "--promotion-seeds", "--workers"},
     "domain": {"VIDEO", "--domain"},
-    "embed": {"VIDEO", "--out", "--domain", "--components"},
+    "embed": {"VIDEO", "--out", "--domain", "--components", "--frames"},
 }
 
 
