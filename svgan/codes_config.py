@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Literal
 from svgan.config import RunConfig, one_of, whole_number
 from svgan.critics import DESIGNS
 from svgan.errors import UserError
+from svgan.motion.acyclic import check_distance
 
 SPACES = ("wplus", "pca")
 MOTIONS = ("gru", "acyclic")
 ITERATIONS = ("plain", "fast", "graph")
 OPTIONS = ("critic_kernel", "critic_rates", "critic_starts")
+ANCHORS = {"distance": 16, "kernel": 11}  # StyleGAN-V's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,7 @@ class CodesConfig(RunConfig):
     space: the coordinates of the codes, 'wplus' (all L D of them) or 'pca' (the first `components` principal ones).
     motion: 'gru', StyleVideoGAN's, or 'acyclic', StyleGAN-V's motion codes, which have no GAP (gap_weight 0).
     width: of the GRU's memories and of i, or of content and motion codes; noise: width of s_k, or of an anchor's.
+    distance, kernel: of the acyclic motion, frames between anchors and how many anchors a convolution sees.
     trunk: widths of T. critic: a key of svgan.critics.DESIGNS; critic_widths: E's widths, input left out. n_critic:
     critic steps per generator step.
     gp_weight, gap_weight: lambda_GP and lambda_GAP. gap_every: GAP is in every so many generator steps alone, as many
@@ -35,7 +38,7 @@ class CodesConfig(RunConfig):
     """
 
     system: ClassVar[str] = "codes"
-    quiet: ClassVar[dict[str, Any]] = {**dict.fromkeys(OPTIONS), "gap_every": 1, "motion": "gru"}
+    quiet: ClassVar[dict[str, Any]] = {**dict.fromkeys(OPTIONS), "gap_every": 1, "motion": "gru", **ANCHORS}
     unhashed: ClassVar[dict[str, Any]] = {"iteration": "plain"}
 
     paced: ClassVar[tuple[str, ...]] = (*RunConfig.paced, "width", "n_critic", "iteration", "gap_every", "motion")
@@ -45,6 +48,8 @@ class CodesConfig(RunConfig):
     motion: Literal["gru", "acyclic"] = "gru"
     width: int = 32
     noise: int = 32
+    distance: int = ANCHORS["distance"]
+    kernel: int = ANCHORS["kernel"]
     trunk: tuple[int, ...]
     critic: str = "tconv"
     critic_widths: tuple[int, ...]
@@ -69,7 +74,7 @@ class CodesConfig(RunConfig):
             raise UserError(
                 f"components: {self.components} with space {self.space!r}; give it for 'pca', and only there"
             )
-        for name in ("width", "noise", "n_critic", "gap_every"):
+        for name in ("width", "noise", "n_critic", "gap_every", *ANCHORS):
             whole_number(name, getattr(self, name), 1)
         if self.components is not None:
             whole_number("components", self.components, 1)
@@ -79,6 +84,9 @@ class CodesConfig(RunConfig):
             self._set_number(name)
         if self.motion == "acyclic":
             self._check_acyclic()
+        for name, usual in ANCHORS.items():
+            if self.motion == "gru" and getattr(self, name) != usual:
+                raise UserError(f"{name}: {getattr(self, name)}, but motion 'gru' has no anchors; leave it out")
 
     def _check_acyclic(self) -> None:
         if self.gap_weight:
@@ -88,6 +96,7 @@ class CodesConfig(RunConfig):
             )
         if self.iteration != "plain":
             raise UserError(f"iteration: {self.iteration!r} is of motion 'gru', not of 'acyclic'; leave it out")
+        check_distance(self.distance)
 
     def critic_options(self) -> dict[str, int]:
         """The options that are set, by the names that the critic's design knows them by."""

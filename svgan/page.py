@@ -23,7 +23,7 @@ from svgan.errors import UserError
 from svgan.files import whole
 from svgan.judge import ends, shown
 from svgan.metrics.fvd import Progress, silent
-from svgan.metrics.long_clips import LongClips, longest_run, spaced_windows
+from svgan.metrics.long_clips import LongClips, spaced_windows
 from svgan.metrics.loops import LoopJudge
 from svgan.runs import LARGE
 from svgan.video import contact_sheet, enlarge, evenly
@@ -176,7 +176,7 @@ def _clips(
     fps = latents.manifest.fps
     slow = torch.device(domain.device).type == "cpu" and domain.config.resolution > LARGE
     count = SLOW_CLIPS if slow else SIDE_BY_SIDE
-    length = min(SLOW_FRAMES if slow else round(SECONDS * fps), longest_run(latents))
+    length = min(SLOW_FRAMES if slow else round(SECONDS * fps), latents.longest_run)
     whole_length = max(length, round(LONG_SECONDS * fps))
     codes = torch.cat([piece[:count].cpu() for piece in sampler.stream(count, whole_length, seed)], 1)
     starts = spaced_windows(latents, length, count)

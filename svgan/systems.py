@@ -30,6 +30,7 @@ from svgan.mocogan_hd.config import MoCoConfig
 from svgan.mocogan_hd.frames import FrameSource
 from svgan.mocogan_hd.state import MoCoState, make_lstm
 from svgan.motion import Motion, make_motion
+from svgan.motion.acyclic import check_anchors
 from svgan.state import State
 from svgan.stylegan_v import step as stylegan_v_step
 from svgan.stylegan_v.config import StyleGANVConfig
@@ -134,8 +135,10 @@ def source(config: RunConfig, material: Material, device: torch.device | str) ->
 
 
 def check_suits(config: RunConfig, material: Material) -> None:
-    """Raises UserError for recorded frames where codes alone are learned from, and for another domain's pictures where
-    the system has none, or its W is of another width."""
+    """Raises UserError for footage that is too short for motion between anchors, for recorded frames where codes alone
+    are learned from, and for another domain's pictures where the system has none, or its W is of another width."""
+    if isinstance(config, StyleGANVConfig) or (isinstance(config, CodesConfig) and config.motion == "acyclic"):
+        check_anchors(config.distance, material.latents.longest_run, material.latents.uri)
     if material.videos and config.system == FIRST:
         raise UserError(
             f"--footage: {config.recipe} learns from codes alone; leave it out, or take --recipe mocogan-hd or "

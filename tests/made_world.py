@@ -26,6 +26,8 @@ def made_world(random_domain: Path, tmp_path_factory: pytest.TempPathFactory) ->
     waves = np.sin(np.arange(1700)[:, None, None] / np.random.default_rng(1).uniform(5, 60, (6, 8)))
     write_latents(folder / "long", [VideoCodes("v", np.arange(1700), waves)], domain=domain.digest, fps=25)
     world["long"] = folder / "long"
+    write_latents(folder / "short", [VideoCodes("v", np.arange(14), walk[:14])], domain=domain.digest, fps=25)
+    world["short"] = folder / "short"
     write_latents(folder / "alien", [VideoCodes("v", np.arange(60), walk[:60])], domain="0" * 16, fps=25)
     world["alien"] = folder / "alien"
     world["run"] = folder / "run"

@@ -215,6 +215,32 @@ BAD = {
         ["train", "--out", "{new}", "--recipe", "mocogan-hd", "--domain", "{domain}", "--latents", "{one}"],
         "components: 48, but W of this domain has 8",
     ),
+    **{
+        f"fewer frames than anchors, {recipe}": (
+            ["train", "--out", "{new}", "--recipe", recipe, "--domain", "{domain}", "--latents", "{short}"],
+            "has 14, fewer than from one anchor to the next; embed longer footage",
+        )
+        for recipe in ("stylegan-v-codes", "stylegan-v")
+    },
+    "recorded frames where codes are learned from": (
+        ["train", "--out", "{new}", "--domain", "{domain}", "--latents", "{one}", "--footage", "{folder}/me.mp4"],
+        "--footage: tiny learns from codes alone; leave it out",
+    ),
+    "frames where none are kept": (
+        [
+            "train",
+            "--out",
+            "{new}",
+            "--recipe",
+            "stylegan-v",
+            "--domain",
+            "{domain}",
+            "--latents",
+            "{one}",
+            "--footage",
+        ],
+        "keeps no recorded frames beside its codes; name the videos",
+    ),
     "unknown critic": (["train", "--out", "{new}", "--critic", "loud"], "tconv, multiscale, holistic"),
     "unknown iteration": (["train", "--out", "{new}", "--iteration", "quick"], "plain, fast"),
     "negative weight": (["train", "--out", "{new}", "--gap-weight", "-1", *["--domain", "{domain}"]], "gap_weight"),

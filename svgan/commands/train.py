@@ -31,7 +31,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder, a new one")
     parser.add_argument(
         "--recipe",
-        help="tiny, pca, paper, stylegan-v-codes; mocogan-hd, mocogan-hd-cross, mocogan-hd-paper; stylegan-v (tiny)",
+        help="tiny, pca, paper, stylegan-v-codes; mocogan-hd, mocogan-hd-cross, mocogan-hd-paper; stylegan-v, "
+        "stylegan-v-full (tiny)",
     )
     parser.add_argument("--latents", metavar="URI", help="codes of svgan embed (the domain's own)")
     parser.add_argument("--domain", help="'default' or a domain's folder (default)")

@@ -103,13 +103,23 @@ class Latents:
     def digest(self) -> str:
         return self.manifest.digest
 
+    @property
+    def runs(self) -> np.ndarray:
+        """First rows of the runs of consecutive frames, int64 [runs + 1], and the number of rows."""
+        breaks = np.flatnonzero((np.diff(self.video) != 0) | (np.diff(self.index) != 1)) + 1
+        return np.array([0, *breaks, len(self.index)])
+
+    @property
+    def longest_run(self) -> int:
+        """Frames of the longest run without a gap."""
+        return int(np.diff(self.runs).max())
+
     def windows(self, length: int) -> np.ndarray:
         """First rows [S] int64 of all windows of `length` frames that cross neither a video nor a frame gap.
 
         Raises UserError when every run of frames is shorter.
         """
-        breaks = np.flatnonzero((np.diff(self.video) != 0) | (np.diff(self.index) != 1)) + 1
-        edges = np.array([0, *breaks, len(self.index)])
+        edges = self.runs
         lengths = np.diff(edges)
         if length > lengths.max():
             name = self.manifest.videos[self.video[edges[lengths.argmax()]]]["name"]

@@ -32,7 +32,7 @@ class LongClips:
 
     def __init__(self, latents: Latents):
         self.space = make_space("pca", latents, min(COORDINATES, len(latents.basis)))
-        length = min(FRAMES, longest_run(latents))
+        length = min(FRAMES, latents.longest_run)
         if length < LEAST_SECONDS * latents.manifest.fps:
             raise UserError(
                 f"loops: the longest run of frames in {latents.uri} has {length}, and they need "
@@ -60,9 +60,3 @@ def spaced_windows(latents: Latents, length: int, count: int) -> np.ndarray:
     """First rows [count] of evenly spaced windows of `length` frames."""
     starts = latents.windows(length)
     return starts[np.linspace(0, len(starts) - 1, count).astype(int)]
-
-
-def longest_run(latents: Latents) -> int:
-    """Frames of the longest run without a gap."""
-    breaks = np.flatnonzero((np.diff(latents.video) != 0) | (np.diff(latents.index) != 1)) + 1
-    return int(np.diff([0, *breaks, len(latents.index)]).max())

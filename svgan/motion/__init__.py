@@ -17,5 +17,12 @@ __all__ = ["AcyclicMotion", "ContinuousMotion", "GRUMotion", "Motion", "Rendered
 def make_motion(config: CodesConfig, width: int) -> GRUMotion | AcyclicMotion:
     """The generator that `config` describes, for codes of `width` numbers (K)."""
     if config.motion == "acyclic":
-        return AcyclicMotion(content=config.width, noise=config.noise, trunk=config.trunk, outputs=width)
+        return AcyclicMotion(
+            content=config.width,
+            noise=config.noise,
+            trunk=config.trunk,
+            outputs=width,
+            distance=config.distance,
+            kernel=config.kernel,
+        )
     return GRUMotion(memory=config.width, noise=config.noise, trunk=config.trunk, outputs=width)

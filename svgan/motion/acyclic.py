@@ -25,12 +25,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svgan import rng
+from svgan.errors import UserError
 from svgan.layers import SLOPE
 from svgan.motion.noise import ALL
 
 HORIZON = 1024  # frames: the longest period, and the time within which training sees motion (systems.md 3.1, 3.2)
 RATE = 0.01  # learning-rate multiplier of the convolutions over anchors
 LAYERS = 2
+
+
+def check_distance(distance: int) -> None:
+    """Raises UserError for anchors so far apart that no period is longer."""
+    if distance > HORIZON:
+        raise UserError(f"distance: anchors {distance} frames apart, but motion is within {HORIZON}; give less")
+
+
+def check_anchors(distance: int, longest: int, uri: str) -> None:
+    """Raises UserError for footage whose `longest` run of frames does not reach from an anchor to the next: it would
+    never show what is between two."""
+    if longest <= distance:
+        raise UserError(
+            f"distance: anchors are {distance} frames apart, but the longest run without a gap in {uri} has {longest}, "
+            "fewer than from one anchor to the next; embed longer footage, or give a smaller distance and window"
+        )
 
 
 @dataclass(frozen=True)

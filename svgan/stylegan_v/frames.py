@@ -17,12 +17,16 @@ def draw_times(clips: int, length: int, generator: torch.Generator, frames: int 
     """Frame numbers int64 [B, T], rising, of clips in a video of `length` frames.
 
     The span from first to last is uniform among the powers of two that the video and the frames allow; then its place
-    is uniform, and the frames between are a uniform choice of those strictly inside. Raises UserError where no span is
-    long enough.
+    is uniform, and the frames between are a uniform choice of those strictly inside. One frame alone may be any. Raises
+    UserError where no span is long enough.
     """
+    if frames == 1:
+        return torch.randint(length, (clips, 1), generator=generator, device=generator.device)
     spans = [span for span in SPANS if frames - 1 <= span < length]
     if not spans or frames < 2:
-        raise UserError(f"frames: {frames} of a clip of {length} frames; give 2 or 3, and footage of 3 frames or more")
+        raise UserError(
+            f"frames: {frames} of a clip of {length} frames; give 1, 2 or 3, and footage of 3 frames or more"
+        )
     device = generator.device
     chosen = torch.randint(len(spans), (clips,), generator=generator, device=device)
     span = torch.tensor(spans, device=device)[chosen]

@@ -94,18 +94,19 @@ class HolisticDiscriminator(nn.Module):
     """Clips [B, T, 3, R, R] of T sparse frames and their times [B, T] to logits [B].
 
     Each frame alone down to `joined` pixels (16 in the paper), where a block gives half its channels; from there on
-    all frames' maps together. The logit is <features, code of the time differences> / sqrt(C).
+    all frames' maps together. The logit is <features, code of the time differences> / sqrt(C). Of a single frame it is
+    the discriminator of pictures that svgan.images.stylegan2 has.
     """
 
     def __init__(self, config: StyleGAN2Config, frames: int = 3, joined: int = 16):
         super().__init__()
-        if frames < 2 or joined not in config.channels or not 4 <= joined < config.resolution:
+        if frames < 1 or joined not in config.channels or not 4 <= joined < config.resolution:
             raise UserError(
-                f"joined: {frames} frames of {config.resolution} px cannot be joined at {joined}; give 2 frames "
+                f"joined: {frames} frames of {config.resolution} px cannot be joined at {joined}; give 1 frame "
                 "or more, and 4, 8, 16, ... below the resolution"
             )
-        sides = sorted(config.channels, reverse=True)
-        given = {r: config.channels[r] // 2 if r == joined else config.channels[r] for r in sides}
+        sides, share = sorted(config.channels, reverse=True), 2 if frames > 1 else 1
+        given = {r: config.channels[r] // share if r == joined else config.channels[r] for r in sides}
         taken = given | {joined: given[joined] * frames}
         blocks = {b: ResidualBlock(taken[a], given[b]) for a, b in itertools.pairwise(sides)}
         last, self.joined = config.channels[4] if joined != 4 else taken[4], joined
@@ -113,15 +114,17 @@ class HolisticDiscriminator(nn.Module):
         self.alone = nn.Sequential(*(block for side, block in blocks.items() if side >= joined))
         self.together = nn.Sequential(*(block for side, block in blocks.items() if side < joined))
         self.conv = EqualConv(last + 1, last, 3)
-        self.fc, self.out = EqualLinear(last * 16, last), EqualLinear(last, last)
-        self.differences = TimeDifferences(frames - 1, last)
+        self.fc, self.out = EqualLinear(last * 16, last), EqualLinear(last, last if frames > 1 else 1)
+        self.differences = TimeDifferences(frames - 1, last) if frames > 1 else None
 
     def forward(self, clips: Tensor, times: Tensor) -> Tensor:
         features = self.features(clips)
+        if self.differences is None:
+            return features.squeeze(1)
         return project(features, self.differences(times.diff(dim=1)).to(features.dtype))
 
     def features(self, clips: Tensor) -> Tensor:
-        """[B, C], the frames in their order."""
+        """[B, C], the frames in their order; of a single frame the logit, [B, 1]."""
         frames = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x = self.alone(leaky(self.from_rgb(frames)))
         x = self.together(x.unflatten(0, clips.shape[:2]).flatten(1, 2))

@@ -64,7 +64,7 @@ def critic_step(state: StyleGANVState, source: SparseClips, process: Process) ->
         lambda clips: state.critic(clips, times),
         real,
         step=state.step,
-        gamma=config.r1_gamma,
+        gamma=config.r1_weight(real.shape[-1]),
         every=config.r1_every,
     )
     figures = {"critic_loss": loss, "real_sign": logits.sign().mean(), **penalty}

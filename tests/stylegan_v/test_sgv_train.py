@@ -278,7 +278,7 @@ def test_a_record_comes_back_as_the_same_run():
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"frames": 1}, "frames: must be a whole number of 2 or more"),
+        ({"frames": 0}, "frames: must be a whole number of 1 or more"),
         ({"window": 2}, "window: 2 frames have no room for 3 of them; give 3 or more"),
         ({"frames": 4, "window": 4}, "window: 4 frames have no room for 4 of them; give 5 or more"),
         ({"frames": 34, "window": 40}, "frames: 34 of a clip, which spans 32 at most"),

@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 
-from svgan import rng
+from svgan import recipes, rng
 from svgan.errors import UserError
 from svgan.images.losses import r1, with_lazy_r1
 from svgan.images.stylegan2 import Discriminator, Generator, StyleGAN2Config
+from svgan.latents.picture_space import PictureSpace
 from svgan.motion.acyclic import AcyclicCodes, draw_anchor_noise
 from svgan.stylegan_v.augment import TARGET, adapted, augment, draw, draw_colour, draw_place
 from svgan.stylegan_v.frames import SPANS, draw_times
 from svgan.stylegan_v.networks import HolisticDiscriminator, TimeDifferences, VideoGenerator, project
+from svgan.stylegan_v.state import StyleGANVState
 from svgan.stylegan_v.step import ema_decay
 
 SMALL = StyleGAN2Config(resolution=16, w_dim=8, mapping_layers=2, channels={4: 8, 8: 8, 16: 8})
@@ -100,8 +102,8 @@ def test_time_differences_tell_fractions_and_large_gaps_apart():
     assert codes.shape == (5, 16)
     assert float(torch.pdist(codes.detach()).min()) > 1e-3
     assert len(encode.frequencies) == 10
-    with pytest.raises(UserError, match="joined: 1 frames of 16 px cannot be joined at 8"):
-        HolisticDiscriminator(SMALL, 1, 8)
+    with pytest.raises(UserError, match="joined: 0 frames of 16 px cannot be joined at 8"):
+        HolisticDiscriminator(SMALL, 0, 8)
     with pytest.raises(UserError, match="joined: 3 frames of 16 px cannot be joined at 16"):
         HolisticDiscriminator(SMALL, 3, 16)
 
@@ -164,10 +166,40 @@ def test_frames_are_drawn_as_the_paper_says():
         assert middle.tolist() == pytest.approx([1 / (s - 1)] * (s - 1), abs=0.03)
 
 
+def test_one_frame_a_clip_is_any_frame_under_the_discriminator_of_pictures():
+    times = draw_times(4000, 8, rng.generator("cpu", 0), frames=1)
+    assert times.shape == (4000, 1)
+    assert (torch.bincount(times[:, 0], minlength=8) / 4000).tolist() == pytest.approx([1 / 8] * 8, abs=0.03)
+    sizes = StyleGAN2Config(resolution=32, w_dim=8, mapping_layers=2, channels={4: 6, 8: 6, 16: 5, 32: 4})
+    ours, theirs = HolisticDiscriminator(sizes, frames=1), Discriminator(sizes)
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    pictures = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(
+        ours(pictures[:, None], times[:4]), theirs(pictures.contiguous(memory_format=torch.channels_last))
+    )
+
+
+def test_r1_has_the_papers_weight_for_a_resolution_and_a_batch_where_none_is_given():
+    assert recipes.stylegan_v_full().r1_weight(256) == pytest.approx(0.2048)
+    assert recipes.stylegan_v().r1_weight(64) == pytest.approx(0.1024)
+    assert recipes.stylegan_v(r1_gamma=0.1).r1_weight(64) == 0.1
+
+
+def test_the_full_size_is_the_papers():
+    config = recipes.stylegan_v_full()
+    assert config.channels(256) == {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128, 256: 64}
+    assert config.ema == pytest.approx(ema_decay(64, 10**9))
+    with torch.device("meta"):
+        state = StyleGANVState.build(config, PictureSpace(14, 512, 16, 256), device="meta")
+    assert state.critic.alone[-1] is not None
+    assert state.motion.synthesis.const.shape == (512, 4, 4)
+    assert 25e6 < sum(p.numel() for p in state.critic.parameters()) < 35e6
+
+
 def test_a_short_video_has_short_spans_and_a_shorter_one_none():
     assert set(draw_times(200, 5, rng.generator("cpu", 0)).diff(dim=1).sum(1).tolist()) == {2, 4}
     assert draw_times(50, 40, rng.generator("cpu", 0), frames=2).shape == (50, 2)
-    for length, frames in ((2, 3), (40, 1), (20, 40)):
+    for length, frames in ((2, 3), (40, 0), (20, 40)):
         with pytest.raises(UserError, match=f"frames: {frames} of a clip of {length} frames"):
             draw_times(3, length, rng.generator("cpu", 0), frames)
 
