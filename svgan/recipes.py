@@ -14,6 +14,8 @@ from svgan.errors import UserError
 from svgan.mocogan_hd.config import MoCoConfig
 from svgan.stylegan_v.config import StyleGANVConfig
 
+CROSS_WIDTHS = (96, 192, 384, 768, 1536, 1536)  # of BigGAN's discriminator for 128 px (systems.md 2.3)
+
 
 def paper(**overrides: Any) -> CodesConfig:
     """StyleVideoGAN at full size on W+ codes themselves.
@@ -149,10 +151,10 @@ def mocogan_hd_cross(**overrides: Any) -> MoCoConfig:
     return mocogan_hd(**{"recipe": "mocogan-hd-cross", **cross, **overrides})
 
 
-def mocogan_hd_paper(**overrides: Any) -> MoCoConfig:
+def mocogan_hd_full(**overrides: Any) -> MoCoConfig:
     """MoCoGAN-HD at the released code's sizes, for a W of 512 and a GPU; 16 clips a step. Steps and EMA are ours."""
     return _mocogan_hd(
-        "mocogan-hd-paper",
+        "mocogan-hd-full",
         dict(
             memory=384,
             components=384,
@@ -166,6 +168,14 @@ def mocogan_hd_paper(**overrides: Any) -> MoCoConfig:
         ),
         overrides,
     )
+
+
+def mocogan_hd_cross_full(**overrides: Any) -> MoCoConfig:
+    """`mocogan_hd_full` in the cross-domain mode. The released code's: contrast 2, matching 5, which its scripts have
+    for FFHQ (1 elsewhere), an embedding of 256, six blocks of 96 to 1536 channels. `form="paper"` as of
+    `mocogan_hd_cross`."""
+    cross = dict(mode="cross-domain", matching_weight=5.0, contrastive_weight=2.0, image_widths=CROSS_WIDTHS)
+    return mocogan_hd_full(**{"recipe": "mocogan-hd-cross-full", **cross, **overrides})
 
 
 def _mocogan_hd(name: str, defaults: dict[str, Any], overrides: dict[str, Any]) -> MoCoConfig:
@@ -230,7 +240,8 @@ RECIPES: dict[str, Callable[..., RunConfig]] = {
     "stylegan-v-full": stylegan_v_full,
     "mocogan-hd": mocogan_hd,
     "mocogan-hd-cross": mocogan_hd_cross,
-    "mocogan-hd-paper": mocogan_hd_paper,
+    "mocogan-hd-full": mocogan_hd_full,
+    "mocogan-hd-cross-full": mocogan_hd_cross_full,
 }
 
 

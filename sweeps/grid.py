@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.fields import value_of
 from svgan.files import whole
 
 if TYPE_CHECKING:
@@ -33,16 +33,8 @@ def parse(entries: Sequence[str], recipe: str) -> dict[str, list[Any]]:
             raise UserError(f"--grid {entry}: write FIELD=VALUE,VALUE,..., as in gap_weight=0,1,10")
         if name in grid:
             raise UserError(f"--grid {name}: given twice; put all its values behind one {name}=")
-        grid[name] = [_value(text) for text in values.split(",") if text]
+        grid[name] = [value_of(text) for text in values.split(",") if text]
     return checked(grid, recipe)
-
-
-def _value(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if isinstance(value, list | dict) else value
 
 
 def checked(grid: Grid, recipe: str) -> dict[str, list[Any]]:

@@ -35,6 +35,7 @@ OPTIONS = {
         "--report-every",
         "--resume",
         "--seed",
+        "--set",
         "--steps",
         "--width",
     ],
@@ -241,6 +242,20 @@ BAD = {
         ],
         "keeps no recorded frames beside its codes; name the videos",
     ),
+    **{
+        f"--set {words}": (
+            ["train", "--out", "{new}", "--recipe", "mocogan-hd", "--steps", "3", "--set", *words.split()],
+            said,
+        )
+        for words, said in {
+            "basis": "--set basis: write FIELD=VALUE, as in batch=4",
+            "batch=2 batch=4": "--set batch: given twice; leave one out",
+            "steps=4": "--set steps: given twice (--steps); leave one out",
+            "recipe=tiny": "--set recipe: is what --recipe says",
+            "frames=0": "frames: no such field of a run; known are basis",
+            "basis=maybe": "basis: must be true or false, got 'maybe'",
+        }.items()
+    },
     "unknown critic": (["train", "--out", "{new}", "--critic", "loud"], "tconv, multiscale, holistic"),
     "unknown iteration": (["train", "--out", "{new}", "--iteration", "quick"], "plain, fast"),
     "negative weight": (["train", "--out", "{new}", "--gap-weight", "-1", *["--domain", "{domain}"]], "gap_weight"),
@@ -343,6 +358,23 @@ def test_small_recipes_take_one_thread_unless_told_otherwise(asked, threads, wor
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_any_field_of_a_recipe_can_be_set_and_is_remembered(
+    world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    where = ["--latents", str(world["one"]), "--domain", str(world["domain"]), "--device", "cpu"]
+    small = "memory=6 components=6 mapping_samples=500 critic_size=8 batch=2 window=4 embedding=5 queue=8 n_generator=1"
+    own = "form=paper basis=true lr=1e-3 video_widths=4,6 image_widths=4,6"
+    flags = ["--recipe", "mocogan-hd-cross", "--steps", "1", "--set", *small.split(), *own.split()]
+    assert cli.run(["train", "--out", str(tmp_path / "run"), *where, *flags]) == 0
+    config = runs.Run.load(tmp_path / "run").config
+    assert (config.form, config.basis, config.lr, config.video_widths) == ("paper", True, 1e-3, (4, 6))
+    again = ["train", "--out", str(tmp_path / "run"), "--resume", "--steps", "2", "--device", "cpu"]
+    assert cli.run([*again, "--set", "lr=5e-4"]) == 2
+    assert "lr (the run to be resumed has 0.001, asked for is 0.0005)" in capsys.readouterr().err
+    assert cli.run(again) == 0
+    assert runs.Run.load(tmp_path / "run").config.form == "paper"
 
 
 def test_help_states_what_the_recipes_use():

@@ -141,3 +141,10 @@ def test_acyclic_motion_has_no_gap_and_no_iteration_by_hand():
             recipes.make("stylegan-v-codes", iteration=way)
     with pytest.raises(UserError, match="motion: 'lstm' is unknown; one of gru, acyclic"):
         recipes.tiny(motion="lstm")
+
+
+def test_the_cross_domain_mode_at_full_size_is_the_released_codes():
+    config = recipes.mocogan_hd_cross_full()
+    assert (config.mode, config.matching_weight, config.contrastive_weight) == ("cross-domain", 5.0, 2.0)
+    assert (config.image_widths, config.embedding, config.queue) == ((96, 192, 384, 768, 1536, 1536), 256, 4096)
+    assert recipes.mocogan_hd_cross_full(form="paper").residual == "paper"

@@ -16,13 +16,14 @@ checkpoints, figures.json, and at the end a clip and a contact sheet made by the
   svgan train --out runs/one                                      the default footage, recipe tiny
   svgan train --out runs/two --recipe pca --gap-weight 10 --critic multiscale
   svgan train --out runs/hd --recipe mocogan-hd                   another system, on the same footage
+  svgan train --out runs/p --recipe mocogan-hd-cross --set form=paper batch=4     any field of its recipe
   svgan train --out runs/v --recipe stylegan-v                    and another
   svgan train --out runs/dog --recipe mocogan-hd-cross --pictures dogs     the footage's motion, a dog's pictures
   svgan train --out runs/w --recipe stylegan-v --latents latents/me --footage       on the frames kept beside the codes
   svgan train --out runs/one --resume --steps 2000                go on, further than first planned
 
 Cost: recipe tiny, about 11 iterations a second on one core; mocogan-hd, 5 s of a core an iteration; stylegan-v, 1 s;
-paper and mocogan-hd-paper want a GPU. On a CPU, the others take one thread, which for tiny and pca is as fast as two
+paper and what ends in -full want a GPU. On a CPU, the others take one thread, which for tiny and pca is as fast as two
 and does not crawl beside other jobs; set OMP_NUM_THREADS for another number.
 """
 
@@ -31,8 +32,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder, a new one")
     parser.add_argument(
         "--recipe",
-        help="tiny, pca, paper, stylegan-v-codes; mocogan-hd, mocogan-hd-cross, mocogan-hd-paper; stylegan-v, "
-        "stylegan-v-full (tiny)",
+        help="tiny, pca, paper, stylegan-v-codes; mocogan-hd, mocogan-hd-cross, stylegan-v, and those three at full "
+        "size: mocogan-hd-full, mocogan-hd-cross-full, stylegan-v-full (tiny)",
     )
     parser.add_argument("--latents", metavar="URI", help="codes of svgan embed (the domain's own)")
     parser.add_argument("--domain", help="'default' or a domain's folder (default)")
@@ -59,17 +60,26 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--iteration",
         help="plain, fast (equal gradients, less time) or graph (fast as one launch of a GPU) (tiny fast, else plain)",
     )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="any other field of the recipe: batch=4 basis=false video_widths=8,16 (a wrong name lists them)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out; its flags are remembered")
     parser.add_argument("--report-every", type=int, metavar="N", help="steps between figures and checkpoints")
 
 
 def run(options: argparse.Namespace) -> None:
+    from svgan import fields
     from svgan.report import ConsoleReporter
     from svgan.runs import carry_out, pick_device, plan_run, show
 
     names = ("steps", "seed", "gap_weight", "width", "critic", "iteration")
     overrides = {name: value for name in names if (value := getattr(options, name)) is not None}
+    overrides |= fields.parse(options.set, list(overrides))
     device = pick_device(options.device)
     planned = plan_run(
         options.out,
@@ -82,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
         pictures=options.pictures,
         footage=options.footage,
     )
-    if device.type == "cpu" and not planned.config.recipe.endswith("paper"):
+    if device.type == "cpu" and not planned.config.recipe.endswith(("paper", "-full")):
         one_thread()
     try:
         with ConsoleReporter() as reporter:

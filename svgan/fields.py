@@ -1,0 +1,38 @@
+"""Fields of a run as words of a command line: FIELD=VALUE (`svgan train --set`, a study's `--grid`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from svgan.errors import UserError
+
+OWN_FLAG = ("recipe", "system")  # what no word sets: --recipe does
+
+
+def value_of(text: str) -> Any:
+    """A number, true, false or null as JSON has them, else the text itself."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, list | dict) else value
+
+
+def parse(words: Sequence[str], flags: Sequence[str] = ()) -> dict[str, Any]:
+    """`batch=4 video_widths=8,16 basis=false` as fields; several values with commas between are a list. flags: fields
+    that have been given by flags of their own. Raises UserError for what is no such word, or given twice."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (name and equals and text):
+            raise UserError(f"--set {word}: write FIELD=VALUE, as in batch=4")
+        if name in OWN_FLAG:
+            raise UserError(f"--set {name}: is what --recipe says; give that")
+        if name in found or name in flags:
+            flag = f" (--{name.replace('_', '-')})" if name in flags else ""
+            raise UserError(f"--set {name}: given twice{flag}; leave one out")
+        parts = [value_of(part) for part in text.split(",") if part]
+        found[name] = parts if "," in text else parts[0]
+    return found
