@@ -16,8 +16,7 @@ from torch import Tensor
 
 from svgan import rng
 from svgan.errors import UserError
-from svgan.images.domain import Domain
-from svgan.latents.shards import Latents
+from svgan.material import Material
 from svgan.metrics.domain_report import psnr, ssim
 from svgan.mocogan_hd.config import MoCoConfig
 from svgan.mocogan_hd.motion import LSTMMotion
@@ -45,8 +44,9 @@ def motion_of(sampler: Sampler) -> LSTMMotion:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """PSNR in dB and SSIM of frames 1 to T - 1, means over clips and frames, against the footage's codes rendered; of
-    the prediction, and of the first frame kept."""
+    """PSNR in dB and SSIM of frames 1 to T - 1, means over clips and frames, against what the footage's codes render
+    or, where they are at hand, its recorded frames; of the prediction, and of the first frame kept. Against recorded
+    frames also of their own codes, rendered: no prediction in this domain is better."""
 
     clips: int
     frames: int
@@ -54,31 +54,33 @@ class Prediction:
     ssim: float
     frozen_psnr: float
     frozen_ssim: float
+    bound_psnr: float | None = None
+    bound_ssim: float | None = None
 
 
-def measured(sampler: Sampler, domain: Domain, latents: Latents, *, clips: int, length: int, seed: int) -> Prediction:
+def measured(sampler: Sampler, material: Material, *, clips: int, length: int, seed: int) -> Prediction:
     """Of `clips` stretches of the footage, spread evenly over it, whose frames are as far apart as a sampled clip's.
     Raises UserError where it has none that long."""
     motion_of(sampler)
+    domain, latents, recorded = material.domain, material.latents, material.recorded
     stride = MoCoConfig.from_json(sampler.meta["config"]).stride
     steps = stride * np.arange(length)
     starts = latents.windows(int(steps[-1]) + 1)
     picks = np.linspace(0, len(starts) - 1, min(clips, len(starts))).round().astype(int)
     made = continued(sampler, torch.from_numpy(latents.codes[starts[picks]]), length, seed)
-    ours, frozen = [], []
+    found: dict[str, list[tuple[float, float]]] = {"": [], "frozen_": [], "bound_": []}
     for start, codes in zip(starts[picks], made, strict=True):
-        truth = domain.render(latents.codes[start + steps])
-        ours += compared(domain.render(codes)[1:], truth[1:])
-        frozen += compared(np.repeat(truth[:1], length - 1, 0), truth[1:])
-    (psnr_ours, ssim_ours), (psnr_kept, ssim_kept) = (np.mean(pairs, 0).tolist() for pairs in (ours, frozen))
-    return Prediction(
-        clips=len(picks),
-        frames=length,
-        psnr=psnr_ours,
-        ssim=ssim_ours,
-        frozen_psnr=psnr_kept,
-        frozen_ssim=ssim_kept,
-    )
+        own = domain.render(latents.codes[start + steps])
+        truth = own if recorded is None else recorded[start + steps]
+        found[""] += compared(domain.render(codes)[1:], truth[1:])
+        found["frozen_"] += compared(np.repeat(truth[:1], length - 1, 0), truth[1:])
+        if recorded is not None:
+            found["bound_"] += compared(own[1:], truth[1:])
+    figures: dict[str, float] = {}
+    for whose, pairs in found.items():
+        if pairs:
+            figures[f"{whose}psnr"], figures[f"{whose}ssim"] = np.mean(pairs, 0).tolist()
+    return Prediction(clips=len(picks), frames=length, **figures)
 
 
 def compared(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:

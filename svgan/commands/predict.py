@@ -15,8 +15,11 @@ mocogan-hd recipes can do so; the others start from noise.
 
   svgan predict runs/hd --first-frame me.jpg --out me.mp4
   svgan predict runs/hd --clips 64 --json prediction.json --out first.mp4      how well; the clip is the first stretch's
+  svgan predict runs/hd --latents latents/later --footage --out later.mp4      on footage held out, against its frames
 
-The figures are of frames 2 to --frames, rendered by the domain on either side, at the footage's frame rate.
+The figures are of frames 2 to --frames, at the footage's frame rate: of the prediction, and of the first frame kept
+(frozen). They are against what the footage's codes render; with --footage against the recorded frames, and then those
+of the codes rendered (bound) are what no prediction in this domain exceeds.
 
 Cost: 16 frames of 4 stretches in the default domain take 10 s of one core, most of it the start.
 """
@@ -32,6 +35,13 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=16, metavar="N", help="length, with the first one (16)")
     parser.add_argument("--clips", type=int, default=16, metavar="N", help="stretches of the footage (16)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another future (0)")
+    parser.add_argument("--latents", metavar="URI", help="the footage (what the run learnt from: nothing is held out)")
+    parser.add_argument(
+        "--footage",
+        nargs="*",
+        metavar="VIDEO",
+        help="against the recorded frames, of the videos embedded; none named: those kept beside the codes",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--domain", help="what renders (the run's)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
@@ -45,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
     from svgan import predict, video
     from svgan.judge import write_figures
     from svgan.latents.shards import open_latents
+    from svgan.material import BESIDE, Material
     from svgan.runs import latents_of, load_pair, pick_device
     from svgan.subject import load_subject
 
@@ -52,18 +63,26 @@ def run(options: argparse.Namespace) -> None:
     for flag, value, least in (("--clips", options.clips, 1), ("--frames", options.frames, LEAST)):
         if value < least:
             raise UserError(f"{flag} {value}: must be {least} or more")
-    if options.json is not None and options.first_frame is not None:
-        raise UserError("--json: a photo's future is not known, so there are no figures; leave one of the two out")
+    for flag in ("json", "latents", "footage"):
+        if getattr(options, flag) is not None and options.first_frame is not None:
+            raise UserError(
+                f"--{flag}: a photo's future is not known, so there are no figures; leave one of the two out"
+            )
     sampler, domain = load_pair(options.checkpoint, options.domain, pick_device(options.device))
     if options.first_frame is None:
-        latents = open_latents(latents_of(options.checkpoint, None, domain), domain=domain.digest)
-        found = predict.measured(
-            sampler, domain, latents, clips=options.clips, length=options.frames, seed=options.seed
-        )
-        for name, value in asdict(found).items():
+        latents = open_latents(latents_of(options.checkpoint, options.latents, domain), domain=domain.digest)
+        videos = () if options.footage is None else tuple(options.footage) or (BESIDE,)
+        material = Material(domain=domain, latents=latents, videos=videos)
+        found = predict.measured(sampler, material, clips=options.clips, length=options.frames, seed=options.seed)
+        told = {name: value for name, value in asdict(found).items() if value is not None}
+        for name, value in told.items():
             print(f"{name:12} {value if isinstance(value, int) else round(value, 3)}")
+        seen = latents.digest == sampler.meta.get("latents")
+        print(
+            f"against {'recorded frames' if videos else 'the codes, rendered'}; {'learnt from' if seen else 'held out'}"
+        )
         if options.json:
-            write_figures(asdict(found), options.json)
+            write_figures(told | {"held_out": not seen}, options.json)
         code = latents.codes[latents.windows(options.frames)[0]]
     else:
         code = load_subject(options.first_frame, domain, "--first-frame").code

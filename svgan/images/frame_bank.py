@@ -1,9 +1,10 @@
 """The footage's frames in memory, as bytes at the size that a critic sees.
 
 They are the footage as a domain renders its W+ codes, so that codes and domain are all it takes and a critic does not
-learn to tell a rendering from a recording; or the recorded crops themselves, where they are given. Rendered on first
-use, ROWS at a time whoever asks for which, so that a resumed run sees the same bits; or all at once, kept in the cache,
-where a clip's frames are far apart (`kept_frames`).
+learn to tell a rendering from a recording; or the recorded crops themselves, where they are given. Made on first use,
+ROWS at a time whoever asks for which, so that a resumed run sees the same bits; or rendered all at once, kept in the
+cache, where a clip's frames are far apart (`kept_frames`). Crops of the right size stay where they are: a map of a file
+is one for all processes of a machine.
 
 Axes: N frame of the footage, S pixels, R the domain's pixels, L W+ layer, D width of W.
 """
@@ -40,35 +41,34 @@ class FrameBank:
         originals: np.ndarray | None = None,
     ):
         self.codes, self.render, self.size, self.device = codes, render, size, device
-        self._frames = torch.empty(len(codes), size, size, 3, dtype=torch.uint8)
-        self._made = torch.zeros(-(-len(codes) // ROWS), dtype=torch.bool)
-        if originals is not None:
-            self._take(originals)
+        self.originals = originals
+        if originals is not None and len(originals) != len(codes):
+            raise UserError(
+                f"footage: {len(originals)} recorded frames for {len(codes)} codes; give the videos that the codes "
+                "were made from"
+            )
+        there = originals is not None and originals.shape[1] == size
+        self._frames = (
+            torch.from_numpy(originals) if there else torch.empty(len(codes), size, size, 3, dtype=torch.uint8)
+        )
+        self._made = torch.full((-(-len(codes) // ROWS),), there)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Frames [..., 3, S, S] in [-1, 1] of rows int64 [...]."""
         for block in (rows // ROWS).unique().tolist():
             if not self._made[block]:
-                self._render_rows(block)
+                self._make(block)
         return self._frames[rows].to(self.device).movedim(-1, -3).float() / 127.5 - 1
 
     @torch.no_grad()
-    def _render_rows(self, block: int) -> None:
+    def _make(self, block: int) -> None:
         rows = slice(block * ROWS, (block + 1) * ROWS)
-        codes = torch.from_numpy(self.codes[rows]).to(self.device)
-        self._frames[rows] = torch.from_numpy(to_uint8(self.render(codes)))
+        if self.originals is None:
+            frames = self.render(torch.from_numpy(self.codes[rows]).to(self.device))
+        else:
+            frames = to_network(self.originals[rows], self.size)
+        self._frames[rows] = torch.from_numpy(to_uint8(frames))
         self._made[block] = True
-
-    def _take(self, originals: np.ndarray) -> None:
-        if len(originals) != len(self._frames):
-            raise UserError(
-                f"footage: {len(originals)} recorded frames for {len(self._frames)} codes; give the videos that the "
-                "codes were made from"
-            )
-        for first in range(0, len(originals), 1024):
-            rows = slice(first, first + 1024)
-            self._frames[rows] = torch.from_numpy(to_uint8(to_network(originals[rows], self.size)))
-        self._made.fill_(True)
 
 
 def kept_frames(domain: Domain, codes: np.ndarray, digest: str) -> np.ndarray:

@@ -77,6 +77,7 @@ class FrameSource:
     ):
         if config.form == "paper" and config.contrastive_weight > 0 and config.batch < 2:
             raise UserError("batch: 1 clip has none to be contrasted with; give 2 or more, or contrastive_weight 0")
+        self._contrasted = config.form == "paper" and config.contrastive_weight > 0
         self.window, self.space, self.latents = config.window, space.to(device), latents
         self.device = torch.device(device)
         self.stride = config.stride
@@ -100,6 +101,11 @@ class FrameSource:
         pure function of its arguments."""
         if n % world:
             raise UserError(f"batch: {n} clips do not divide among {world} workers; use a multiple of {world}")
+        if self._contrasted and n == world > 1:
+            raise UserError(
+                f"batch: {n} clips for {world} workers are one each, with none to be contrasted with; give a batch of "
+                f"{2 * world} or more, or contrastive_weight 0"
+            )
         generator = rng.generator("cpu", seed, step, stream, "frames")
         picks = torch.randint(len(self._starts), (n,), generator=generator)[rng.own_slice(n, rank, world)]
         return self.frames[self._starts[picks][:, None] + self._steps]

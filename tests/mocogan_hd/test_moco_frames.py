@@ -8,7 +8,8 @@ import torch
 from made_moco import PAPER, made_latents, made_source, small
 
 from svgan.errors import UserError
-from svgan.images.domain import Domain
+from svgan.images.domain import Domain, to_network, to_uint8
+from svgan.images.frame_bank import FrameBank
 from svgan.images.stylegan2 import Generator, StyleGAN2Config
 from svgan.mocogan_hd.frames import FrameSource, Renderer
 
@@ -78,6 +79,22 @@ def test_recorded_frames_take_the_place_of_renderings(latents: Path, random_doma
         FrameSource(config, domain, codes, space, "cpu", originals=recorded[:59])
 
 
+def test_recorded_frames_of_the_right_size_stay_in_their_file_and_others_shrink_when_asked_for(tmp_path: Path):
+    recorded = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), dtype=np.uint8)
+    np.save(tmp_path / "frames.npy", recorded)
+    mapped = np.load(tmp_path / "frames.npy", mmap_mode="c")
+    codes, rows = np.zeros((70, 2, 2), np.float32), torch.tensor([[0, 33], [69, 1]])
+    bank = FrameBank(codes, lambda codes: codes, 8, torch.device("cpu"), mapped)
+    assert bank._frames.data_ptr() == mapped.ctypes.data, "no copy"
+    expected = torch.from_numpy(recorded)[rows].movedim(-1, -3).float() / 127.5 - 1
+    assert torch.equal(bank[rows], expected)
+    small = FrameBank(codes, lambda codes: codes, 4, torch.device("cpu"), mapped)
+    assert not small._made.any()
+    whole = to_uint8(to_network(recorded, 4))
+    assert torch.equal(small[rows], torch.from_numpy(whole)[rows].movedim(-1, -3).float() / 127.5 - 1)
+    assert small._made.tolist() == [True, True, True]
+
+
 def test_fewer_frames_than_a_clip_are_refused(random_domain: Path, tmp_path: Path):
     domain = Domain.load(random_domain)
     made_latents(tmp_path / "short", domain, frames=6)
@@ -109,6 +126,11 @@ def test_large_pictures_are_rendered_few_at_a_time(resolution: int, together: in
 def test_a_batch_of_one_cannot_be_contrasted(latents: Path, random_domain: Path):
     with pytest.raises(UserError, match="batch: 1 clip has none"):
         made_source(latents, random_domain, small(**PAPER, batch=1))
+    source = made_source(latents, random_domain, small(**PAPER, batch=4))
+    assert len(source.draw(4, seed=0, step=0, rank=1, world=2)) == 2
+    with pytest.raises(UserError, match="batch: 4 clips for 4 workers are one each, with none to be contrasted with"):
+        source.draw(4, seed=0, step=0, rank=1, world=4)
+    assert len(made_source(latents, random_domain, small(batch=4)).draw(4, seed=0, step=0, rank=1, world=4)) == 1
 
 
 def test_a_size_that_does_not_divide_the_domains_is_refused(latents: Path, random_domain: Path):

@@ -11,7 +11,10 @@ from made_moco import made_source, made_state, small
 from svgan import checkpoint, cli, predict, recipes
 from svgan.errors import UserError
 from svgan.images.domain import Domain
+from svgan.latents.origins import Origins
+from svgan.latents.shards import VideoCodes, open_latents, write_latents
 from svgan.latents.stats import make_space
+from svgan.material import Material
 from svgan.metrics.domain_report import psnr, ssim
 from svgan.runs import Run
 from svgan.sample import Sampler
@@ -52,7 +55,8 @@ def of_stride_two(sampler: Sampler) -> Sampler:
 def test_figures_are_those_of_the_pictures(run: Path, random_domain: Path):
     sampler, domain = Sampler.load(run), Domain.load(random_domain)
     latents = made_source(run.parents[2] / "latents", random_domain, small()).latents
-    found = predict.measured(sampler, domain, latents, clips=2, length=4, seed=0)
+    material = Material(domain=domain, latents=latents)
+    found = predict.measured(sampler, material, clips=2, length=4, seed=0)
     assert (found.clips, found.frames) == (2, 4)
     kept, ours = [], []
     firsts = torch.from_numpy(latents.codes[[0, 56]])
@@ -64,12 +68,35 @@ def test_figures_are_those_of_the_pictures(run: Path, random_domain: Path):
                 sums.append((psnr(error), ssim(shown[None], truth[t][None])))
     assert (found.frozen_psnr, found.frozen_ssim) == pytest.approx(np.mean(kept, 0))
     assert (found.psnr, found.ssim) == pytest.approx(np.mean(ours, 0))
-    every_second = predict.measured(of_stride_two(sampler), domain, latents, clips=1, length=4, seed=0)
+    every_second = predict.measured(of_stride_two(sampler), material, clips=1, length=4, seed=0)
     truth = domain.render(latents.codes[[0, 2, 4, 6]])
     frozen = [psnr(np.square(truth[0].astype(float) - frame).mean()) for frame in truth[1:]]
     assert every_second.frozen_psnr == pytest.approx(np.mean(frozen)), "frames as far apart as a sampled clip's"
     with pytest.raises(UserError, match="window: 61 frames"):
-        predict.measured(sampler, domain, latents, clips=2, length=61, seed=0)
+        predict.measured(sampler, material, clips=2, length=61, seed=0)
+
+
+def test_footage_held_out_is_measured_against_its_recorded_frames(
+    run: Path, random_domain: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    domain = Domain.load(random_domain)
+    later = np.random.default_rng(3).normal(size=(20, 6, 8)).astype(np.float32)
+    places = {"landmarks": np.zeros((20, 68, 2), np.float32), "transform": np.zeros((20, 2, 3), np.float32)}
+    origins = Origins(source="later", pts=np.arange(20), time=np.arange(20) / 25, **places)
+    recorded = np.random.default_rng(4).integers(0, 256, (20, 16, 16, 3), np.uint8)
+    video = VideoCodes("later", np.arange(20), later, origins)
+    common = {"domain": domain.digest, "fps": 25, "components": 4}
+    write_latents(tmp_path / "later", [video], recorded=lambda name, origins: recorded, **common)
+    asked = ["predict", str(run), "--clips", "1", "--frames", "3", "--latents", str(tmp_path / "later"), "--footage"]
+    written = tmp_path / "figures.json"
+    assert cli.run([*asked, "--device", "cpu", "--out", str(tmp_path / "clip.gif"), "--json", str(written)]) == 0
+    assert "against recorded frames; held out" in capsys.readouterr().out
+    found = json.loads(written.read_text())
+    assert found["held_out"] is True
+    codes = open_latents(tmp_path / "later").codes
+    own = [psnr(np.square(domain.render(codes[t : t + 1])[0].astype(float) - recorded[t]).mean()) for t in (1, 2)]
+    kept = [psnr(np.square(recorded[0].astype(float) - recorded[t]).mean()) for t in (1, 2)]
+    assert (found["bound_psnr"], found["frozen_psnr"]) == pytest.approx((np.mean(own), np.mean(kept)))
 
 
 def test_the_command_says_how_well(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -77,7 +104,8 @@ def test_the_command_says_how_well(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert cli.run([*asked, "--out", str(tmp_path / "clip"), "--json", str(tmp_path / "figures.json")]) == 0
     told = capsys.readouterr().out
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert list(figures) == ["clips", "frames", "psnr", "ssim", "frozen_psnr", "frozen_ssim"]
+    assert list(figures) == ["clips", "frames", "psnr", "ssim", "frozen_psnr", "frozen_ssim", "held_out"]
+    assert "against the codes, rendered; learnt from" in told
     assert f"frozen_ssim  {figures['frozen_ssim']:.3f}".rstrip("0") in told
     assert len(list((tmp_path / "clip").iterdir())) == 4
 
@@ -90,6 +118,8 @@ def test_the_command_says_how_well(run: Path, tmp_path: Path, capsys: pytest.Cap
         (["--first-frame", "{folder}/none.jpg"], "none.jpg"),
         (["--first-frame", "{folder}/blank.png"], "--first-frame {folder}/blank.png: no face found"),
         (["--first-frame", "{folder}/blank.png", "--json", "{folder}/x.json"], "--json: a photo's future"),
+        (["--first-frame", "{folder}/blank.png", "--footage"], "--footage: a photo's future"),
+        (["--footage"], "keeps no recorded frames beside its codes; name the videos"),
     ],
 )
 def test_bad_input_is_one_line(flags: list[str], words: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
