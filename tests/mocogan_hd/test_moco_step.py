@@ -135,13 +135,19 @@ def test_the_ablation_without_the_basis_changes_the_motion_alone(latents: Path, 
     assert Sampler.of(state).codes(1, 5, 0).isfinite().all()
 
 
-SHARED = {"in-domain": {}, "cross-domain": {**CROSS, "contrastive_weight": 0.0}}
+SHARED = {
+    "in-domain": {},
+    "cross-domain": {**CROSS, "contrastive_weight": 0.0},
+    "paper": {**PAPER, "contrastive_weight": 0.0},
+    "contrast": {**CROSS, "steps": 1, "n_generator": 1, "queue": 16},
+    "paper's contrast": {**PAPER, "steps": 1},
+}
 
 
 def two_steps(process: Process, latents: Path, domain: Path) -> dict:
     found = {}
     for name, overrides in SHARED.items():
-        config = small(steps=2, batch=4, **overrides)
+        config = small(**{"steps": 2, "batch": 4, **overrides})
         state = train(config, made_source(latents, domain, config), process=process, report_every=1)
         found[name] = {"tensors": numbers(state), "history": state.history}
     return found
@@ -156,6 +162,7 @@ def worker(rank: int, store: str, latents: Path, domain: Path, out: str) -> None
 
 def test_two_workers_learn_what_one_does(latents: Path, random_domain: Path, tmp_path: Path):
     """Contrast left out, which is with the rank's own batch: then even losses of means over the batch are one's own.
+    With it both have the same weights all the same, and queues of the global batch's keys.
 
     A relativistic loss does not see what all scores have in common: the last bias's gradient is rounding alone, of
     which Adam makes whole steps.
@@ -166,31 +173,18 @@ def test_two_workers_learn_what_one_does(latents: Path, random_domain: Path, tmp
     for form, one in alone.items():
         ours, theirs = first[form]["tensors"], second[form]["tensors"]
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        if "contrast" in form:
+            queues = {name: tensor for name, tensor in ours.items() if "_keys." in name}
+            assert len(queues) == (4 if form == "contrast" else 0)
+            for name, tensor in queues.items():
+                torch.testing.assert_close(tensor, one["tensors"][name], atol=1e-3, rtol=1e-3, msg=name)
+            continue
         for name, tensor in one["tensors"].items():
             if ".5.bias" in name and "scales" in name:
                 continue
             torch.testing.assert_close(ours[name], tensor, atol=2e-4, rtol=1e-3, msg=f"{form}: {name}")
         for report, other in zip(one["history"], first[form]["history"], strict=True):
             assert {k: pytest.approx(v, rel=1e-3, abs=1e-3) for k, v in report.items()} == other
-
-
-def test_queues_hold_all_ranks_keys():
-    from svgan.mocogan_hd.step import of_all_ranks
-
-    class Second:
-        rank, world = 1, 2
-
-        def mean_(self, tensors) -> None:
-            for tensor in tensors:
-                other = torch.zeros_like(tensor)
-                other[:3] = 2 * torch.arange(6.0).view(3, 2)
-                tensor.add_(other).div_(2)
-
-        def any(self, flag: bool) -> bool:
-            return flag
-
-    own = torch.full((3, 2), 9.0)
-    assert torch.equal(of_all_ranks(own, Second()), torch.cat([torch.arange(6.0).view(3, 2), own]))
 
 
 def test_bfloat16_trains_and_keeps_float32_weights(latents: Path, random_domain: Path):
