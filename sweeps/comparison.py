@@ -108,7 +108,8 @@ def number(value: float) -> str:
 
 def told(plan: Plan) -> str:
     """What the figures are of, in a line."""
-    budget = f"{plan.seconds:g} s of training" if plan.seconds else "the steps that it says"
+    kind = "GPU" if plan.gpus_per_worker else "CPU"
+    budget = f"{plan.seconds:g} {kind} s of training" if plan.seconds else "the steps that it says"
     seeds = f"mean and 95 % interval of {plan.seeds} seeds" if plan.seeds > 1 else "one seed"
     return f"each variant with {budget} a seed; {seeds}; figures of {plan.clips} clips"
 
