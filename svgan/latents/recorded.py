@@ -12,6 +12,7 @@ Axes: N frame, R pixels of the domain.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
@@ -114,19 +115,29 @@ def _read(latents: Latents, kept: dict) -> Iterator[np.ndarray]:
 
 def frame_map(name: str, shape: tuple[int, ...], parts: Callable[[], Iterator[np.ndarray]]) -> np.ndarray:
     """Frames uint8 of that shape under `name` in the cache, mapped; made of `parts`, in order, where they are not there
-    or broken. Of several that make them at a time each makes them whole. Raises UserError on a full disk."""
+    or broken. Of several processes that want them one makes them, and the others wait. Raises UserError on a full
+    disk."""
     path = cached_frames(name)
     if (found := mapped(path, shape)) is not None:
         return found
-    with writing(path), whole(path) as aside, aside.open("wb") as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if mapped(path, shape) is None:
+                _make(path, shape, parts)
+    found = mapped(path, shape)
+    assert found is not None
+    return found
+
+
+def _make(path: Path, shape: tuple[int, ...], parts: Callable[[], Iterator[np.ndarray]]) -> None:
+    with whole(path) as aside, aside.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         written = sum(file.write(np.ascontiguousarray(part).data) for part in parts())
         if written != math.prod(shape):
             raise UserError(f"recorded frames: {written} bytes for {math.prod(shape)}; {REMEDY}")
-    found = mapped(path, shape)
-    assert found is not None
-    return found
 
 
 def cached_frames(name: str) -> Path:

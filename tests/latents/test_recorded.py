@@ -1,6 +1,8 @@
 """Recorded frames beside the codes: written in bounded parts, read once into a map, refused when they do not fit."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from full_disk import no_room
 from svgan.errors import UserError
 from svgan.latents import recorded
 from svgan.latents.origins import Origins
-from svgan.latents.recorded import cached_frames, open_recorded
+from svgan.latents.recorded import cached_frames, frame_map, open_recorded
 from svgan.latents.shards import VideoCodes, open_latents, write_latents
 
 SIZE = 8
@@ -77,18 +79,32 @@ def test_a_damaged_file_is_named_and_no_half_map_is_left(tmp_path: Path, cache: 
     with pytest.raises(UserError) as error:
         open_recorded(latents)
     assert str(error.value).startswith(f"{path}: {words}")
-    assert list((cache / "frames").iterdir()) == []
+    assert [file.suffix for file in (cache / "frames").iterdir()] == [".lock"]
 
 
 def test_a_broken_map_is_made_again_and_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     latents = open_latents(made(tmp_path / "set"))
     found = np.array(open_recorded(latents))
-    (path,) = cached_frames("x").parent.iterdir()
+    (path,) = cached_frames("x").parent.glob("*.npy")
     path.write_bytes(path.read_bytes()[:200])
     assert np.array_equal(open_recorded(latents), found)
     path.unlink()
     with no_room(2048), pytest.raises(UserError, match="make room"):
         open_recorded(latents)
+
+
+def test_of_several_that_want_a_map_one_makes_it():
+    began: list[int] = []
+
+    def parts() -> Iterator[np.ndarray]:
+        began.append(1)
+        time.sleep(0.3)
+        yield np.arange(12, dtype=np.uint8)
+
+    with ThreadPoolExecutor(3) as pool:
+        maps = [each.result() for each in [pool.submit(frame_map, "some", (1, 2, 2, 3), parts) for _ in range(3)]]
+    assert len(began) == 1
+    assert all(found.ravel().tolist() == list(range(12)) for found in maps)
 
 
 def test_codes_without_frames_say_how_to_keep_them(tmp_path: Path):

@@ -96,7 +96,7 @@ def test_the_footage_is_rendered_once_and_a_broken_file_of_it_anew(
     told = []
     for spoil in (None, None, lambda file: file.write_bytes(file.read_bytes()[:1000])):
         if spoil:
-            (file,) = (tmp_path / "frames").iterdir()
+            (file,) = (tmp_path / "frames").glob("*.npy")
             spoil(file)
         assert np.array_equal(kept_frames(domain, stored.codes, stored.digest), domain.render(stored.codes))
         told.append("rendering 120 frames of the footage once" in capsys.readouterr().err)

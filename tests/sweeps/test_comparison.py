@@ -26,7 +26,8 @@ RUNS = [
 
 def test_a_row_has_steps_seconds_of_training_and_figures_with_their_intervals():
     assert comparison.markdown(PLANNED, comparison.lines(PLANNED, RUNS)).splitlines() == [
-        "toy-1: each variant with 150 CPU s of training a seed; mean and 95 % interval of 3 seeds; figures of 64 clips.",
+        "toy-1: each variant with 150 CPU s of training a seed; mean and 95 % interval of 3 seeds; figures of 64 "
+        "clips.",
         "",
         "|  | steps | wall s | FVD long | ACD |",
         "| --- | --- | --- | --- | --- |",
