@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.recorded import check_kept, open_recorded
 from svgan.latents.shards import Latents, open_latents
@@ -83,5 +84,12 @@ class Material:
 
     def pictured(self, sampler: Sampler) -> Sampler:
         """The sampler as the judges take it, who know the footage's domain: with another's pictures, where it shows
-        those."""
-        return sampler if self.pictures is None else sampler.pictured(self.pictures)
+        those. Raises UserError where it was trained with other ones."""
+        if self.pictures is None:
+            return sampler
+        if (theirs := sampler.meta.get("domain")) != self.pictures.digest:
+            raise UserError(
+                f"--pictures {self.pictures.folder}: is {self.pictures.digest}, the model was trained with {theirs}; "
+                "restore that domain"
+            )
+        return sampler.pictured(self.pictures)

@@ -196,6 +196,7 @@ def measured(
     material = material_of(plan, device)
     domain, latents = material.domain, material.latents
     here = {"domain": domain.digest, "latents": latents.digest}
+    here |= {"pictures": material.pictures.digest} if material.pictures else {}
     if other is not None and any(other.model.tags.get(k) != logged.model.tags.get(k) for k in ("domain", "pictures")):
         raise UserError(f"--against {asked.against}: of another domain than {asked.model}; no figure compares those")
     protocols = asked_protocols(asked, plan)

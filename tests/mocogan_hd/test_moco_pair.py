@@ -76,6 +76,9 @@ def test_judges_of_the_footages_domain_see_the_others_pictures(
     source = systems.source(config, pair, "cpu")
     assert isinstance(source, FrameSource)
     state = made_state(source, config)
+    with pytest.raises(UserError, match=f"--pictures {dogs}: is .*, the model was trained with made; restore"):
+        pair.pictured(Sampler.of(state))
+    state.meta = pair.meta
     sampler = pair.pictured(Sampler.of(state))
     codes = sampler.codes(2, 4, seed=0)
     assert codes.shape == (2, 4, 8, 8)
