@@ -242,7 +242,7 @@ BAD = {
             "{one}",
             "--footage",
         ],
-        "keeps no recorded frames beside its codes; name the videos",
+        "keeps no recorded frames beside its codes; embed the videos",
     ),
     **{
         f"--set {words}": (

@@ -185,8 +185,8 @@ def test_recorded_frames_are_kept_beside_the_codes_and_learned_from(
     where = ["--latents", str(tmp_path / "bare"), "--domain", str(random_domain), "--out", str(tmp_path / "other")]
     assert cli.run(["train", "--recipe", "stylegan-v", *where, "--footage"]) == 2
     assert capsys.readouterr().err == (
-        f"svgan: --footage: {tmp_path / 'bare'} keeps no recorded frames beside its codes; name the videos, or embed "
-        "the videos again with svgan embed --frames\n"
+        f"svgan: --footage: {tmp_path / 'bare'} keeps no recorded frames beside its codes; embed the videos again "
+        "with svgan embed --frames, or name them (not in studies)\n"
     )
     assert not (tmp_path / "other").exists()
 

@@ -85,7 +85,8 @@ def check_kept(latents: Latents) -> None:
     """Raises UserError where no recorded frames lie beside the codes."""
     if not latents.manifest.recorded:
         raise UserError(
-            f"--footage: {latents.uri} keeps no recorded frames beside its codes; name the videos, or {REMEDY}"
+            f"--footage: {latents.uri} keeps no recorded frames beside its codes; {REMEDY}, or name them (not in "
+            "studies)"
         )
 
 

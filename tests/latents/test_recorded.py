@@ -110,5 +110,5 @@ def test_of_several_that_want_a_map_one_makes_it():
 def test_codes_without_frames_say_how_to_keep_them(tmp_path: Path):
     videos = [video("a.webm", list(range(5)))]
     write_latents(tmp_path / "bare", videos, domain="d" * 16, fps=25, components=3)
-    with pytest.raises(UserError, match=r"bare keeps no recorded frames beside its codes; name the videos, or embed"):
+    with pytest.raises(UserError, match=r"bare keeps no recorded frames beside its codes; embed the videos again"):
         open_recorded(open_latents(tmp_path / "bare"))

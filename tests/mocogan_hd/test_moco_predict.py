@@ -119,7 +119,7 @@ def test_the_command_says_how_well(run: Path, tmp_path: Path, capsys: pytest.Cap
         (["--first-frame", "{folder}/blank.png"], "--first-frame {folder}/blank.png: no face found"),
         (["--first-frame", "{folder}/blank.png", "--json", "{folder}/x.json"], "--json: a photo's future"),
         (["--first-frame", "{folder}/blank.png", "--footage"], "--footage: a photo's future"),
-        (["--footage"], "keeps no recorded frames beside its codes; name the videos"),
+        (["--footage"], "keeps no recorded frames beside its codes; embed the videos"),
     ],
 )
 def test_bad_input_is_one_line(flags: list[str], words: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
