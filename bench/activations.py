@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from svgan.images.stylegan2 import Generator, StyleGAN2Config
-from svgan.stylegan_v.networks import HolisticDiscriminator
+from svgan.systems.stylegan_v.networks import HolisticDiscriminator
 
 WIDTHS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64, 1024: 32}
 

@@ -65,8 +65,8 @@ def train(folder: Path, device: str) -> None:
     """STEPS of recipe paper, without the clip that `svgan train` makes at the end."""
     import torch
 
-    from svgan.report import NullReporter
-    from svgan.runs import carry_out, plan_run
+    from svgan.runs.folder import carry_out, plan_run
+    from svgan.training.reporter import NullReporter
 
     run = plan_run(
         folder / "run",
@@ -94,9 +94,10 @@ def sample(folder: Path, device: str) -> None:
 
 def evaluate(folder: Path, device: str) -> None:
     """FVD short and long of CLIPS clips against as many windows of the walk, whose moments nothing keeps."""
-    from svgan import assets, cli
+    from svgan import cli
+    from svgan.assets import cache
 
-    network = assets.path("i3d").parent
+    network = cache.path("i3d").parent
     (folder / "cache").mkdir()
     (folder / "cache" / "i3d").symlink_to(network)
     os.environ["SVGAN_CACHE"] = str(folder / "cache")

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from svgan.files import whole
 from svgan.images.domain import Domain
+from svgan.io.atomic import whole
 from svgan.latents.shards import Latents, open_latents
 from svgan.latents.stats import make_space
 from svgan.metrics import fvd

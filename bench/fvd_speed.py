@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from svgan import assets, recipes
-from svgan.files import whole
+from svgan.assets import cache
 from svgan.images.domain import Domain
+from svgan.io.atomic import whole
 from svgan.latents.shards import open_latents
 from svgan.latents.stats import make_space
 from svgan.metrics import fvd, i3d
@@ -38,7 +38,8 @@ from svgan.metrics.moments import Moments
 from svgan.metrics.protocol import PROTOCOLS, usual_precision
 from svgan.metrics.windows import GROUP, rollouts
 from svgan.motion import make_motion
-from svgan.sample import Sampler
+from svgan.sampling.sampler import Sampler
+from svgan.training import recipes
 
 BLOCK, EVERY = 8, 4  # clips timed at a time; every such block ours in float32 too
 PARTS = ("codes", "rendering", "resize", "i3d")
@@ -179,7 +180,7 @@ def made(domain: Domain, clips: int):  # type: ignore[no-untyped-def]
 def torch_state() -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    return load_file(assets.path("i3d"))
+    return load_file(cache.path("i3d"))
 
 
 def roots() -> dict[str, float]:

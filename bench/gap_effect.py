@@ -18,8 +18,8 @@ import models
 import numpy as np
 import torch
 
-from svgan.codes_config import ITERATIONS
-from svgan.files import whole
+from svgan.io.atomic import whole
+from svgan.systems.stylevideogan.config import ITERATIONS
 
 MEASURES = ("fvd", "loops")
 PROTOCOLS = "svg-short,svg-long"

@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from training_step import Calls, gain, seconds
 
-from svgan import recipes, systems
-from svgan.distributed import SINGLE
-from svgan.files import whole
+from svgan.io.atomic import whole
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
-from svgan.material import Material
 from svgan.metrics.latent import LatentDistance
-from svgan.state import State
+from svgan.torch_utils.distributed import SINGLE
+from svgan.training import recipes, registry
+from svgan.training.data import Material
+from svgan.training.state import State
 
 EXACT: dict[str, Any] = {"iteration": "fast"}
 WAYS: dict[str, dict[str, Any]] = {
@@ -99,7 +99,7 @@ def timed(asked: argparse.Namespace) -> dict[str, list[float]]:
     material = Material.open()
     for way in asked.ways:
         config = recipes.make(asked.recipe, **WAYS[way])
-        source = systems.source(config, material, "cpu")
+        source = registry.source(config, material, "cpu")
         calls[way] = partial(four, State.build(config, source.space), source)
     rounds = [{way: seconds(call, 1, "cpu") / 4 for way, call in calls.items()} for _ in range(asked.rounds)]
     return {way: [one[way] for one in rounds] for way in calls}
@@ -107,7 +107,7 @@ def timed(asked: argparse.Namespace) -> dict[str, list[float]]:
 
 def four(state: State, source: Any) -> None:
     for _ in range(4):
-        systems.iterate(state, source, SINGLE)
+        registry.iterate(state, source, SINGLE)
         state.step += 1
 
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from svgan.files import whole
 from svgan.images.domain import Domain
-from svgan.judge import assessed, chosen
+from svgan.io.atomic import whole
 from svgan.latents.shards import open_latents
 from svgan.metrics.protocol import usual_precision
-from svgan.report import NullReporter
-from svgan.runs import CHECKPOINTS, RECORD, carry_out, load_pair, plan_run
-from svgan.sample import Sampler
+from svgan.reports.evaluation import assessed, chosen
+from svgan.runs.folder import CHECKPOINTS, RECORD, carry_out, load_pair, plan_run
+from svgan.sampling.sampler import Sampler
+from svgan.training.reporter import NullReporter
 
 
 def trained(

@@ -21,13 +21,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from svgan import assets
+from svgan.assets import cache
 from svgan.images.domain import Domain
-from svgan.images.footage import read_frames
+from svgan.io.video_reader import read_frames
 from svgan.latents.shards import open_latents
 from svgan.metrics.transfer import Transfer, evenly, transfer
-from svgan.sample import offset, offset_orthogonal
-from svgan.subject import photo_code
+from svgan.sampling.sampler import offset, offset_orthogonal
+from svgan.sampling.subject import photo_code
 
 FIRST, FRAMES = 1000, 250
 AXES = (8, 16, 32, 64, 128)
@@ -45,7 +45,7 @@ def targets(domain: Domain) -> list[np.ndarray]:
     """Codes [L, D] of the pictures."""
     codes = []
     with tempfile.TemporaryDirectory() as folder:
-        for number, frame in enumerate(islice(read_frames(assets.paths("second-subject")[0]), max(PICTURES) + 1)):
+        for number, frame in enumerate(islice(read_frames(cache.paths("second-subject")[0]), max(PICTURES) + 1)):
             if number in PICTURES:
                 Image.fromarray(frame).save(Path(folder, "you.png"))
                 codes.append(photo_code(Path(folder, "you.png"), domain, "you.png"))

@@ -43,9 +43,9 @@ def toy_loop(config: dict[str, Any]) -> dict[str, Any]:
     import torch
     from safetensors.torch import save_file
 
-    from sweeps.ends import FINISHED
-    from sweeps.plan import Plan
-    from sweeps.trial_log import TrialLog
+    from sweeps.storage.plan import Plan
+    from sweeps.storage.trial_outcome import FINISHED
+    from sweeps.tracking.trial_log import TrialLog
 
     plan, asked = Plan.from_json(config["plan"]), json.loads(os.environ[ASKED])
     torch.set_num_threads(1)
@@ -121,7 +121,7 @@ def one_study(trials: int, concurrency: int, workers: int, ray_head: int | None)
     import optuna
 
     from sweeps import study
-    from sweeps.searcher import OptunaSearcher
+    from sweeps.search.tune_searcher import OptunaSearcher
 
     asked, told, suggest, complete = {}, {}, OptunaSearcher.suggest, OptunaSearcher.on_trial_complete
 

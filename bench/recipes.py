@@ -47,19 +47,19 @@ def measured(recipe: str, least: float) -> dict[str, float]:
     """Of about `least` seconds of iterations, in this process."""
     import torch
 
-    from svgan import recipes, systems
-    from svgan.distributed import SINGLE
-    from svgan.material import Material
-    from svgan.state import State
+    from svgan.torch_utils.distributed import SINGLE
+    from svgan.training import recipes, registry
+    from svgan.training.data import Material
+    from svgan.training.state import State
 
     torch.set_num_threads(1)
     config = recipes.make(recipe)
-    source = systems.source(config, Material.open(), "cpu")
+    source = registry.source(config, Material.open(), "cpu")
     state = State.build(config, source.space)
     before, whole = peak(), getattr(config, "r1_every", 1)
 
     def step() -> None:
-        systems.iterate(state, source, SINGLE)
+        registry.iterate(state, source, SINGLE)
         state.step += 1
 
     for _ in range(2):

@@ -30,7 +30,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from svgan.latents import shard_cache, storage
+from svgan.io import storage
+from svgan.latents import shard_cache
 from svgan.latents.shards import THREADS, Manifest, VideoCodes, open_latents, read_manifest, write_latents
 
 LAYERS, WIDTH, SHARD_ROWS = 18, 512, 1024  # of a 1024 px StyleGAN: 19 MB a shard

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svgan.errors import UserError
-from sweeps.plan import Plan
+from sweeps.storage.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -90,7 +90,7 @@ def fill(record: Any, count: int, template: int = 100) -> None:
     import optuna
     from optuna.trial import TrialState
 
-    from sweeps.search import CONFIG
+    from sweeps.search.optuna_store import CONFIG
 
     draw = random.Random(0)
     floats = optuna.distributions.FloatDistribution
@@ -144,9 +144,9 @@ def _copy_trials(engine: Any, count: int, template: int) -> None:
 
 def search_costs(folder: Path, record_uri: str, size: int, asks: int) -> tuple[dict[str, tuple[float, float]], float]:
     """ask, report and tell of a driver whose study has `size` trials and 200 out; and the process's memory in MB."""
-    from sweeps.halving import Halving
-    from sweeps.search import open_study
-    from sweeps.searcher import OptunaSearcher
+    from sweeps.search.asha import Halving
+    from sweeps.search.optuna_store import open_study
+    from sweeps.search.tune_searcher import OptunaSearcher
 
     plan = plan_of(folder, "sqlite:///none", record_uri, size + CONCURRENCY + asks + 1000)
     Path(plan.folder).mkdir(parents=True)
@@ -190,8 +190,8 @@ def _random(seed: int) -> Any:
 
 def log_trial(plan: Plan, number: int, clock: Clock, attempt: int = 1) -> int:
     """All that a trial writes to MLflow, by driver and rank 0; returns the number of writes."""
-    from svgan import recipes
-    from sweeps.trial_log import TrialLog
+    from svgan.training import recipes
+    from sweeps.tracking.trial_log import TrialLog
 
     config = recipes.tiny(steps=STEPS).to_json()
     clock("open by the driver", lambda: TrialLog(plan, number).open(config))
@@ -208,8 +208,8 @@ def fill_mlflow(plan: Plan, count: int) -> None:
     """So many runs of this study, each with its tags, parameters and figures, written as rows."""
     import sqlalchemy
 
-    from svgan import recipes
-    from sweeps.tracking import Tracking
+    from svgan.training import recipes
+    from sweeps.tracking.client import Tracking
 
     tracking = Tracking(plan)
     template = tracking.trial(0, recipes.tiny(steps=STEPS).to_json())
@@ -253,10 +253,10 @@ def writer(plan_fields: dict[str, Any], first: int, seconds: float, answers: Any
 
 def mlflow_costs(folder: Path, uri: str, size: int, processes: int, seconds: float) -> dict[str, Any]:
     """A trial's writes one by one, then writes a second by several processes at once."""
-    from sweeps import quiet
-    from sweeps.tracking import Tracking
+    from sweeps.ray_runtime import log_capture
+    from sweeps.tracking.client import Tracking
 
-    quiet.settings()
+    log_capture.settings()
     plan = plan_of(folder, uri, "", size + 2)
 
     Tracking(plan).parent()

@@ -31,7 +31,7 @@ WIDTH, HEIGHT, RATE = 1920, 1080, 25
 
 def enlarged(video: Path) -> Iterator[np.ndarray]:
     """Its frames [1080, 1920, 3], in the middle of black ones."""
-    from svgan.images.footage import read_frames
+    from svgan.io.video_reader import read_frames
 
     for frame in read_frames(video):
         whole = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -44,13 +44,13 @@ def enlarged(video: Path) -> Iterator[np.ndarray]:
 def make_lap(lap: Path, seconds: float) -> None:
     import av
 
-    from svgan import assets
-    from svgan.files import whole
+    from svgan.assets import cache
+    from svgan.io.atomic import whole
 
     with whole(lap) as aside, av.open(str(aside), "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for frame in islice(enlarged(assets.path("talking-face")), round(RATE * seconds)):
+        for frame in islice(enlarged(cache.path("talking-face")), round(RATE * seconds)):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         out.mux(stream.encode())
 
@@ -59,7 +59,7 @@ def repeat(lap: Path, video: Path, frames: int) -> None:
     """Make a video of a lap's packets, as often and as far as it takes."""
     import av
 
-    from svgan.files import whole
+    from svgan.io.atomic import whole
 
     with whole(video) as aside, av.open(str(aside), "w", format="mp4") as out:
         copy, written = None, 0
@@ -78,10 +78,10 @@ def repeat(lap: Path, video: Path, frames: int) -> None:
 
 def take_over(lap: Path, video: Path, domain: str) -> None:
     """Keep for the video's stretches what is kept of the lap's, which they show again."""
-    from svgan.embed import codes_name, probes
-    from svgan.images.aligned import track_cached, track_folder, video_digest
+    from svgan.faces.aligned_video import track_cached, track_folder, video_digest
     from svgan.images.domain import Domain
-    from svgan.images.footage import survey
+    from svgan.io.video_reader import survey
+    from svgan.pipelines.embed import codes_name, probes
 
     one, found = survey(lap).chunks(), survey(video)
     many = found.chunks()
@@ -112,7 +112,7 @@ def embed(video: Path, out: Path, domain: str, device: str) -> None:
 
 
 def report(video: Path, out: Path, domain: str, device: str) -> None:
-    from svgan.images.footage import survey
+    from svgan.io.video_reader import survey
 
     frames = len(survey(video).pts)
     print(f"{video.name}: {frames} frames, {video.stat().st_size / 1e6:.0f} MB; load {os.getloadavg()[0]:.1f}")

@@ -32,15 +32,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from reference import Reference
 
-from svgan import fast, recipes, step
-from svgan.codes_config import CodesConfig
-from svgan.codes_state import CodesState
-from svgan.distributed import SINGLE
 from svgan.images.domain import Domain
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
 from svgan.latents.stats import make_space
-from svgan.systems import CODES_ITERATIONS
+from svgan.systems.stylevideogan import fast, step
+from svgan.systems.stylevideogan.config import CodesConfig
+from svgan.systems.stylevideogan.state import CodesState
+from svgan.torch_utils.distributed import SINGLE
+from svgan.training import recipes
+from svgan.training.registry import CODES_ITERATIONS
 
 GENERATOR_STEPS = {"plain": step.generator_step, "fast": fast.step.generator_step}
 Calls = dict[str, Callable[[], object]]
@@ -145,7 +146,7 @@ class Products(TorchDispatchMode):
 def times(calls: Calls, asked: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of each call, by rounds."""
     taken: dict[str, list[float]] = {way: [] for way in calls}
-    for _ in range(fast.graph.WARM_UP if "graph" in calls else 0):
+    for _ in range(fast.cuda_graph.WARM_UP if "graph" in calls else 0):
         calls["graph"]()
     for _ in range(asked.rounds):
         for way, call in calls.items():

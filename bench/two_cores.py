@@ -120,15 +120,15 @@ def product(side: int = 1024) -> tuple[Callable[[], object], float]:
 
 def trial(iteration: str) -> tuple[Callable[[], object], float]:
 
-    from svgan import recipes, systems
-    from svgan.distributed import SINGLE
-    from svgan.material import Material
-    from svgan.state import State
+    from svgan.torch_utils.distributed import SINGLE
+    from svgan.training import recipes, registry
+    from svgan.training.data import Material
+    from svgan.training.state import State
 
     config = recipes.tiny(iteration=iteration)
-    source = systems.source(config, Material.open(), "cpu")
+    source = registry.source(config, Material.open(), "cpu")
     state = State.build(config, source.space)
-    return lambda: systems.iterate(state, source, SINGLE), 1.0
+    return lambda: registry.iterate(state, source, SINGLE), 1.0
 
 
 def as_rank(
@@ -138,11 +138,11 @@ def as_rank(
     import torch
     from training_step import random_codes
 
-    from svgan import recipes, systems
-    from svgan.distributed import current_process
     from svgan.latents.clips import ClipSource
     from svgan.latents.stats import make_space
-    from svgan.state import State
+    from svgan.torch_utils.distributed import current_process
+    from svgan.training import recipes, registry
+    from svgan.training.state import State
 
     if world > 1:
         torch.distributed.init_process_group("gloo", meeting, timedelta(seconds=600), rank=rank, world_size=world)
@@ -150,11 +150,11 @@ def as_rank(
     latents = random_codes(*codes)
     source = ClipSource(latents, config.window, make_space("wplus", latents))
     state, process = State.build(config, source.space), current_process()
-    systems.iterate(state, source, process)
+    registry.iterate(state, source, process)
     barrier.wait()
     began = time.perf_counter()
     for _ in range(steps):
-        systems.iterate(state, source, process)
+        registry.iterate(state, source, process)
     taken = (time.perf_counter() - began) / steps
     if world > 1:
         torch.distributed.destroy_process_group()

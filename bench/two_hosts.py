@@ -51,11 +51,11 @@ class Timed:
 
 def work(recipe: str, steps: int, rank: int, world: int, address: str) -> dict[str, float]:
     """One rank's lap of `steps` iterations after three that are not counted."""
-    from svgan import recipes
-    from svgan.distributed import current_process
-    from svgan.material import Material
-    from svgan.state import State
-    from svgan.systems import iterate, source
+    from svgan.torch_utils.distributed import current_process
+    from svgan.training import recipes
+    from svgan.training.data import Material
+    from svgan.training.registry import iterate, source
+    from svgan.training.state import State
 
     torch.set_num_threads(1)
     if world > 1:

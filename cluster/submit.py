@@ -20,8 +20,8 @@ from pathlib import Path
 from cluster import yaml_check
 from svgan.cli import Parser
 from svgan.errors import UserError, one_line
-from sweeps.environment import COMMIT, PACKAGE, REPO, check_passwordless
-from sweeps.provenance import git_commit, package_digest
+from sweeps.storage.environment import COMMIT, PACKAGE, REPO, check_passwordless
+from sweeps.storage.provenance import git_commit, package_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 LOST = 255  # ssh's own exit code

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from svgan.cli import INTERRUPTED, Parser
 from svgan.errors import UserError
-from sweeps import quiet
 from sweeps.commands import COMMANDS
+from sweeps.ray_runtime import log_capture
 
 ABOUT = """Look at studies, steer them, and take out what they found.
 
@@ -27,7 +27,7 @@ Each command has a --help with an example.
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code; a UserError is one line and exit code 2."""
-    quiet.settings()
+    log_capture.settings()
     try:
         asked = parser().parse_args(argv)
         code = COMMANDS[asked.command].run(asked)

@@ -24,7 +24,7 @@ class Champion:
         import torch
 
         from svgan.images.domain import Domain
-        from svgan.sample import Sampler
+        from svgan.sampling.sampler import Sampler
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.sampler = Sampler.load(folder, device)
@@ -45,7 +45,7 @@ class Champion:
         model_input: a dict or a one-row DataFrame with any of clips (1), frames (250), seed (0).
         Raises UserError for other fields, several rows or a count below 1.
         """
-        from sweeps.artifacts import frames_of
+        from sweeps.trial.artifacts import frames_of
 
         asked = {**DEFAULTS, **_fields(model_input), **(params or {})}
         if unknown := sorted(set(asked) - set(DEFAULTS)):

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from sweeps import environment, halt, quiet, shelf, submit
-from sweeps.comparison import VARIANT, labels
-from sweeps.forkserver import forkserver
-from sweeps.joining import cluster_joined, keep_secrets, ray_started
-from sweeps.plan import (
+from sweeps.ray_runtime import job_submission, log_capture
+from sweeps.ray_runtime.fork_server import forkserver
+from sweeps.ray_runtime.session import cluster_joined, keep_secrets, ray_started
+from sweeps.reports.variant_table import VARIANT, labels
+from sweeps.storage import environment, stop_request, study_files
+from sweeps.storage.plan import (
     PLAN_FILE,
     Plan,
     absolute,
@@ -34,16 +35,16 @@ from sweeps.plan import (
     resume_command,
     study_folder,
 )
-from sweeps.usage import Spent
+from sweeps.storage.usage import Spent
 
 if TYPE_CHECKING:
     import optuna
 
     from svgan.images.domain import Domain
-    from sweeps.budget import Account
-    from sweeps.registry import Promotion
-    from sweeps.tracking import Tracking
-    from sweeps.trial import Loop
+    from sweeps.driver.budget import Account
+    from sweeps.promotion.registry import Promotion
+    from sweeps.tracking.client import Tracking
+    from sweeps.trial.controller import Loop
 
 METRICS = ("latent_fd",)
 LOG = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Study:
         """This study as an ablation: each point of the grid a control, beside what a declarative space holds fixed."""
         from optuna.distributions import BaseDistribution
 
-        from sweeps.grid import points
+        from sweeps.search.grid import points
 
         space = {} if callable(self.space) else self.space
         fixed = {name: entry for name, entry in space.items() if not isinstance(entry, list | tuple | BaseDistribution)}
@@ -108,7 +109,7 @@ class Study:
     def config(self, plan: Plan, params: dict[str, Any], number: int | None = None) -> dict[str, Any]:
         """The run that a proposal stands for, as JSON; as long as the plan says of that trial. Raises UserError for
         what the recipe refuses."""
-        from svgan import recipes
+        from svgan.training import recipes
 
         own = {"steps": plan.steps, "seed": plan.seed, **params}
         if number is not None and plan.lengths:
@@ -126,7 +127,7 @@ def main(study: Study, argv: Sequence[str] | None = None, *, loop: Loop | None =
     doc = sys.modules["__main__"].__doc__ or ""
     try:
         prepared()
-        if submit.needed():
+        if job_submission.needed():
             sys.exit(submitted(study, list(sys.argv[1:] if argv is None else argv), doc))
         environment.settle()
         run(study, argv, doc=doc, loop=loop)
@@ -142,7 +143,7 @@ def main(study: Study, argv: Sequence[str] | None = None, *, loop: Loop | None =
 
 def prepared() -> None:
     """The environment that Ray, Tune and MLflow read when they are imported."""
-    quiet.settings()
+    log_capture.settings()
     if "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # afterwards it would come too late: docs/traps.md
 
@@ -156,7 +157,7 @@ def submitted(study: Study, arguments: list[str], doc: str) -> int:
     if not name:
         name = fresh_name(study.name)
         arguments = [*arguments, "--name", name]
-    return submit.submit(script, arguments, name)
+    return job_submission.submit(script, arguments, name)
 
 
 def flags_of(study: Study, doc: str) -> argparse.ArgumentParser:
@@ -186,13 +187,15 @@ def run(
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
-    from sweeps import forecast, grid, room
-    from sweeps.budget import Account
-    from sweeps.lengths import lengths
-    from sweeps.outcome import conclude
-    from sweeps.preflight import announce, preflight, prepare
-    from sweeps.tracking import ROLE, SWEEP, Tracking
-    from sweeps.trial_log import failures
+    from sweeps.driver import forecast
+    from sweeps.driver.budget import Account
+    from sweeps.driver.conclude import conclude
+    from sweeps.driver.preflight import announce, preflight, prepare
+    from sweeps.driver.step_timing import lengths
+    from sweeps.ray_runtime import resources
+    from sweeps.search import grid
+    from sweeps.tracking.client import ROLE, SWEEP, Tracking
+    from sweeps.tracking.trial_log import failures
 
     cleared = preflight(study, plan)
     prepare(plan, cleared.material)
@@ -205,8 +208,8 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             f"--name {plan.name}: {plan.tracking} has a study of that name, begun elsewhere; choose another name, or "
             "resume it where its study.json is"
         )
-    with halt.alone(plan), quiet.quiet(Path(plan.folder, "sweep.log")) as log:
-        halt.clear(plan)
+    with stop_request.alone(plan), log_capture.quiet(Path(plan.folder, "sweep.log")) as log:
+        stop_request.clear(plan)
         parent = tracking.parent()
         plan.save()
         tracking.client.log_artifact(parent, str(Path(plan.folder, PLAN_FILE)))
@@ -216,8 +219,11 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             print(grid.told(plan.grid), flush=True)
         status, account = "FAILED", Account(plan, cleared.used)
         try:
-            slots = {room.SLOT: plan.concurrency}
-            with ray_started(resources=slots, object_store_memory=256 * 2**20) as local, halt.interruptible(plan):
+            slots = {resources.SLOT: plan.concurrency}
+            with (
+                ray_started(resources=slots, object_store_memory=256 * 2**20) as local,
+                stop_request.interruptible(plan),
+            ):
                 record = search(study, plan, tracking, loop, local, account)
             promotion = conclude(plan, record)
             status = "FINISHED"
@@ -240,7 +246,9 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     from svgan.images.domain import Domain
     from svgan.latents.shards import read_manifest
     from svgan.metrics.protocol import usual_precision
-    from sweeps import artifacts, provenance, room
+    from sweeps.ray_runtime import resources
+    from sweeps.storage import provenance
+    from sweeps.trial import artifacts
 
     check_asked(vars(asked))
     grid = asked_grid(study, asked.grid)
@@ -257,14 +265,14 @@ def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     domain = Domain.load(asked.domain or study.domain)
     pictures = Domain.load(asked.pictures) if asked.pictures else None
     latents = absolute(asked.latents or domain.latents_uri)
-    there = room.room()
+    there = resources.room()
     gpus = (
-        room.gpu_share(there, asked.workers, asked.concurrency)
+        resources.gpu_share(there, asked.workers, asked.concurrency)
         if asked.gpus_per_worker is None
         else asked.gpus_per_worker
     )
     most = environment.default("concurrency", max(1, trials))
-    concurrency = asked.concurrency or room.fitting_concurrency(
+    concurrency = asked.concurrency or resources.fitting_concurrency(
         there, workers=asked.workers, cpus=1, gpus=gpus, trials=min(max(1, trials), most)
     )
     budget = environment.default("max_gpu_hours") if asked.max_gpu_hours is None else asked.max_gpu_hours
@@ -329,7 +337,7 @@ def _place(domain: Domain) -> str:
 
 def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[Any]]:
     """What --grid stands for; empty where it was not given."""
-    from sweeps.grid import checked, parse
+    from sweeps.search.grid import checked, parse
 
     if entries is None:
         return {}
@@ -357,16 +365,16 @@ def search(
 
     from ray import tune
 
-    from sweeps import relay
-    from sweeps.guard import Patience, Reaper
-    from sweeps.halving import Halving
-    from sweeps.room import SLOT
-    from sweeps.search import open_study, unfinished
-    from sweeps.searcher import OptunaSearcher
-    from sweeps.table import rows_of
-    from sweeps.trial import DRIVER_RETRIES, run_trial, storage_arguments, train_loop, trial_folder
-    from sweeps.trial_log import TrialLog
-    from sweeps.watch import Board, Ledger
+    from sweeps.driver.live_table import Board, Ledger
+    from sweeps.driver.stall_limit import Patience, Reaper
+    from sweeps.ray_runtime.resources import SLOT
+    from sweeps.reports.trial_table import rows_of
+    from sweeps.search.asha import Halving
+    from sweeps.search.optuna_store import open_study, unfinished
+    from sweeps.search.tune_searcher import OptunaSearcher
+    from sweeps.tracking import relay
+    from sweeps.tracking.trial_log import TrialLog
+    from sweeps.trial.controller import DRIVER_RETRIES, run_trial, storage_arguments, train_loop, trial_folder
 
     keep_secrets()
     record = open_study(plan, controls=study.controls)
@@ -376,7 +384,7 @@ def search(
         TrialLog(plan, number).open(config | labels(params))
         return {"run": config, "plan": plan.to_json()}
 
-    watch = halt.Watch(plan)
+    watch = stop_request.Watch(plan)
     searcher = OptunaSearcher(
         record,
         study.space,
@@ -421,7 +429,7 @@ def search(
         except UserError:
             raise
         except Exception as error:
-            broken = shelf.trouble(plan.folder, error) or shelf.trouble(shelf.place(plan), error)
+            broken = study_files.trouble(plan.folder, error) or study_files.trouble(study_files.place(plan), error)
             if not broken:
                 raise
             watch.stop(f"--storage {plan.storage}: cannot be written ({broken})")

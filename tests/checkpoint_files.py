@@ -162,7 +162,7 @@ def psp(
     layers: int, kind: str = "GradualStyleEncoder", *, decoder: Mapping[str, Tensor] | None = None, **options: Any
 ) -> dict:
     """A checkpoint of pSp or e4e, its encoder with PyTorch's own initial weights; decoder: a state of `rosinality`."""
-    from svgan.images.psp import WIDTH, PSPEncoder
+    from svgan.images.psp_encoder import WIDTH, PSPEncoder
 
     torch.manual_seed(2)
     state = {
@@ -175,7 +175,7 @@ def psp(
 
 def small_psp(monkeypatch) -> None:
     """For a fixture: encoders of few channels, and of codes of width 32; 267 million parameters are too many."""
-    from svgan.images import psp
+    from svgan.images import psp_encoder
 
-    monkeypatch.setattr(psp, "STAGES", ((16, 3), (16, 4), (16, 14), (32, 3)))
-    monkeypatch.setattr(psp, "WIDTH", 32)
+    monkeypatch.setattr(psp_encoder, "STAGES", ((16, 3), (16, 4), (16, 14), (32, 3)))
+    monkeypatch.setattr(psp_encoder, "WIDTH", 32)

@@ -52,7 +52,7 @@ def random_domain(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def database(tmp_path_factory) -> Path:
     """A SQLite file that MLflow has migrated once, which takes seconds; tests work on copies."""
-    from sweeps.tracking import open_experiment
+    from sweeps.tracking.client import open_experiment
 
     folder = tmp_path_factory.mktemp("mlflow")
     open_experiment(f"sqlite:///{folder}/mlflow.db", "other")

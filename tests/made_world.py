@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from svgan import cli, runs
+from svgan import cli
 from svgan.images.domain import Domain, save_domain
 from svgan.images.encoder import Encoder
 from svgan.images.stylegan2 import Generator, StyleGAN2Config
 from svgan.latents.shards import VideoCodes, write_latents
+from svgan.runs import folder as runs
 
 
 def made_world(random_domain: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:

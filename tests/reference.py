@@ -2,8 +2,8 @@
 
 GRUCells in a loop over frames and cells, an affine for each layer of W+, the critic as its modules, penalties by
 `autograd.grad(create_graph=True)`, `backward`, torch.optim.Adam as it comes, an EMA parameter by parameter. It draws
-what `svgan.step` draws. One worker, float32 or float64; it neither reports gradients' norms nor looks for NaN, which
-both of ours do.
+what StyleVideoGAN's step draws. One worker, float32 or float64; it neither reports gradients' norms nor looks for NaN,
+which both of ours do.
 Axes: B clip, T frame, L W+ layer, K width of the space.
 """
 
@@ -15,14 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svgan import losses, step
-from svgan.codes_state import CodesState
-from svgan.distributed import SINGLE
-from svgan.layers import pixel_norm
 from svgan.motion.gru import GRUMotion
 from svgan.motion.noise import Noise
 from svgan.motion.recurrence import CELLS
-from svgan.step import Clips
+from svgan.systems.stylevideogan import step
+from svgan.systems.stylevideogan.state import CodesState
+from svgan.systems.stylevideogan.step import Clips
+from svgan.torch_utils.distributed import SINGLE
+from svgan.torch_utils.layers import pixel_norm
+from svgan.training import losses
 
 
 class Motion(nn.Module):
@@ -81,7 +82,7 @@ class Reference:
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), **settings)
 
     def iterate(self, clips: Clips) -> dict[str, Tensor]:
-        """Critic and generator once; figures as `svgan.step.iterate`'s, without the norms."""
+        """Critic and generator once; figures as `svgan.systems.stylevideogan.step.iterate`'s, without the norms."""
         figures: dict[str, Tensor] = {}
         for turn in range(self.state.config.n_critic):
             figures |= self.critic_step(clips, turn)

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from svgan import checkpoint
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
 from svgan.latents.stats import make_space
-from svgan.sample import Sampler
-from svgan.train import train
-from sweeps.plan import Plan
-from sweeps.search import open_study, reports, unfinished
+from svgan.sampling.sampler import Sampler
+from svgan.training import checkpoint
+from svgan.training.loop import train
+from sweeps.search.optuna_store import open_study, reports, unfinished
+from sweeps.storage.plan import Plan
 
 VERSIONS = sorted(path for path in Path(__file__).with_name("kept").iterdir() if path.is_dir())
 

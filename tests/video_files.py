@@ -8,15 +8,15 @@ import av
 import numpy as np
 import pytest
 
-from svgan import assets
-from svgan.images.footage import read_frames
+from svgan.assets import cache
+from svgan.io.video_reader import read_frames
 
 
 def talking_face(first: int, past: int) -> list[np.ndarray]:
     """Frames of the FG-NET Talking Face video; where it is not cached and npm cannot bring it, the test is skipped."""
-    if shutil.which("npm") is None and {row.name: row.state for row in assets.table()}["talking-face"] != "ready":
+    if shutil.which("npm") is None and {row.name: row.state for row in cache.table()}["talking-face"] != "ready":
         pytest.skip("the footage comes through npm, which is not installed")
-    return list(islice(read_frames(assets.path("talking-face")), first, past))
+    return list(islice(read_frames(cache.path("talking-face")), first, past))
 
 
 def write_video(path: Path, frames: list[np.ndarray], fps: int = 25) -> Path:

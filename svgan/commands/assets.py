@@ -24,19 +24,19 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from svgan import assets
-    from svgan.bars import plain_console
+    from svgan.assets import cache
+    from svgan.reports.progress import plain_console
 
-    if unknown := [name for name in options.names if name not in assets.ASSETS]:
-        raise UserError(f"asset '{unknown[0]}': unknown; choose from {', '.join(assets.ASSETS)}")
+    if unknown := [name for name in options.names if name not in cache.ASSETS]:
+        raise UserError(f"asset '{unknown[0]}': unknown; choose from {', '.join(cache.ASSETS)}")
     if options.names:
         for name in options.names:
-            for path in assets.paths(name):
+            for path in cache.paths(name):
                 print(path)
         return
     table = Table("name", "what", "from", "MB", "terms", "state", box=None, pad_edge=False)
-    for row in assets.table():
+    for row in cache.table():
         table.add_row(row.name, row.what, row.source, str(row.megabytes), row.licence, row.state)
     console = plain_console()
     console.print(table)
-    console.print(f"cache: {assets.cache_folder()}")
+    console.print(f"cache: {cache.cache_folder()}")

@@ -41,9 +41,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from svgan.bars import Stages, bars, plain_console
-    from svgan.make_domain import make_domain
-    from svgan.runs import pick_device
+    from svgan.pipelines.make_domain import make_domain
+    from svgan.reports.progress import Stages, bars, plain_console
+    from svgan.runs.folder import pick_device
 
     console = plain_console()
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from svgan.embed import Embedded
+    from svgan.pipelines.embed import Embedded
 
 HELP = "videos to W+ codes"
 ABOUT = """\
@@ -43,10 +43,10 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from svgan.bars import EmbedBars, bars, plain_console
-    from svgan.embed import embed
     from svgan.images.domain import Domain
-    from svgan.runs import pick_device
+    from svgan.pipelines.embed import embed
+    from svgan.reports.progress import EmbedBars, bars, plain_console
+    from svgan.runs.folder import pick_device
 
     console = plain_console()
     domain = Domain.load(options.domain, pick_device(options.device))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from svgan.latents.shards import Latents
     from svgan.metrics.features import Extractor, Kind
     from svgan.metrics.fvd import Progress
-    from svgan.sample import Sampler
+    from svgan.sampling.sampler import Sampler
 
 HELP = "FVD and other figures of a checkpoint, or of a domain"
 ABOUT = """\
@@ -76,9 +76,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from svgan.bars import Stages, bars, plain_console
-    from svgan.judge import as_json, write_figures
-    from svgan.runs import pick_device
+    from svgan.reports.evaluation import as_json, write_figures
+    from svgan.reports.progress import Stages, bars, plain_console
+    from svgan.runs.folder import pick_device
 
     _check(options)
     device, console = pick_device(options.device), plain_console()
@@ -107,7 +107,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def of_model(options: argparse.Namespace, device: torch.device, progress: Progress, console: Console) -> dict[str, Any]:
     """Figures of a checkpoint, printed for people and returned as JSON."""
-    from svgan.runs import load_judged
+    from svgan.runs.folder import load_judged
 
     sampler, material = load_judged(options.checkpoint, options.domain, options.latents, options.footage, device)
     domain, latents, frames = material.domain, material.latents, material.recorded
@@ -121,7 +121,7 @@ def of_model(options: argparse.Namespace, device: torch.device, progress: Progre
     }
     told = about | measure(options, sampler, domain, latents, frames, progress, console)
     if options.report:
-        from svgan.page import model_page, write_page
+        from svgan.reports.html_page import model_page, write_page
 
         title = f"{options.checkpoint}, step {sampler.meta['step']}"
         page = model_page(
@@ -142,8 +142,8 @@ def usual(
     console: Console,
 ) -> dict[str, Any]:
     """FVD short and long, as a study logs them, with their intervals."""
-    from svgan.judge import assessed, chosen, figures_table
     from svgan.metrics.protocol import usual_precision
+    from svgan.reports.evaluation import assessed, chosen, figures_table
 
     precision = options.precision or usual_precision(str(domain.device))
     short, long = chosen("svg-short,svg-long", options.clips, options.real_clips, precision)
@@ -176,9 +176,9 @@ def by_protocols(
     console: Console,
 ) -> dict[str, Any]:
     """The metrics asked for under the protocols asked for."""
-    from svgan.judge import assessed, assessment_tables, chosen
     from svgan.metrics.protocol import usual_precision
-    from svgan.runs import load_judged
+    from svgan.reports.evaluation import assessed, assessment_tables, chosen
+    from svgan.runs.folder import load_judged
 
     metrics = (options.metrics or "fvd").split(",")
     extractors: dict[Kind, Extractor] = {}
@@ -220,12 +220,12 @@ def of_domain(
     some of which are in memory at a time."""
     from rich.table import Table
 
-    from svgan.embed import crop_size
     from svgan.images.domain import Domain
-    from svgan.judge import ends, shown
     from svgan.metrics.assess import Figure
     from svgan.metrics.domain_report import of_footage
     from svgan.metrics.identity import FaceReader
+    from svgan.pipelines.embed import crop_size
+    from svgan.reports.evaluation import ends, shown
 
     domain = Domain.load(options.domain, device)
     domain.check_embeds()

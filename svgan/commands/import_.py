@@ -30,9 +30,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from svgan.bars import plain_console
-    from svgan.import_domain import import_domain
-    from svgan.runs import pick_device
+    from svgan.pipelines.import_domain import import_domain
+    from svgan.reports.progress import plain_console
+    from svgan.runs.folder import pick_device
 
     console = plain_console()
 

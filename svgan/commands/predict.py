@@ -52,14 +52,15 @@ def run(options: argparse.Namespace) -> None:
 
     import torch
 
-    from svgan import predict, video
-    from svgan.judge import write_figures
+    from svgan.io import video_writer
     from svgan.latents.shards import open_latents
-    from svgan.material import BESIDE, Material
-    from svgan.runs import latents_of, load_pair, pick_device
-    from svgan.subject import load_subject
+    from svgan.reports.evaluation import write_figures
+    from svgan.runs.folder import latents_of, load_pair, pick_device
+    from svgan.sampling.subject import load_subject
+    from svgan.systems.mocogan_hd import prediction
+    from svgan.training.data import BESIDE, Material
 
-    video.check_suffix(options.out)
+    video_writer.check_suffix(options.out)
     for flag, value, least in (("--clips", options.clips, 1), ("--frames", options.frames, LEAST)):
         if value < least:
             raise UserError(f"{flag} {value}: must be {least} or more")
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
         latents = open_latents(latents_of(options.checkpoint, options.latents, domain), domain=domain.digest)
         videos = () if options.footage is None else tuple(options.footage) or (BESIDE,)
         material = Material(domain=domain, latents=latents, videos=videos)
-        found = predict.measured(sampler, material, clips=options.clips, length=options.frames, seed=options.seed)
+        found = prediction.measured(sampler, material, clips=options.clips, length=options.frames, seed=options.seed)
         told = {name: value for name, value in asdict(found).items() if value is not None}
         for name, value in told.items():
             print(f"{name:12} {value if isinstance(value, int) else round(value, 3)}")
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
         code = latents.codes[latents.windows(options.frames)[0]]
     else:
         code = load_subject(options.first_frame, domain, "--first-frame").code
-    codes = predict.continued(sampler, torch.from_numpy(code)[None], options.frames, options.seed)
+    codes = prediction.continued(sampler, torch.from_numpy(code)[None], options.frames, options.seed)
     frames = domain.render(codes[0])
-    video.write_clip(iter(frames), options.out, sampler.meta.get("fps", 25.0), smallest=video.SMALLEST)
+    video_writer.write_clip(iter(frames), options.out, sampler.meta.get("fps", 25.0), smallest=video_writer.SMALLEST)
     print(options.out)

@@ -12,13 +12,13 @@ from svgan.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from svgan.bars import Stages
     from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
-    from svgan.paste import Place
-    from svgan.render import Mover
-    from svgan.sample import Sampler
-    from svgan.subject import Subject
+    from svgan.reports.progress import Stages
+    from svgan.sampling.paste_back import Place
+    from svgan.sampling.render import Mover
+    from svgan.sampling.sampler import Sampler
+    from svgan.sampling.subject import Subject
 
 HELP = "clips of any length from a checkpoint"
 ABOUT = """\
@@ -69,14 +69,17 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from svgan import apart, paste, render, sample, video
-    from svgan.bars import Stages, bars, plain_console
-    from svgan.judge import write_figures
+    from svgan.io import video_writer
     from svgan.latents.shards import open_latents
-    from svgan.runs import latents_of, load_pair, pick_device
-    from svgan.subject import load_subject
+    from svgan.reports.evaluation import write_figures
+    from svgan.reports.progress import Stages, bars, plain_console
+    from svgan.runs.folder import latents_of, load_pair, pick_device
+    from svgan.sampling import paste_back, render
+    from svgan.sampling import sampler as sample
+    from svgan.sampling.subject import load_subject
+    from svgan.systems.mocogan_hd import content_motion
 
-    video.check_suffix(options.out)
+    video_writer.check_suffix(options.out)
     sample.check_truncation(options.truncation)
     _check(options, render.OFFSETS)
     sampler, domain = load_pair(options.checkpoint, options.domain, pick_device(options.device))
@@ -86,10 +89,10 @@ def run(options: argparse.Namespace) -> None:
         return open_latents(latents_of(options.checkpoint, None, domain), domain=domain.digest)
 
     subject = load_subject(options.subject, domain) if options.subject is not None else None
-    move: Mover | None = apart.sharing(sampler, options.share) if options.share is not None else None
+    move: Mover | None = content_motion.sharing(sampler, options.share) if options.share is not None else None
     if subject:
         move = render.mover(sampler, subject.code, options.offset, footage)
-    place = paste.find_place(options.paste_back, _sets(subject, footage())) if options.paste_back else None
+    place = paste_back.find_place(options.paste_back, _sets(subject, footage())) if options.paste_back else None
     length = min(options.frames, place.frames) if place else options.frames
     fps = place.fps if place else sampler.meta.get("fps", 25.0)
     console = plain_console()
@@ -98,8 +101,10 @@ def run(options: argparse.Namespace) -> None:
             _measured(options, sampler, domain, subject, move, length, Stages(progress)) if subject and move else {}
         )
         frames = _frames(options, sampler, domain, move, place, length)
-        smallest = 1 if place else video.SMALLEST
-        video.write_clip(progress.track(frames, length, description="frames"), options.out, fps, smallest=smallest)
+        smallest = 1 if place else video_writer.SMALLEST
+        video_writer.write_clip(
+            progress.track(frames, length, description="frames"), options.out, fps, smallest=smallest
+        )
     for name, value in figures.items():
         console.print(f"{name:20} {'-' if value is None else value}")
     if figures.get("faces") == 0:
@@ -141,7 +146,7 @@ def _frames(
     place: Place | None,
     length: int,
 ) -> Iterator[np.ndarray]:
-    from svgan import paste, render
+    from svgan.sampling import paste_back, render
 
     faces = render.frames(
         sampler,
@@ -152,7 +157,7 @@ def _frames(
         truncation=options.truncation,
         move=move,
     )
-    return paste.pasted(place, faces) if place else faces
+    return paste_back.pasted(place, faces) if place else faces
 
 
 def _measured(

@@ -73,9 +73,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from svgan import fields
-    from svgan.report import ConsoleReporter
-    from svgan.runs import carry_out, pick_device, plan_run, show
+    from svgan.runs.folder import carry_out, pick_device, plan_run, show
+    from svgan.training import overrides as fields
+    from svgan.training.reporter import ConsoleReporter
 
     names = ("steps", "seed", "gap_weight", "width", "critic", "iteration")
     overrides = {name: value for name in names if (value := getattr(options, name)) is not None}

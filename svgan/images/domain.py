@@ -30,16 +30,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from svgan.errors import UserError
-from svgan.files import whole
 from svgan.images.encoder import Encoder
-from svgan.images.psp import SIDE, PSPEncoder
+from svgan.images.psp_encoder import SIDE, PSPEncoder
 from svgan.images.stylegan2 import Generator, NoiseMode, StyleGAN2Config
-from svgan.memory import keep_memory
+from svgan.io.atomic import whole
+from svgan.torch_utils.malloc import keep_memory
 
 DEFAULT = Path(__file__).parent.parent / "domains" / "talking_face"
 FORMAT = 1
 GENERATOR, ENCODER = "generator.safetensors", "encoder.safetensors"
-ALIGNMENT = "ffhq"  # svgan.images.align's: the one there is
+ALIGNMENT = "ffhq"  # svgan.faces.alignment's: the one there is
 RENDERED = 2**21  # pixels of a batch: a layer's activations stay below 0.3 GB
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from svgan.errors import UserError
 from svgan.images.domain import Domain, to_network, to_uint8
-from svgan.latents.recorded import frame_map
+from svgan.latents.recorded_frames import frame_map
 
 ROWS = 32  # rendered together
 

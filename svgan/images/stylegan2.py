@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svgan.errors import UserError
-from svgan.layers import SLOPE
+from svgan.torch_utils.layers import SLOPE
 
 NoiseMode = Literal["none", "const", "random"]
 BLUR = (1.0, 3.0, 3.0, 1.0)

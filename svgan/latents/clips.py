@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from svgan import rng
 from svgan.errors import UserError
 from svgan.latents.shards import Latents
 from svgan.latents.stats import Space
+from svgan.torch_utils import rng
 
 
 class ClipSource:

@@ -1,7 +1,7 @@
 """The space of a system that makes pictures by itself: where its judges compare them, and how large they are.
 
 Its own codes are nobody else's. What is measured on codes is measured on those that the domain's encoder reads in its
-pictures (`svgan.sample.Sampler.wplus`), in the footage's principal coordinates (ours).
+pictures (`svgan.sampling.sampler.Sampler.wplus`), in the footage's principal coordinates (ours).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from svgan.errors import UserError
-from svgan.files import whole
+from svgan.io.atomic import whole
 
 GIGABYTES, VARIABLE = 20.0, "SVGAN_CACHE_GB"
 LEFT_BEHIND = 3600.0  # seconds after which a file being written is one that its writer has left
@@ -45,7 +45,7 @@ def fetch(digest: str, download: Callable[[], bytes | None]) -> bytes | None:
 
 
 def folder() -> Path:
-    from svgan.assets import cache_folder
+    from svgan.assets.cache import cache_folder
 
     return cache_folder() / "shards"
 

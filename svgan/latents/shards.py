@@ -32,11 +32,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svgan.errors import UserError
-from svgan.latents import origins, shard_cache, storage
+from svgan.io import storage
+from svgan.io.storage_errors import storage_errors
+from svgan.latents import origins, shard_cache
 from svgan.latents.origins import Origins
-from svgan.latents.recorded import Rows, put_recorded
+from svgan.latents.recorded_frames import Rows, put_recorded
 from svgan.latents.stats import principal_axes
-from svgan.latents.storage_errors import storage_errors
 
 VERSION = 1
 MANIFEST, STATS = "manifest.json", "stats.safetensors"

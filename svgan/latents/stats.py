@@ -130,7 +130,7 @@ def floored(spread: np.ndarray) -> np.ndarray:
 def space_from_state(spec: Mapping, tensors: Mapping[str, Tensor]) -> Space:
     """The space that `spec()` and `state_dict()` describe."""
     if spec["name"] == "w":
-        from svgan.latents.wspace import WSpace
+        from svgan.latents.spaces import WSpace
 
         space: Space = WSpace(spec["layers"], spec["code_width"], spec["mapping_layers"])
     elif spec["name"] == "pictures":

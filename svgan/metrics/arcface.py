@@ -1,7 +1,7 @@
 """ArcFace (Deng et al. 2019, arXiv:1801.07698): identity by a checkpoint that the user brings, for no package has one.
 
 The IR-SE-50 of InsightFace_Pytorch (`model_ir_se50.pth`), which pSp and e4e compare identities by; its backbone is that
-of their encoders (`svgan.images.psp`). Pictures are aligned as FFHQ's, and cropped as pSp's loss does (read in
+of their encoders (`svgan.images.psp_encoder`). Pictures are aligned as FFHQ's, and cropped as pSp's loss does (read in
 eladrich/pixel2style2pixel, criteria/id_loss.py, 2026-11-22).
 
 Axes: B picture, R pixels.
@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svgan import torch_file
 from svgan.errors import UserError
-from svgan.images.psp import WIDTH, backbone
+from svgan.images.psp_encoder import WIDTH, backbone
+from svgan.io import torch_file
 from svgan.metrics.features import FACE_CLIPS, FACE_FRAMES, Extractor, evenly
 
 ALIGNED, TOP, LEFT, CROP = 256, 35, 32, 188  # of an aligned picture of 256 px, the face's square

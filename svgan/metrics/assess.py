@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from svgan import rng
 from svgan.errors import UserError
 from svgan.metrics import fvd
 from svgan.metrics.features import Extractor, Kind, Look, extractor, here, real_features
@@ -30,11 +29,12 @@ from svgan.metrics.moments import Moments
 from svgan.metrics.protocol import Protocol
 from svgan.metrics.windows import check_real, rollouts
 from svgan.motion import GRUMotion
+from svgan.torch_utils import rng
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
-    from svgan.sample import Sampler
+    from svgan.sampling.sampler import Sampler
 
 METRICS: dict[str, tuple[Kind, ...]] = {  # by name, what must be seen of generated clips
     "fvd": ("clips",),

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from svgan import assets
+from svgan.assets import cache as assets
 from svgan.errors import UserError
-from svgan.files import whole, writing
+from svgan.io.atomic import whole, writing
 from svgan.metrics import fvd
 from svgan.metrics.fvd import Clips, Progress, Reference, See, silent
 from svgan.metrics.protocol import INCEPTION, Protocol
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["clips", "pictures", "faces", "arcface"]
 Look = Callable[[Sequence[Kind], Clips, int, str, Progress], dict[Kind, np.ndarray]]
-"""What networks find in clips, so many, at a stage: in this process (`here`), or by many (sweeps.jury)."""
+"""What networks find in clips, at a stage: in this process (`here`), or by many (sweeps.parallel.feature_pool)."""
 FACE_CLIPS, FACE_FRAMES = 16, 8  # clips, and evenly spaced frames of each, whose faces are read: 0.1 s a frame
 
 

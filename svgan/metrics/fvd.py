@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svgan import assets
+from svgan.assets import cache
 from svgan.errors import UserError
 from svgan.metrics import i3d
 from svgan.metrics.frechet import frechet_distance
@@ -31,7 +31,7 @@ from svgan.metrics.windows import real_windows, rollouts, sized
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
-    from svgan.sample import Sampler
+    from svgan.sampling.sampler import Sampler
 
 Reference = Literal["wplus", "original"]
 Progress = Callable[[str, int, int], None]  # what is being done, clips done, clips in all
@@ -260,7 +260,7 @@ def batch_of(device: torch.device) -> int:
 
 
 def _cache() -> Path:
-    return assets.cache_folder() / "moments"
+    return cache.cache_folder() / "moments"
 
 
 def checked(frames: np.ndarray | None, domain: Domain, latents: Latents) -> np.ndarray:

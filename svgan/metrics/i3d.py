@@ -252,9 +252,9 @@ def build(state: Mapping[str, Tensor], *, device: str | torch.device = "cpu", pr
 
 
 def load(*, device: str | torch.device = "cpu", precision: Precision = "float32") -> I3D:
-    """The Kinetics-400 network, fetched by svgan.assets when it is not in the cache."""
+    """The Kinetics-400 network, fetched by svgan.assets.cache when it is not in the cache."""
     from safetensors.torch import load_file
 
-    from svgan import assets
+    from svgan.assets import cache
 
-    return build(load_file(assets.path("i3d")), device=device, precision=precision)
+    return build(load_file(cache.path("i3d")), device=device, precision=precision)

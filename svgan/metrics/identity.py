@@ -36,18 +36,18 @@ class Faces:
 
 
 class FaceReader:
-    """dlib's detector, 68-point predictor and descriptor; the weights come by svgan.assets (100 MB, once)."""
+    """dlib's detector, 68-point predictor and descriptor; the weights come by svgan.assets.cache (100 MB, once)."""
 
     def __init__(self) -> None:
         import dlib  # heavy, and needed here alone
 
-        from svgan import assets
+        from svgan.assets import cache
 
         self._dlib = dlib
         self._detect = dlib.get_frontal_face_detector()
-        self._predict = dlib.shape_predictor(str(assets.path("landmarks68")))
-        self._chip = dlib.shape_predictor(str(assets.path("landmarks5")))
-        self._describe = dlib.face_recognition_model_v1(str(assets.path("identity")))
+        self._predict = dlib.shape_predictor(str(cache.path("landmarks68")))
+        self._chip = dlib.shape_predictor(str(cache.path("landmarks5")))
+        self._describe = dlib.face_recognition_model_v1(str(cache.path("identity")))
 
     def read(self, frames: np.ndarray, *, descriptors: bool = True) -> Faces:
         """The largest face of each uint8 [N, R, R, 3] frame."""
@@ -72,10 +72,10 @@ class FaceDescriber:
     def __init__(self) -> None:
         import dlib
 
-        from svgan import assets
+        from svgan.assets import cache
 
         self._dlib = dlib
-        self._describe = dlib.face_recognition_model_v1(str(assets.path("identity")))
+        self._describe = dlib.face_recognition_model_v1(str(cache.path("identity")))
 
     def __call__(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """[128] float32 of the face at landmarks [68, 2] in a uint8 [H, W, 3] picture."""

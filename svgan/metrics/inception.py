@@ -181,13 +181,13 @@ def fold(state: Mapping[str, Tensor], eps: float = 1e-3) -> dict[str, Tensor]:
 
 
 def load(device: str | torch.device = "cpu") -> Inception:
-    """The network, fetched by svgan.assets when it is not in the cache. Float32."""
+    """The network, fetched by svgan.assets.cache when it is not in the cache. Float32."""
     from safetensors.torch import load_file
 
-    from svgan import assets
+    from svgan.assets import cache
 
     network = Inception()
-    network.load_state_dict(fold(load_file(assets.path("inception"))))
+    network.load_state_dict(fold(load_file(cache.path("inception"))))
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
 

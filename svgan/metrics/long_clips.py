@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from svgan.images.domain import Domain
     from svgan.latents.shards import Latents
     from svgan.metrics.fvd import Progress
-    from svgan.sample import Sampler
+    from svgan.sampling.sampler import Sampler
 
 CLIPS, FRAMES, COORDINATES = 16, 1000, 16
 

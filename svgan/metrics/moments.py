@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from svgan.errors import UserError
-from svgan.files import whole, writing
+from svgan.io.atomic import whole, writing
 from svgan.metrics.protocol import Covariance
 
 

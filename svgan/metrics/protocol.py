@@ -23,7 +23,7 @@ REAL_FIELDS = (
     *("real_clips", "frames", "stride", "resize", "detector", "precision", "seed"),
     *("split", "per_video", "starts", "image_size"),
 )
-INCEPTION = "inception-2015-12-05/7ff4a85c3a63"  # start of the weights' sha256 in svgan.assets
+INCEPTION = "inception-2015-12-05/7ff4a85c3a63"  # start of the weights' sha256 in svgan.assets.cache
 LEAST_REAL = 64  # real clips of a protocol that is asked for by its name
 # Rules that were always kept and are fields since 2026-11-22: at these values they stay out of the hashes, so that
 # figures of before and the moments that ship keep theirs.
@@ -64,7 +64,7 @@ class Protocol:
     rollout: int = 25
     stride: int = 1
     resize: str = "bilinear, no antialias, 224"
-    detector: str = "i3d-kinetics400-logits/af5c50f0df57"  # start of the weights' sha256 in svgan.assets
+    detector: str = "i3d-kinetics400-logits/af5c50f0df57"  # start of the weights' sha256 in svgan.assets.cache
     precision: Precision = "bfloat16"
     seed: int = 0
     split: Literal["all"] = "all"

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from svgan import rng
 from svgan.errors import UserError
 from svgan.metrics.protocol import LEAST_REAL, PROTOCOLS, Protocol
+from svgan.torch_utils import rng
 
 if TYPE_CHECKING:
     from svgan.latents.shards import Latents
-    from svgan.sample import Sampler
+    from svgan.sampling.sampler import Sampler
 
 # A rollout is cut out of a stream of at least so many frames: its pieces, and with them every bit, are then the same
 # whether one protocol is measured or several together.

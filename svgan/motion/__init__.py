@@ -9,7 +9,7 @@ from svgan.motion.continuous import AcyclicMotion
 from svgan.motion.gru import GRUMotion
 
 if TYPE_CHECKING:
-    from svgan.codes_config import CodesConfig
+    from svgan.systems.stylevideogan.config import CodesConfig
 
 __all__ = ["AcyclicMotion", "ContinuousMotion", "GRUMotion", "Motion", "RenderedMotion", "make_motion"]
 

@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svgan import rng
 from svgan.errors import UserError
-from svgan.layers import SLOPE
 from svgan.motion.noise import ALL
+from svgan.torch_utils import rng
+from svgan.torch_utils.layers import SLOPE
 
 HORIZON = 1024  # frames: the longest period, and the time within which training sees motion (systems.md 3.1, 3.2)
 RATE = 0.01  # learning-rate multiplier of the convolutions over anchors

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from svgan.layers import SLOPE, linear, mlp, pixel_norm
 from svgan.motion.acyclic import AcyclicCodes, AnchorNoise, draw_anchor_noise
 from svgan.motion.base import ContinuousMotion
 from svgan.motion.noise import ALL
+from svgan.torch_utils.layers import SLOPE, linear, mlp, pixel_norm
 
 CONTENT_LAYERS = 2
 

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svgan.layers import SLOPE, linear, mlp, pixel_norm
 from svgan.motion.base import Motion
 from svgan.motion.noise import ALL, Noise, draw_first, draw_later
 from svgan.motion.recurrence import CELLS, start_stationary, unroll_fused, unroll_plain
+from svgan.torch_utils.layers import SLOPE, linear, mlp, pixel_norm
 
 
 class GRUMotion(Motion):

@@ -2,7 +2,8 @@
 
 A command is a module with `HELP` (a line for the list), `ABOUT` (a text with an example and what to expect),
 `flags(parser)`, with `where.add_flags` if it has to do with studies, and `run(asked) -> exit code or None`; it stands
-in COMMANDS and in tests/sweeps/test_commands.py. What is heavy is imported inside `run`, so that `--help` is quick.
+in COMMANDS and in tests/sweeps/commands/test_commands.py. What is heavy is imported inside
+`run`, so that `--help` is quick.
 """
 
 from __future__ import annotations

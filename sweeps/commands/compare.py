@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from rich.table import Table
 
-    from sweeps.plan import Plan
-    from sweeps.tracking import Tracking
+    from sweeps.storage.plan import Plan
+    from sweeps.tracking.client import Tracking
 
 HELP = "two studies, or two trials, side by side"
 ABOUT = """What differs between two studies or two trials: settings, digests, figures.
@@ -95,7 +95,7 @@ def side(asked: argparse.Namespace, what: str) -> Side:
 
 def study_figures(runs: list[Run]) -> dict[str, float]:
     """Best and median of each figure, and how many trials ended in which way."""
-    from sweeps.table import ENDED, rows_of
+    from sweeps.reports.trial_table import ENDED, rows_of
 
     found: dict[str, float] = {}
     for name in FIGURES:
@@ -130,7 +130,7 @@ def figures_table(one: Side, other: Side) -> Table:
     """Figures with the second's difference from the first's, absolute and in per cent."""
     from rich.table import Table
 
-    from sweeps.table import figure
+    from sweeps.reports.trial_table import figure
 
     table = Table("figures", box=None, pad_edge=False)
     for heading in ("A", "B", "B - A", "%"):
@@ -147,7 +147,7 @@ def write_sheet(one: Side, other: Side, path: Path) -> None:
     """Both contact sheets in one picture, the first on the left."""
     import numpy as np
 
-    from svgan.video import write_png
+    from svgan.io.video_writer import write_png
 
     left, right = sheet(one), sheet(other)
     height = max(len(left), len(right))

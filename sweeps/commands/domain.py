@@ -24,10 +24,10 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> None:
-    from svgan.bars import Stages, bars, plain_console
     from svgan.images.domain import Domain
-    from sweeps.domains import log_domain
-    from sweeps.tracking import open_experiment
+    from svgan.reports.progress import Stages, bars, plain_console
+    from sweeps.tracking.client import open_experiment
+    from sweeps.tracking.domain_run import log_domain
 
     made = Domain.load(asked.domain)
     client, experiment = open_experiment(where.tracking_uri(asked), asked.experiment or where.EXPERIMENT)

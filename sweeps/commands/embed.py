@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import sweeps
+
+MAIN = Path(sweeps.__file__).with_name("__main__.py")
 HELP = "videos to W+ codes by all workers of a cluster"
 ABOUT = """What `svgan embed` does, spread over a cluster's CPUs and GPUs, or this machine's cores: stretches of 128
 to 256 frames, each kept in OUT.embedding as it is finished. Killed and started again, with more workers or fewer, it
@@ -30,17 +33,19 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int | None:
-    from svgan.bars import EmbedBars, bars, plain_console
     from svgan.commands.embed import tell
     from svgan.images.domain import Domain
-    from sweeps import embedding, environment, submit
-    from sweeps.joining import cluster_joined, ray_started
+    from svgan.reports.progress import EmbedBars, bars, plain_console
+    from sweeps.parallel import embedding
+    from sweeps.ray_runtime import job_submission
+    from sweeps.ray_runtime.session import cluster_joined, ray_started
+    from sweeps.storage import environment
 
     environment.check_passwordless("--out", asked.out)
-    if submit.needed():
+    if job_submission.needed():
         words = [*asked.videos, "--out", asked.out, "--domain", asked.domain, "--components", str(asked.components)]
         words += ["--frames"] if asked.frames else []
-        return submit.submit(Path(embedding.__file__).with_name("__main__.py"), ["embed", *words], "embed", study=False)
+        return job_submission.submit(MAIN, ["embed", *words], "embed", study=False)
     environment.settle()
     console = plain_console()
     domain = Domain.load(asked.domain)

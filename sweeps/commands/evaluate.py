@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
     from svgan.metrics.protocol import Protocol
-    from sweeps.plan import Plan
+    from sweeps.storage.plan import Plan
 
 HELP = "a logged model's figures again, with intervals"
 ABOUT = """Measure a logged model under named protocols, on its study's codes and domain, with 95 % intervals.
@@ -62,9 +62,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int | None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray's workers have it
-    from svgan.bars import Stages, bars, plain_console
-    from svgan.judge import as_json, assessment_tables
-    from svgan.page import write_page
+    from svgan.reports.evaluation import as_json, assessment_tables
+    from svgan.reports.html_page import write_page
+    from svgan.reports.progress import Stages, bars, plain_console
 
     if spread.as_job(asked):
         return spread.submitted("evaluate")
@@ -93,7 +93,7 @@ def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
 
     from mlflow.entities import Metric
 
-    from sweeps.tracking import STEP
+    from sweeps.tracking.client import STEP
 
     model, client = logged.model, where.open_tracking(logged.plan).client
     had = {metric.key for metric in model.metrics or []}
@@ -110,7 +110,7 @@ def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
 
 def keep_page(logged: Logged, page: str) -> str:
     """Log a report page to the model's run, in place of an earlier one; returns its name there."""
-    from sweeps.tracking import SEED, STEP, of_seed
+    from sweeps.tracking.client import SEED, STEP, of_seed
 
     tags = logged.model.tags
     step = f"step-{int(tags[STEP]):06d}"
@@ -131,7 +131,7 @@ def logged_name(name: str, protocols: dict[str, Any], tags: Mapping[str, str]) -
 
 def find(asked: argparse.Namespace, what: str) -> Logged:
     """The model that `what` names. Raises UserError where there is none."""
-    from sweeps.tracking import SWEEP, sweep_models
+    from sweeps.tracking.client import SWEEP, sweep_models
 
     if what.startswith("models:/"):
         model = registered(asked, what)
@@ -149,7 +149,7 @@ def find(asked: argparse.Namespace, what: str) -> Logged:
 
 def _rank(model: LoggedModel) -> tuple[float, float]:
     """By FVD long where a model has it, else by latent_fd."""
-    from sweeps.registry import FIGURE, figure
+    from sweeps.promotion.registry import FIGURE, figure
 
     ranks = (figure(model, name) for name in (FIGURE, "latent_fd"))
     first, second = (float("inf") if value is None else value for value in ranks)
@@ -176,19 +176,19 @@ def registered(asked: argparse.Namespace, uri: str) -> LoggedModel:
 def measured(
     asked: argparse.Namespace, logged: Logged, other: Logged | None, progress: Any
 ) -> tuple[dict[str, Any], str]:
-    """`svgan.judge.assessed` on the study's codes and domain, with what was logged beside it; and the page of it, ''
+    """`evaluation.assessed` on the study's codes and domain, with what was logged beside it; and the page of it, ''
     where none is asked for.
 
     On as many threads as a worker has: bfloat16 sums differ with their number, and FVD with them (docs/traps.md).
     """
     import torch
 
-    from svgan.judge import assessed
-    from svgan.runs import pick_device
-    from svgan.sample import Sampler
-    from sweeps.registry import downloaded
-    from sweeps.tracking import STEP, TRIAL
-    from sweeps.trial_loop import material_of
+    from svgan.reports.evaluation import assessed
+    from svgan.runs.folder import pick_device
+    from svgan.sampling.sampler import Sampler
+    from sweeps.promotion.registry import downloaded
+    from sweeps.tracking.client import STEP, TRIAL
+    from sweeps.trial.training import material_of
 
     plan = logged.plan
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
@@ -224,7 +224,7 @@ def measured(
     about = {"model": logged.uri, "study": plan.name, **here, "seed": plan.seed}
     page = ""
     if asked.log or asked.report:
-        from svgan.page import model_page
+        from svgan.reports.html_page import model_page
 
         tags = logged.model.tags
         title = f"{plan.name}, trial {tags[TRIAL]}, step {tags[STEP]}"
@@ -237,7 +237,7 @@ def asked_protocols(asked: argparse.Namespace, plan: Plan) -> list[Protocol]:
     """Those asked for, ours with the study's number of clips where none is asked for."""
     from dataclasses import replace
 
-    from svgan.judge import chosen
+    from svgan.reports.evaluation import chosen
 
     found = chosen(asked.protocol, asked.clips, None, plan.precision)
     if asked.clips is None and plan.clips:
@@ -247,7 +247,7 @@ def asked_protocols(asked: argparse.Namespace, plan: Plan) -> list[Protocol]:
 
 def compared(model: LoggedModel, protocols: list[Protocol], figures: dict[str, Any]) -> dict[str, Any]:
     """What MLflow has of a model under these protocols, by figure, and whether it is what came out now."""
-    from sweeps.registry import figure
+    from sweeps.promotion.registry import figure
 
     found = {}
     for protocol in protocols:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from svgan.files import whole
+from svgan.io.atomic import whole
 from sweeps.commands import where
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> None:
-    from svgan.bars import Stages, bars, plain_console
+    from svgan.reports.progress import Stages, bars, plain_console
 
     if asked.out.suffix not in WRITERS:
         raise UserError(f"--out {asked.out}: give a name that ends in {' or '.join(WRITERS)}")
@@ -61,7 +61,7 @@ def trials(runs: list[Run], alive: bool) -> pandas.DataFrame:
     """A row per trial's run; columns of numbers where every value is one."""
     import pandas
 
-    from sweeps.table import rows_of
+    from sweeps.reports.trial_table import rows_of
 
     records = []
     for run, row in zip(runs, rows_of(runs, alive), strict=True):

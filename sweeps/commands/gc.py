@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from rich.table import Table
 
-    from sweeps.plan import Plan
-    from sweeps.tracking import Tracking
+    from sweeps.storage.plan import Plan
+    from sweeps.tracking.client import Tracking
 
 HELP = "delete checkpoints that nothing needs any more"
 ABOUT = """Delete what a study that is not running has no more need of, after saying what and asking.
@@ -65,13 +65,14 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from sweeps import halt, outbox
+    from sweeps.storage import stop_request
+    from sweeps.tracking import outbox
 
     plans = [where.folder_plan(asked, name, exact=asked.yes) for name in asked.names]
     for plan in plans:
-        if halt.alive(plan):
+        if stop_request.alive(plan):
             raise UserError(
-                f"{plan.name}: {halt.driver(plan)} is running it; wait, or: python -m sweeps stop {plan.name}"
+                f"{plan.name}: {stop_request.driver(plan)} is running it; wait, or: python -m sweeps stop {plan.name}"
             )
         if outbox.waiting(plan):
             raise UserError(f"{plan.name}: writes wait for MLflow in its outbox; first: python -m sweeps sync")
@@ -109,8 +110,8 @@ def superfluous(plan: Plan, tracking: Tracking) -> Iterator[Item]:
 
 def trials_over(plan: Plan, tracking: Tracking) -> set[int]:
     """The numbers of the trials that both Optuna and MLflow have as over."""
-    from sweeps.search import open_study
-    from sweeps.table import ENDED, rows_of
+    from sweeps.reports.trial_table import ENDED, rows_of
+    from sweeps.search.optuna_store import open_study
 
     record = {trial.number for trial in open_study(plan).get_trials(deepcopy=False) if trial.state.is_finished()}
     return record & {row.number for row in rows_of(tracking.runs(), alive=False) if row.status in ENDED}
@@ -118,8 +119,8 @@ def trials_over(plan: Plan, tracking: Tracking) -> set[int]:
 
 def models(tracking: Tracking, over: set[int]) -> Iterator[Item]:
     """The superseded models of trials that are over, seed by seed, with the bytes of their files."""
-    from sweeps.registry import FIGURE
-    from sweeps.tracking import TRIAL, sweep_models
+    from sweeps.promotion.registry import FIGURE
+    from sweeps.tracking.client import TRIAL, sweep_models
 
     registered = registered_models(tracking)
     rivals: dict[tuple[int, str], list[LoggedModel]] = {}
@@ -135,7 +136,7 @@ def models(tracking: Tracking, over: set[int]) -> Iterator[Item]:
 
 
 def best_by(models: Sequence[LoggedModel], name: str) -> str | None:
-    from sweeps.registry import figure
+    from sweeps.promotion.registry import figure
 
     judged = [(value, model.model_id) for model in models if (value := figure(model, name)) is not None]
     return min(judged)[1] if judged else None
@@ -203,7 +204,7 @@ def confirmed(name: str) -> bool:
 
 
 def delete(items: Sequence[Item], console: Any) -> None:
-    from svgan.bars import Stages, bars
+    from svgan.reports.progress import Stages, bars
 
     with bars(console) as progress:
         tell = Stages(progress)

@@ -36,7 +36,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int | None:
-    from sweeps import registry
+    from sweeps.promotion import registry
 
     if spread.as_job(asked):
         return spread.submitted("promote")

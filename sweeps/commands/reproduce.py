@@ -1,6 +1,6 @@
 """`python -m sweeps reproduce NAME:NUMBER`: a finished trial again, without Ray, its figures against the logged ones.
 
-The loop is the workers' own (`sweeps.trial_loop`); its reports are kept in memory instead of going to Ray and MLflow.
+The loop is the workers' own (`sweeps.trial.training`); its reports stay in memory instead of going to Ray and MLflow.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from rich.table import Table
 
-    from svgan.state import State
-    from sweeps.plan import Plan
-    from sweeps.tracking import Tracking
+    from svgan.training.state import State
+    from sweeps.storage.plan import Plan
+    from sweeps.tracking.client import Tracking
 
 HELP = "run a finished trial again: equal figures?"
 ABOUT = """Run a finished trial again from the configuration that MLflow has of it, in this process and without Ray, and
@@ -55,7 +55,7 @@ def run(asked: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray's workers have it; numpy, not imported yet, takes it over
     from rich.console import Console
 
-    from svgan.bars import Stages, bars
+    from svgan.reports.progress import Stages, bars
 
     plan = where.find_plan(asked, asked.trial.partition(":")[0])
     tracking = where.open_tracking(plan)
@@ -80,8 +80,8 @@ def run(asked: argparse.Namespace) -> int:
 
 def logged_config(run: Run) -> dict[str, Any]:
     """The trial's configuration from its parameters, which MLflow keeps as text."""
-    from svgan.config import RunConfig
-    from svgan.systems import config_class
+    from svgan.training.config import RunConfig
+    from svgan.training.registry import config_class
 
     known = {field.name for field in dataclasses.fields(config_class(run.data.params.get("system")))} | {"system"}
     return RunConfig.from_json({key: _value(text) for key, text in run.data.params.items() if key in known}).to_json()
@@ -98,7 +98,7 @@ def mismatches(plan: Plan, run: Run) -> Iterator[str]:
     """A line for each thing that the figures depend on and that is not here as it was there."""
     from svgan.images.domain import Domain
     from svgan.latents.shards import read_manifest
-    from sweeps import provenance
+    from sweeps.storage import provenance
 
     then, here = run.data.tags, provenance.code_tags()
     if then.get("package") != here["package"]:
@@ -130,7 +130,7 @@ def _gpu() -> bool:
 
 def repeat_all(plan: Plan, config: dict[str, Any], seeds: int, tell: Callable[[str, int, int], None]) -> Points:
     """The trial again; of one with several seeds each seed's latent_fd and FVD, which are logged by seed."""
-    from sweeps.artifacts import figures_of
+    from sweeps.trial.artifacts import figures_of
 
     if seeds == 1:
         return repeat(plan, config, tell)
@@ -145,10 +145,10 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
     """Train and score as the trial did; every figure by metric and step."""
     import torch
 
-    from svgan.runs import pick_device
-    from svgan.sample import Sampler
-    from sweeps.artifacts import score
-    from sweeps.trial_loop import Setting, figures_so_far
+    from svgan.runs.folder import pick_device
+    from svgan.sampling.sampler import Sampler
+    from sweeps.trial.artifacts import score
+    from sweeps.trial.training import Setting, figures_so_far
 
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
     device = pick_device("auto" if plan.gpus_per_worker else "cpu")
@@ -166,7 +166,7 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
 
 def _told(steps: int, tell: Callable[[str, int, int], None]) -> Callable[..., dict[str, torch.Tensor]]:
     """The loop's step, with a bar that follows it."""
-    from svgan.systems import iterate
+    from svgan.training.registry import iterate
 
     def told(state: State, *others: Any) -> dict[str, torch.Tensor]:
         tell("training", state.step, steps)
@@ -183,7 +183,7 @@ class Memory:
         self.points: Points = {}
 
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
-        from sweeps.trial_loop import figures_so_far, save_with_best
+        from sweeps.trial.training import figures_so_far, save_with_best
 
         save_with_best(state, self.scratch / "state", self.best)
         so_far = figures_so_far(state.history)

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import sweeps
 from svgan.errors import UserError
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
-    from sweeps.jury import Jury
-    from sweeps.plan import Plan
+    from sweeps.parallel.feature_pool import Jury
+    from sweeps.storage.plan import Plan
 
+MAIN = Path(sweeps.__file__).with_name("__main__.py")
 OBJECT_STORE = 512 * 2**20
 
 
@@ -31,13 +33,14 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
 
 def as_job(asked: argparse.Namespace) -> bool:
     """Whether the command must start itself again as a Ray Job. Raises UserError for no workers."""
-    from sweeps import environment, submit
+    from sweeps.ray_runtime import job_submission
+    from sweeps.storage import environment
 
     if asked.workers < 1:
         raise UserError(f"--workers {asked.workers}: must be at least 1")
     if asked.workers == 1:
         return False
-    if submit.needed():
+    if job_submission.needed():
         return True
     environment.settle()
     return False
@@ -45,9 +48,9 @@ def as_job(asked: argparse.Namespace) -> bool:
 
 def submitted(name: str) -> int:
     """The exit code of this command line as a job."""
-    from sweeps import submit
+    from sweeps.ray_runtime import job_submission
 
-    return submit.submit(Path(submit.__file__).with_name("__main__.py"), sys.argv[1:], name, study=False)
+    return job_submission.submit(MAIN, sys.argv[1:], name, study=False)
 
 
 @contextlib.contextmanager
@@ -56,7 +59,7 @@ def workers(asked: argparse.Namespace) -> Iterator[None]:
     if asked.workers == 1:
         yield
         return
-    from sweeps.joining import cluster_joined, ray_started
+    from sweeps.ray_runtime.session import cluster_joined, ray_started
 
     with cluster_joined(), ray_started(object_store_memory=OBJECT_STORE):
         yield
@@ -66,6 +69,6 @@ def jury(asked: argparse.Namespace, plan: Plan, domain: Domain) -> Jury | None:
     """Who looks at a domain's clips; None: this process."""
     if asked.workers == 1:
         return None
-    from sweeps.jury import Jury
+    from sweeps.parallel.feature_pool import Jury
 
     return Jury(domain, asked.workers, plan.cpus_per_worker, plan.gpus_per_worker)

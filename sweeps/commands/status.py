@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from rich.table import Table
 
-    from sweeps.plan import Plan
-    from sweeps.table import Row
+    from sweeps.reports.trial_table import Row
+    from sweeps.storage.plan import Plan
 
 HELP = "table of studies, or of one study's trials"
 ABOUT = """What a study is doing or has done, on one screen.
@@ -45,7 +45,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from sweeps.table import render
+    from sweeps.reports.trial_table import render
 
     console = Console(highlight=False)
     if not asked.name:
@@ -64,8 +64,8 @@ def run(asked: argparse.Namespace) -> None:
 def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
     """The trials as MLflow has them. Where it cannot be asked, as Optuna's record has them, and a line that says so."""
     from svgan.errors import UserError
-    from sweeps.search import open_study
-    from sweeps.table import rows_of, rows_of_record
+    from sweeps.reports.trial_table import rows_of, rows_of_record
+    from sweeps.search.optuna_store import open_study
 
     try:
         return rows_of(where.open_tracking(plan).runs(), alive is not False), []
@@ -79,10 +79,10 @@ def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
 
 def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterator[str]:
     """Who runs the study, how much of it is done, for how long it will go on. alive: None where it runs elsewhere."""
-    from svgan.report import duration
-    from sweeps import halt
-    from sweeps.plan import resume_command
-    from sweeps.table import ENDED, time_left
+    from svgan.training.reporter import duration
+    from sweeps.reports.trial_table import ENDED, time_left
+    from sweeps.storage import stop_request
+    from sweeps.storage.plan import resume_command
 
     states = [row.status for row in rows]
     ended = sum(state in ENDED for state in states)
@@ -93,8 +93,8 @@ def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterato
         yield f"its folder is not on this machine ({plan.folder}), so whether its driver lives is not known here"
     elif alive:
         left = time_left(rows, plan.trials, plan.concurrency)
-        yield f"{halt.driver(plan)} runs it" + ("" if left is None else f"; about {duration(left)} left")
-        if halt.requested(plan):
+        yield f"{stop_request.driver(plan)} runs it" + ("" if left is None else f"; about {duration(left)} left")
+        if stop_request.requested(plan):
             yield "it was asked to stop, and ends when the running trials have kept their state"
     elif ended < plan.trials:
         yield f"no driver runs it; go on with: {resume_command(plan)}"
@@ -104,9 +104,9 @@ def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterato
 
 def used_lines(plan: Plan) -> Iterator[str]:
     """What its trials have used by their last reports, beside the budget."""
-    from sweeps import shelf, usage
+    from sweeps.storage import study_files, usage
 
-    with contextlib.suppress(*shelf.ERRORS):
+    with contextlib.suppress(*study_files.ERRORS):
         if seconds := sum(usage.recall(plan).values()):
             budget = "" if plan.max_gpu_hours is None else f" of {plan.max_gpu_hours:g} (--max-gpu-hours)"
             yield f"used: {usage.told(plan, usage.counted(plan, seconds))}{budget}"
@@ -130,9 +130,10 @@ def failure_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
 
 def told_lines(plan: Plan) -> Iterator[str]:
     """What workers told last, and what waits for MLflow."""
-    from sweeps import events, outbox, shelf
+    from sweeps.storage import events, study_files
+    from sweeps.tracking import outbox
 
-    with contextlib.suppress(*shelf.ERRORS):
+    with contextlib.suppress(*study_files.ERRORS):
         yield from map(str, list(events.told(plan).values())[-EVENTS:])
         if waiting := sum(outbox.waiting(plan).values()):
             yield f"{waiting} writes wait for MLflow; when it is back: python -m sweeps sync {plan.name}"
@@ -142,9 +143,9 @@ def studies(client: MlflowClient, experiment: str) -> Table:
     """A table of the experiment's studies, newest first."""
     from rich.table import Table
 
-    from sweeps.table import figure
-    from sweeps.tracking import OUTCOME, ROLE, SWEEP
-    from sweeps.usage import GPU_HOURS
+    from sweeps.reports.trial_table import figure
+    from sweeps.storage.usage import GPU_HOURS
+    from sweeps.tracking.client import OUTCOME, ROLE, SWEEP
 
     shown = Table(title="studies", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     figures = ("GPU hours", "latent FD", "FVD short", "FVD long")

@@ -7,7 +7,7 @@ import time
 
 from svgan.errors import UserError
 from sweeps.commands import where
-from sweeps.plan import resume_command
+from sweeps.storage.plan import resume_command
 
 HELP = "stop a living study, nothing lost"
 ABOUT = """Stop a study so that nothing is lost.
@@ -31,17 +31,17 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from sweeps import halt
+    from sweeps.storage import stop_request
 
     plan = where.folder_plan(asked, asked.name)
-    if not halt.alive(plan):
+    if not stop_request.alive(plan):
         raise UserError(f"{plan.name}: no driver runs it on this machine; go on with: {resume_command(plan)}")
-    halt.request(plan)
+    stop_request.request(plan)
     if asked.no_wait:
         print(f"{plan.name}: asked to stop; afterwards go on with: {resume_command(plan)}")
         return
     console, started = Console(highlight=False), time.monotonic()
-    with console.status(f"{plan.name}: waiting for {halt.driver(plan)}, whose trials keep their state first"):
-        while halt.alive(plan):
+    with console.status(f"{plan.name}: waiting for {stop_request.driver(plan)}, whose trials keep their state first"):
+        while stop_request.alive(plan):
             time.sleep(LOOK_EVERY)
     print(f"{plan.name}: stopped after {time.monotonic() - started:.0f} s; go on with: {resume_command(plan)}")

@@ -9,7 +9,7 @@ from svgan.errors import UserError
 from sweeps.commands import where
 
 if TYPE_CHECKING:
-    from sweeps.plan import Plan
+    from sweeps.storage.plan import Plan
 
 HELP = "send MLflow what was kept in the study's folder while it was away"
 ABOUT = """Send what a study could not write to MLflow, each write once.
@@ -30,8 +30,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    from svgan.bars import plain_console
-    from sweeps import outbox, trial_log
+    from svgan.reports.progress import plain_console
+    from sweeps.tracking import outbox, trial_log
 
     plan = where.folder_plan(asked, asked.name)
     waiting = sum(outbox.waiting(plan).values())
@@ -51,14 +51,15 @@ def run(asked: argparse.Namespace) -> int:
 
 def end(plan: Plan) -> None:
     """Plots, promotion and final status of a study whose trials are over but which MLflow does not know to be."""
-    from sweeps import halt, search
-    from sweeps.outcome import conclude
-    from sweeps.tracking import Tracking
+    from sweeps.driver.conclude import conclude
+    from sweeps.search import optuna_store
+    from sweeps.storage import stop_request
+    from sweeps.tracking.client import Tracking
 
-    if halt.alive(plan):
+    if stop_request.alive(plan):
         return
     try:
-        record = search.open_study(plan)
+        record = optuna_store.open_study(plan)
     except UserError:  # no record of Optuna here: nobody can tell whether it is over
         return
     trials, tracking = record.get_trials(deepcopy=False), Tracking(plan)

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
-from sweeps import environment
-from sweeps.plan import PLAN_FILE, Plan, absolute, default_tracking, study_folder
+from sweeps.storage import environment
+from sweeps.storage.plan import PLAN_FILE, Plan, absolute, default_tracking, study_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from sweeps.tracking import Tracking
+    from sweeps.tracking.client import Tracking
 
 EXPERIMENT = "svgan"
 
@@ -48,8 +48,8 @@ def tracking_uri(asked: argparse.Namespace) -> str:
 
 def known_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
     """A client and the experiment's id; unlike `tracking.open_experiment` it makes nothing that is not there."""
-    from sweeps.schema import check_tracking
-    from sweeps.tracking import connect
+    from sweeps.tracking.client import connect
+    from sweeps.tracking.database_check import check_tracking
 
     path = uri.removeprefix("sqlite:///")
     if path != uri and not Path(path).exists():
@@ -104,9 +104,9 @@ def folder_plan(asked: argparse.Namespace, name: str, *, exact: bool = False) ->
 
 def alive(plan: Plan) -> bool | None:
     """Whether a driver runs the study; None where its folder is not on this machine, so that nobody can tell."""
-    from sweeps import halt
+    from sweeps.storage import stop_request
 
-    return halt.alive(plan) if Path(plan.folder, PLAN_FILE).exists() else None
+    return stop_request.alive(plan) if Path(plan.folder, PLAN_FILE).exists() else None
 
 
 def logged_plan(asked: argparse.Namespace, name: str) -> Plan:
@@ -116,7 +116,7 @@ def logged_plan(asked: argparse.Namespace, name: str) -> Plan:
     """
     from mlflow.exceptions import MlflowException
 
-    from sweeps.tracking import ROLE, SWEEP
+    from sweeps.tracking.client import ROLE, SWEEP
 
     uri, experiment = tracking_uri(asked), asked.experiment or EXPERIMENT
     client, experiment_id = known_experiment(uri, experiment)
@@ -155,7 +155,7 @@ def trial_run(tracking: Tracking, what: str) -> Run:
 
 def open_tracking(plan: Plan) -> Tracking:
     """The study's MLflow side. Raises UserError rather than making a database or experiment that is not there."""
-    from sweeps.tracking import Tracking
+    from sweeps.tracking.client import Tracking
 
     known_experiment(plan.tracking, plan.experiment)
     return Tracking(plan)

@@ -95,7 +95,7 @@ def test_what_is_installed_is_what_the_project_depends_on():
 
 
 def test_its_environment_is_that_of_the_other_files():
-    from sweeps import environment as read
+    from sweeps.storage import environment as read
 
     told = DOCUMENTS["ConfigMap"]["data"]
     sweeps = {variable.name for variable in read.VARIABLES.values()} | {read.CLUSTER, read.REPO}

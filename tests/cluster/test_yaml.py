@@ -118,7 +118,7 @@ def test_every_flag_of_ray_start_exists_and_both_sides_agree_on_ports(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_its_environment_names_what_sweeps_reads_and_nothing_else(name):
-    from sweeps import environment as read
+    from sweeps.storage import environment as read
 
     sweeps = {variable.name for variable in read.VARIABLES.values()} | {read.CLUSTER, read.REPO}
     block = FILES[name].partition("  environment:\n")[2].partition("\ncluster_name")[0]

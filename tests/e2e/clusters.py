@@ -43,10 +43,10 @@ def image() -> dict[str, str]:
 
 def equip(host: Host) -> None:
     """The rest of the image: the environment where node_setup.sh makes it, and I3D, which a cluster fetches."""
-    from svgan import assets
+    from svgan.assets import cache
 
     (host.home / "svgan-venv").symlink_to(sys.prefix)
-    shutil.copytree(assets.path("i3d").parent, host.home / ".cache/svgan/i3d")
+    shutil.copytree(cache.path("i3d").parent, host.home / ".cache/svgan/i3d")
     host.own()
 
 

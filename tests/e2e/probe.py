@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from sweeps.plan import Plan
-from sweeps.tracking import Tracking
+from sweeps.storage.plan import Plan
+from sweeps.tracking.client import Tracking
 
 # Clocks tell of the machine and not of the model.
 CLOCKS = ("iterations_per_second", "seconds", "hours", "system/")

@@ -11,7 +11,7 @@ import pytest
 from cloud import Cloud
 from users import User, assert_scored_promoted_and_loadable, codes_in_training, ports, study
 
-from sweeps.provenance import package_digest
+from sweeps.storage.provenance import package_digest
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +93,7 @@ class Hurt(NamedTuple):
 def hurt(site, undisturbed) -> Hurt:
     """The first study again, of a package with a line more; returned while nobody has noticed the lost worker yet."""
     clone = site.user.laptop.home / "svgan"
-    with (clone / "svgan/losses.py").open("a") as file:
+    with (clone / "svgan/training/losses.py").open("a") as file:
         file.write("\nCHANGED = True\n")
     submitted = site.user.begin("hurt", "make", "-s", "submit", f"ARGS=--name hurt {' '.join(STUDY)}")
     submitted.until("step 10/40")

@@ -11,7 +11,7 @@ from typing import Any
 
 from hosts import Host, wait
 
-from sweeps.provenance import package_digest
+from sweeps.storage.provenance import package_digest
 
 PROBE = Path(__file__).with_name("probe.py").read_text()
 LOAD = """

@@ -8,7 +8,7 @@ import os
 import pytest
 from harness import EVERY, FLAGS, STEPS, Sweep, figures
 
-from sweeps.forkserver import forkserver
+from sweeps.ray_runtime.fork_server import forkserver
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,10 +16,10 @@ import psutil
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from sweeps import events
-from sweeps.forked_worker import SOCKET, send
-from sweeps.plan import Plan
-from sweeps.tracking import Tracking
+from sweeps.ray_runtime.forked_worker import SOCKET, send
+from sweeps.storage import events
+from sweeps.storage.plan import Plan
+from sweeps.tracking.client import Tracking
 
 TOY = Path(__file__).parents[1] / "sweeps" / "toy.py"
 STEPS, EVERY = 160, 20

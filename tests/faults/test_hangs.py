@@ -6,7 +6,7 @@ import pytest
 from harness import FLAGS, SMALL, WORKER, Sweep, assert_as_if_nothing_had_happened, told, trials
 from optuna.trial import TrialState
 
-from sweeps.tracking import Tracking
+from sweeps.tracking.client import Tracking
 
 pytestmark = pytest.mark.slow
 

@@ -21,13 +21,13 @@ from s3_server import BUCKET
 from video_files import talking_face, write_video
 
 import svgan
-from svgan import assets
-from svgan.embed import embed
+from svgan.assets import cache
 from svgan.images.domain import Domain
 from svgan.latents.shards import open_latents
-from sweeps import provenance, shelf
-from sweeps.plan import Plan
-from sweeps.tracking import Tracking
+from svgan.pipelines.embed import embed
+from sweeps.storage import provenance, study_files
+from sweeps.storage.plan import Plan
+from sweeps.tracking.client import Tracking
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ class Head:
             "RAY_AUTH_TOKEN_PATH": str(home / "token"),
             "RAY_ADDRESS": f"127.0.0.1:{ports[0]}",
             "TOY_DOMAIN": domain,
-            "SVGAN_CACHE": str(assets.cache_folder()),
+            "SVGAN_CACHE": str(cache.cache_folder()),
             **environment,
         }
         (home / "token").write_text(TOKEN)
@@ -171,7 +171,9 @@ def test_a_head_whose_agents_port_is_taken_takes_no_job_and_its_user_learns_why(
         try:
             (head.home / "copy").mkdir()
             code, shown = head.run(
-                "-c", f"from pathlib import Path; from sweeps import submit; submit.AGENT_PATIENCE = 0.0; {submitted}"
+                "-c",
+                "from pathlib import Path; from sweeps.ray_runtime import job_submission as submit; "
+                f"submit.AGENT_PATIENCE = 0.0; {submitted}",
             )
         finally:
             head.end()
@@ -258,7 +260,7 @@ def test_secrets_get_into_nothing_that_a_study_writes(footage, tmp_path_factory,
         monkeypatch.setenv(name, value)
     fsspec.filesystem("s3").clear_instance_cache()
     kept = tmp_path_factory.mktemp("kept")
-    shelf.download(f"{where}/quiet", kept)
+    study_files.download(f"{where}/quiet", kept)
     (head.home / "token").unlink()
     told = {"terminal": shown, "refusals": one + two, "jobs": jobs, "processes": processes}
     found = {name: text.encode() for name, text in told.items()} | dict(files_below(head.home, kept)) | logs

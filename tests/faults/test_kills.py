@@ -6,8 +6,8 @@ import time
 import pytest
 from harness import DRIVER, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, figures, told
 
-from sweeps.tracking import Tracking
-from sweeps.trial import DRIVER_RETRIES
+from sweeps.tracking.client import Tracking
+from sweeps.trial.controller import DRIVER_RETRIES
 
 pytestmark = pytest.mark.slow
 

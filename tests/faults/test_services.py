@@ -17,8 +17,8 @@ from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, told
 from ports import free_port, wait_until_answers
 from s3_server import BUCKET
 
-from sweeps import shelf
-from sweeps.outbox import waiting
+from sweeps.storage import study_files
+from sweeps.tracking.outbox import waiting
 
 pytestmark = pytest.mark.slow
 
@@ -184,7 +184,7 @@ def test_a_storage_that_is_busy_and_slow_for_a_while_is_waited_for(
 def test_a_storage_that_is_gone_is_a_clear_failure_and_the_last_checkpoint_is_whole(
     undisturbed, footage, tmp_path, s3_server, proxy, direct
 ):
-    from svgan import checkpoint
+    from svgan.training import checkpoint
 
     sweep = on_s3(tmp_path, footage, s3_server, proxy, attempts="2")
     sweep.until_reports(3)
@@ -192,9 +192,9 @@ def test_a_storage_that_is_gone_is_a_clear_failure_and_the_last_checkpoint_is_wh
     shown = sweep.end(2)
     assert "--storage s3://" in shown
     assert "Traceback" not in shown
-    where = shelf.place(sweep.plan, "train-0000")
-    newest = max(name for name in shelf.names(where) if name.startswith("checkpoint_2"))
-    shelf.download(f"{where}/{newest}", tmp_path / "back")
+    where = study_files.place(sweep.plan, "train-0000")
+    newest = max(name for name in study_files.names(where) if name.startswith("checkpoint_2"))
+    study_files.download(f"{where}/{newest}", tmp_path / "back")
     assert checkpoint.load(tmp_path / "back" / "state").step >= 2 * EVERY
     proxy.mode = "pass"
     again = Sweep(
@@ -220,7 +220,7 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_costs_the_checkpoint_that_did_not_fit_and_no_other(undisturbed, footage, tmp_path, small_disk):
-    from svgan import checkpoint
+    from svgan.training import checkpoint
 
     sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--storage", str(small_disk), "--concurrency", "1")
     plan_folder = small_disk / "hurt"

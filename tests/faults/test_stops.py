@@ -10,8 +10,8 @@ import pytest
 from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, told, trials
 from optuna.trial import TrialState
 
-from sweeps import halt
-from sweeps.tracking import Tracking
+from sweeps.storage import stop_request
+from sweeps.tracking.client import Tracking
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def test_a_state_kept_between_two_reports_is_of_that_step(undisturbed, footage, 
     environment = {"TOY_HEEDS_AT": str(2 * EVERY + 5)}
     sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, environment=environment)
     sweep.until_reports(2)
-    halt.request(sweep.plan)
+    stop_request.request(sweep.plan)
     sweep.end(130, timeout=90)
     last = max(Path(sweep.plan.folder, "train-0000").glob("checkpoint_2*"))
     assert json.loads((last / "state" / "state.json").read_text())["step"] == 2 * EVERY + 6

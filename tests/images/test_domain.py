@@ -8,12 +8,12 @@ import torch
 from video_files import talking_face, write_video
 
 from svgan.errors import UserError
-from svgan.images.aligned import align_cached
-from svgan.images.build import shrink
+from svgan.faces.aligned_video import align_cached
 from svgan.images.domain import Domain, to_network, to_uint8
 from svgan.images.stylegan2 import StyleGAN2Config
 from svgan.latents.shards import open_latents
 from svgan.metrics.domain_report import psnr
+from svgan.pipelines.domain_builder import shrink
 
 
 def test_pictures_survive_the_network_range():

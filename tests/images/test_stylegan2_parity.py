@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from svgan.images.layouts import find_generator
+from svgan.images.foreign_generators import find_generator
 from svgan.images.stylegan2 import Discriminator, StyleGAN2Config
-from svgan.torch_file import read, state_of
+from svgan.io.torch_file import read, state_of
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 ROSINALITY, NVIDIA = VECTORS / "rosinality_stylegan2_32.pt", VECTORS / "nvidia_stylegan2_ada_32.pkl"

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from svgan.errors import UserError
-from svgan.latents import shard_cache, storage
+from svgan.io import storage
+from svgan.latents import shard_cache
 from svgan.latents.origins import Origins
-from svgan.latents.recorded import open_recorded
+from svgan.latents.recorded_frames import open_recorded
 from svgan.latents.shards import MANIFEST, VideoCodes, open_latents, read_manifest, write_latents
 
 

@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_sampler import made_codes
 
 from svgan.errors import UserError
 from svgan.images.domain import Domain
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
+from svgan.latents.shards import Latents, open_latents
 from svgan.metrics import assess, features, fvd, windows
 from svgan.metrics.assess import Judge, compare
 from svgan.metrics.features import FACE_FRAMES, Extractor, evenly
 from svgan.metrics.moments import Moments
 from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
 from svgan.motion.noise import ALL
-from svgan.sample import Sampler
+from svgan.sampling.sampler import Sampler
 
 EVERYTHING = ("fvd", "kvd", "fid", "kid", "identity", "loops")
 FEW = 40  # resamples
@@ -51,21 +52,6 @@ def made_extractors() -> dict:
     }
 
 
-def made_codes(domain: Domain, lengths, folder) -> Latents:
-    rng = np.random.default_rng(0)
-    torch.manual_seed(0)
-    layers = domain.generator.broadcast(domain.generator.map(torch.randn(4, 8))).numpy()
-    videos = []
-    for number, n in enumerate(lengths):
-        t = np.arange(n) / 25
-        waves = np.stack([np.sin(2 * np.pi * f * t + rng.uniform(0, 6)) for f in (0.31, 0.73, 1.17)], 1)
-        weights = np.concatenate([np.ones((n, 1)), waves + 0.02 * rng.normal(size=waves.shape)], 1)
-        codes = np.einsum("tk,kld->tld", weights, layers)
-        videos.append(VideoCodes(f"{number:03d}", np.arange(n), codes.astype(np.float32)))
-    write_latents(folder / "latents", videos, domain=domain.digest, fps=25.0, components=16)
-    return open_latents(folder / "latents", domain=domain.digest)
-
-
 @pytest.fixture(scope="module")
 def latents(domain, tmp_path_factory) -> Latents:
     return made_codes(domain, [900, 900], tmp_path_factory.mktemp("two"))
@@ -74,7 +60,7 @@ def latents(domain, tmp_path_factory) -> Latents:
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
     """A cache of these tests that still has the network."""
-    from svgan import assets
+    from svgan.assets import cache as assets
 
     folder = tmp_path_factory.mktemp("cache")
     (folder / "i3d").symlink_to(assets.cache_folder() / "i3d")

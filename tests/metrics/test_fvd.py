@@ -12,7 +12,7 @@ from svgan.metrics import fvd, i3d
 from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
 from svgan.metrics.windows import real_windows, rollouts
 from svgan.motion.noise import ALL
-from svgan.sample import Sampler
+from svgan.sampling.sampler import Sampler
 
 SMALL = {"real_clips": 4, "precision": usual_precision("cpu")}
 PROTOCOL = Protocol(name="svg-short", **SMALL)
@@ -36,9 +36,9 @@ def latents(domain, tmp_path_factory) -> Latents:
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     """A cache of the test's own that still has the network."""
-    from svgan import assets
+    from svgan.assets import cache
 
-    i3d_file = assets.path("i3d")
+    i3d_file = cache.path("i3d")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "i3d").symlink_to(i3d_file.parent)
     monkeypatch.setenv("SVGAN_CACHE", str(tmp_path / "cache"))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from formula_weights import formula_weight
 from safetensors.torch import load_file
 
-from svgan import assets
+from svgan.assets import cache
 from svgan.errors import UserError
 from svgan.metrics import i3d
 
@@ -36,7 +36,7 @@ def formula_videos(seed: int, count: int, frames: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def kinetics() -> dict[str, torch.Tensor]:
-    return load_file(assets.path("i3d"))
+    return load_file(cache.path("i3d"))
 
 
 def assert_logits(network: i3d.I3D, file: str) -> None:

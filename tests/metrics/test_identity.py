@@ -1,4 +1,4 @@
-"""Face measures on drawn landmarks, and the reader on frames of real footage (fetched by svgan.assets)."""
+"""Face measures on drawn landmarks, and the reader on frames of real footage (fetched by svgan.assets.cache)."""
 
 import itertools
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from video_files import talking_face
 
-from svgan import assets
-from svgan.images.footage import read_frames
+from svgan.assets import cache
+from svgan.io.video_reader import read_frames
 from svgan.metrics import identity
 from svgan.metrics.identity import (
     content_distance,
@@ -55,7 +55,7 @@ def reader() -> identity.FaceReader:
 
 def test_reader_tells_the_two_men_apart_and_knows_each_again(reader):
     one = reader.read(np.stack(talking_face(0, 101)[::50]))
-    two = reader.read(np.stack(list(itertools.islice(read_frames(assets.paths("second-subject")[0]), 0, 101, 50))))
+    two = reader.read(np.stack(list(itertools.islice(read_frames(cache.paths("second-subject")[0]), 0, 101, 50))))
     assert one.found.all()
     assert two.found.all()
     within = identity_distance(one.descriptors[:1], one.descriptors[1:])

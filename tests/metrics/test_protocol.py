@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from svgan import assets
+from svgan.assets import cache
 from svgan.errors import UserError
 from svgan.images.domain import DEFAULT
 from svgan.metrics.protocol import PROTOCOLS, REAL_FIELDS, Protocol, named, usual_precision
@@ -97,9 +97,9 @@ def test_json_round_trip():
 
 
 def test_the_detectors_are_the_assets():
-    digest = assets.ASSETS["i3d"].files[0].sha256
+    digest = cache.ASSETS["i3d"].files[0].sha256
     assert PROTOCOLS["svg-short"].detector.endswith(digest[:12])
-    digest = assets.ASSETS["inception"].files[0].sha256
+    digest = cache.ASSETS["inception"].files[0].sha256
     assert PROTOCOLS["svg-short"].picture_detector.endswith(digest[:12])
 
 

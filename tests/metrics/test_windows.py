@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from svgan import recipes
 from svgan.errors import UserError
 from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
 from svgan.latents.stats import make_space
@@ -14,7 +13,8 @@ from svgan.metrics import windows
 from svgan.metrics.protocol import LEAST_REAL, PROTOCOLS, Protocol
 from svgan.metrics.windows import check_real, real_count, real_windows, rollouts, sized
 from svgan.motion import make_motion
-from svgan.sample import Sampler
+from svgan.sampling.sampler import Sampler
+from svgan.training import recipes
 
 
 def made_set(folder, lengths) -> Latents:

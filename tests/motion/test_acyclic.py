@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from svgan import rng
 from svgan.motion.acyclic import AcyclicCodes, AnchorNoise, acyclic, draw_anchor_noise, periods
 from svgan.motion.continuous import AcyclicMotion
+from svgan.torch_utils import rng
 
 DISTANCE, KERNEL = 8, 3
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from svgan import recipes, rng
 from svgan.motion import make_motion
 from svgan.motion.gru import GRUMotion
 from svgan.motion.noise import BLOCK, Noise
 from svgan.motion.recurrence import unroll_fused, unroll_plain
+from svgan.torch_utils import rng
+from svgan.training import recipes
 
 
 def made(memory: int = 8, noise: int = 6, outputs: int = 5) -> GRUMotion:

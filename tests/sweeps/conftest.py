@@ -2,6 +2,7 @@
 
 import made_studies as made
 import pytest
+from made_tracking import checkpoint_folder, generator, plan, tracking  # noqa: F401  (fixtures)
 
 
 @pytest.fixture

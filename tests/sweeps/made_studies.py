@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_plan import PLAN
 from mlflow.entities import Metric
-from test_plan import PLAN
 
 from sweeps import __main__ as commands
-from sweeps.plan import Plan
-from sweeps.search import open_study
-from sweeps.tracking import Tracking, sweep_models
+from sweeps.search.optuna_store import open_study
+from sweeps.storage.plan import Plan
+from sweeps.tracking.client import Tracking, sweep_models
 
 DIGESTS = {"latents": "l1", "domain": "d1", "protocol.short": "s1", "protocol.long": "p1", "package": "k1"}
 OUTCOMES = {"finished": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
@@ -64,7 +64,7 @@ class Made:
         return run_id
 
     def sheet(self, number, shade, height=20):
-        from svgan.video import write_png
+        from svgan.io.video_writer import write_png
 
         path = Path(self.plan.folder, "contact_sheet.png")
         write_png(np.full((height, 30, 3), shade, np.uint8), path)

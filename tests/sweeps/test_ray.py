@@ -14,9 +14,11 @@ from optuna.trial import TrialState
 from toy import toy
 
 from svgan.errors import UserError
-from sweeps import guard, registry, study
-from sweeps.plan import Plan
-from sweeps.tracking import Tracking, sweep_models
+from sweeps import study
+from sweeps.driver import stall_limit
+from sweeps.promotion import registry
+from sweeps.storage.plan import Plan
+from sweeps.tracking.client import Tracking, sweep_models
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +26,16 @@ def ray_here():
     """One local Ray for this module; every sweep here joins it, as it would join a cluster."""
     import ray
 
-    from sweeps import quiet
-    from sweeps.forkserver import forkserver
+    from sweeps.ray_runtime import log_capture
+    from sweeps.ray_runtime.fork_server import forkserver
 
-    quiet.settings()
+    log_capture.settings()
     with forkserver():
         ray.init(
             address="local",
             num_cpus=2,
             num_gpus=0,
-            resources={guard.SLOT: 2},
+            resources={stall_limit.SLOT: 2},
             object_store_memory=128 * 2**20,
             include_dashboard=False,
             log_to_driver=False,
@@ -77,7 +79,7 @@ def test_workers_are_forks_of_one_process_that_draw_ids_of_their_own(ray_here):
     (first, one, its), (second, another, _) = ray_here.get(
         [worker.told.remote() for worker in (each.remote(), each.remote())]
     )
-    assert "sweeps.forkserver" in psutil.Process(first).cmdline()
+    assert "sweeps.ray_runtime.fork_server" in psutil.Process(first).cmdline()
     assert first == second
     assert one != another, "Ray would take one actor or placement group for another"
     assert its == "yes"
@@ -208,9 +210,9 @@ def test_the_reaper_removes_what_leaked_and_nothing_else(ray_here):
 
     dead, living = Controller.remote(), Controller.remote()
     leaked, kept = ray.get([dead.start.remote(), living.start.remote()])
-    slot = ray.util.placement_group([{guard.SLOT: 1}])
+    slot = ray.util.placement_group([{stall_limit.SLOT: 1}])
     ray.get(slot.ready())
-    reaper = guard.Reaper()
+    reaper = stall_limit.Reaper()
     reaper.look()
     assert not {leaked, kept, slot.id.hex()} & set(reaper.removed)
     reaper.removed.clear()
@@ -227,8 +229,8 @@ def test_the_reaper_removes_what_leaked_and_nothing_else(ray_here):
 
 
 def test_what_is_waited_for_is_said(ray_here):
-    assert guard.waiting_for([]).startswith("no trial is out; free: ")
-    patience = guard.Patience(patience=-1, limit=-1)
+    assert stall_limit.waiting_for([]).startswith("no trial is out; free: ")
+    patience = stall_limit.Patience(patience=-1, limit=-1)
     with pytest.raises(UserError, match=r"nothing happened for 0 min, so ended: no trial is out; free: .* of 2 CPU"):
         patience.on_step_end(0, [])
 

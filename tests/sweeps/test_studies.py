@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_plan import PLAN
+from made_plan import PLAN
 
-from svgan.config import RunConfig
 from svgan.errors import UserError
-from sweeps.comparison import VARIANT
-from sweeps.plan import Plan
+from svgan.training.config import RunConfig
+from sweeps.reports.variant_table import VARIANT
+from sweeps.storage.plan import Plan
 from sweeps.study import Study, main
 
 STUDIES = ["gap", "width", "critic", "cross", "systems"]
@@ -41,7 +41,7 @@ def test_a_study_imports_installed_packages_alone(study_file):
 def test_controls_and_proposals_make_runs(name):
     import optuna
 
-    from sweeps.search import sample
+    from sweeps.search.optuna_store import sample
 
     study, plan = importlib.import_module(f"sweeps.{name}").STUDY, Plan(**PLAN)
     trials = optuna.create_study()
@@ -173,10 +173,10 @@ def test_a_name_that_mlflow_knows_from_elsewhere_is_refused(capsys, toy, tmp_pat
     """Runs are found by the study's name: two studies of one name would write into each other's."""
     import dataclasses
 
-    from test_plan import PLAN
+    from made_plan import PLAN
 
-    from sweeps.plan import Plan
-    from sweeps.tracking import Tracking
+    from sweeps.storage.plan import Plan
+    from sweeps.tracking.client import Tracking
 
     elsewhere = dataclasses.replace(
         Plan(**PLAN), name="taken", tracking=f"sqlite:///{tmp_path}/mlflow.db", experiment="svgan"
@@ -191,7 +191,7 @@ def test_tune_copies_no_aws_key():
     """Of the driver's environment, into command lines and logs (docs/traps.md)."""
     from ray.tune.execution import class_cache
 
-    from sweeps.joining import AWS_SECRETS, keep_secrets
+    from sweeps.ray_runtime.session import AWS_SECRETS, keep_secrets
 
     assert {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS")} <= set(AWS_SECRETS)
     keep_secrets()
@@ -201,7 +201,7 @@ def test_tune_copies_no_aws_key():
 def test_an_imported_domain_has_no_codes_of_its_own(capsys, toy, tmp_path):
     from pathlib import Path
 
-    from svgan.import_domain import import_domain
+    from svgan.pipelines.import_domain import import_domain
 
     vector = Path(__file__).parents[1] / "vectors" / "rosinality_stylegan2_32.pt"
     import_domain(vector, None, tmp_path / "theirs")

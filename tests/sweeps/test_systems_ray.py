@@ -14,9 +14,9 @@ from svgan.images.domain import Domain
 from svgan.latents.origins import Origins
 from svgan.latents.shards import VideoCodes, open_latents, write_latents
 from sweeps import study
-from sweeps.plan import Plan
+from sweeps.storage.plan import Plan
 from sweeps.study import Study
-from sweeps.tracking import Tracking, sweep_models
+from sweeps.tracking.client import Tracking, sweep_models
 
 pytestmark = pytest.mark.slow
 

@@ -23,8 +23,8 @@ def watched_loop(config):
     """The workers' real loop, slow enough on any machine to be disturbed while it runs: every step takes TOY_PACE
     seconds more. At TOY_HANGS_AT it stands still the first time that a worker gets there; at TOY_HEEDS_AT it waits
     until a stop was asked for and will be looked for at the next step."""
-    from sweeps import worker
-    from sweeps.plan import Plan
+    from sweeps.storage.plan import Plan
+    from sweeps.trial import worker
 
     inner, plan, asked = worker.iterate, Plan.from_json(config["plan"]), os.environ.get
 
@@ -47,17 +47,17 @@ def hang(mark):
 
 
 def heed(plan):
-    from sweeps import halt
+    from sweeps.storage import stop_request
 
-    while not halt.requested(plan):
+    while not stop_request.requested(plan):
         time.sleep(0.1)
-    time.sleep(halt.Watch(plan).every + 0.1)
+    time.sleep(stop_request.Watch(plan).every + 0.1)
 
 
 if __name__ == "__main__":
     if "TOY_MLFLOW_MAY_TAKE" in os.environ:
-        from sweeps import outcome
+        from sweeps.driver import conclude
 
-        outcome.MLFLOW_MAY_TAKE = float(os.environ["TOY_MLFLOW_MAY_TAKE"])
+        conclude.MLFLOW_MAY_TAKE = float(os.environ["TOY_MLFLOW_MAY_TAKE"])
     studied = toy(os.environ["TOY_DOMAIN"], recipe=os.environ.get("TOY_RECIPE", "tiny"))
     main(studied, loop=watched_loop if "TOY_PACE" in os.environ else None)

@@ -1,0 +1,4 @@
+"""Where is the face in a frame?
+
+Landmarks, alignment, tracking, masks and crops.
+"""

@@ -1,0 +1,115 @@
+"""From aligned videos to a domain folder: what `svgan domain` trains.
+
+The first video's subject is the domain's own; its last `hold_out` share is never trained on, and every figure of the
+model card is measured there. Other videos are further subjects, so that other people can be embedded.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from svgan.errors import UserError
+from svgan.faces.aligned_video import AlignedVideo
+from svgan.faces.masks import reconstruction_weight
+from svgan.faces.tracking import Track
+from svgan.images.domain import Domain, save_domain
+from svgan.images.domain_trainer import DomainConfig, DomainState, Pictures, train_domain
+from svgan.images.encoder import Encoder
+from svgan.images.stylegan2 import Generator, StyleGAN2Config
+from svgan.io.atomic import writing
+
+HOLD_OUT = 0.1
+
+
+def split(video: AlignedVideo | Track, hold_out: float = HOLD_OUT) -> tuple[slice, slice]:
+    """Rows to train on and the held-out last rows of a video."""
+    if not 0 <= hold_out < 1:
+        raise UserError(f"hold_out: {hold_out} is no share of the video; give 0 <= hold_out < 1")
+    cut = len(video.index) - int(len(video.index) * hold_out)
+    return slice(0, cut), slice(cut, len(video.index))
+
+
+def shrink(crops: np.ndarray, size: int) -> np.ndarray:
+    """uint8 crops [N, S, S, 3] to [N, size, size, 3] by averaging whole blocks of pixels; S a multiple of size."""
+    n, side = crops.shape[:2]
+    if side == size:
+        return crops
+    if side % size:
+        raise UserError(f"crops of {side} px cannot be averaged to {size} px; align at a multiple of {size}")
+    k = side // size
+    blocks = crops.reshape(n, size, k, size, k, 3).astype(np.uint32).sum((2, 4))
+    return ((blocks + k * k // 2) // (k * k)).astype(np.uint8)
+
+
+def pictures_of(videos: Sequence[AlignedVideo], rows: Sequence[slice], size: int) -> Pictures:
+    """Training pictures and their reconstruction weights from the given rows of one subject's videos."""
+    pixels = [shrink(v.crops[r], size) for v, r in zip(videos, rows, strict=True)]
+    weight = [
+        np.stack([reconstruction_weight(points, size) for points in v.landmarks[r] * (size / v.crops.shape[1])])
+        for v, r in zip(videos, rows, strict=True)
+    ]
+    return Pictures(
+        torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(weight).astype(np.float16))
+    )
+
+
+def build_domain(
+    subjects: Sequence[Sequence[AlignedVideo]],
+    out: Path,
+    *,
+    name: str,
+    model: StyleGAN2Config,
+    config: DomainConfig,
+    device: str | torch.device = "cpu",
+    report: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+    report_every: int = 50,
+    keep_every: int = 500,
+) -> Domain:
+    """Train (or continue from `out`/training) and write the domain folder `out`.
+
+    subjects[k] holds the videos of one person; subjects[0][0] gives the held-out frames.
+    """
+    own = subjects[0]
+    trained, held = split(own[0])
+    rows = [[trained] + [slice(None)] * (len(own) - 1)] + [[slice(None)] * len(videos) for videos in subjects[1:]]
+    pictures = [pictures_of(v, r, model.resolution) for v, r in zip(subjects, rows, strict=True)]
+    state = DomainState(model, config, torch.device(device))
+    work = out / "training"
+    if (work / "state.safetensors").exists():
+        state.load(work)
+    train_domain(
+        state,
+        pictures,
+        report=report,
+        report_every=report_every,
+        keep=lambda s: s.save(work),
+        keep_every=keep_every,
+    )
+    generator, encoder = finished(state)
+    facts = {
+        "name": name,
+        "training": {
+            **asdict(config),
+            "pictures_seen": config.steps * config.batch,
+            "pictures": [len(p.pixels) for p in pictures],
+            "held_out_rows": [held.start, held.stop],
+        },
+    }
+    with writing(out):
+        return save_domain(out, generator, encoder, facts)
+
+
+def finished(state: DomainState) -> tuple[Generator, Encoder]:
+    """The averaged networks; the encoder's offset from W's average is made explicit, as pSp's is."""
+    generator, encoder = copy.deepcopy(state.ema_generator).cpu(), copy.deepcopy(state.ema_encoder).cpu()
+    with torch.no_grad():
+        generator.w_avg.copy_(generator.average_code())
+        encoder.base.linear.bias.add_(encoder.w_avg - generator.w_avg)
+        encoder.w_avg.copy_(generator.w_avg)
+    return generator, encoder

@@ -1,0 +1,345 @@
+"""From videos to a set of latents: decode, follow the face, align, encode, write (`svgan embed`).
+
+A video is worked on in stretches of 128 to 256 frames (`footage.Survey.chunks`), each in two steps: `scan` finds faces,
+and when all are scanned and the subject's track is known, `cut` and `encode` make the codes. A stretch's result depends
+on nothing else, is kept as it is finished, and is never made again, so that a killed command goes on where it was, and
+several machines can share the work (`python -m sweeps embed`) with equal results. Memory is bounded by a stretch's
+crops and the codes. The set itself appears whole at the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from svgan.assets import cache as assets
+from svgan.errors import UserError
+from svgan.faces.aligned_video import (
+    align_cached,
+    cached_arrays,
+    frames_at,
+    track_cached,
+    track_folder,
+    tracked,
+    video_digest,
+)
+from svgan.faces.alignment import warp
+from svgan.faces.tracking import Track
+from svgan.images.domain import Domain
+from svgan.io.atomic import writing
+from svgan.io.video_reader import frame_rate, survey
+from svgan.latents.origins import Origins, transforms
+from svgan.latents.shards import Latents, Manifest, Recorded, VideoCodes, open_origins, write_latents
+from svgan.metrics.identity import SAME_PERSON, FaceDescriber, typical_descriptor
+from svgan.pipelines.domain_builder import shrink
+
+LEAST_CROP = 128  # pixels: landmarks and original-reference figures want more than a 64 px domain has
+PROBES = 3  # frames a clip, by which its person is known
+WINDOW = 25  # frames that training and FVD take at a time
+
+
+class Watcher:
+    """Hears how an embedding goes; does nothing. `svgan.reports.progress` draws bars from it."""
+
+    def stage(self, video: str, stage: str, done: int, total: int) -> None:
+        """`done` of about `total` frames ('landmarks', 'codes', 'frames')."""
+
+    def finished(self, video: str, summary: str) -> None: ...
+
+
+@dataclass(kw_only=True)
+class Embedded:
+    """manifest: of the set that was written. failures: reasons by video; those videos are not in the set."""
+
+    manifest: Manifest
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def embed(
+    videos: Sequence[str | Path],
+    domain: Domain,
+    out_uri: str | Path,
+    *,
+    components: int = 64,
+    frames: bool = False,
+    watcher: Watcher | None = None,
+) -> Embedded:
+    """Write the W+ codes of `videos` to `out_uri`, a video that fails being left out; with `frames` the recorded crops
+    beside them.
+
+    All videos of a set share the first one's frame rate. Raises UserError when `out_uri` is taken or unwritable,
+    two videos have one name, or every video failed; nothing is left at `out_uri` then.
+    """
+    domain.check_embeds()
+    watcher = watcher or Watcher()
+    paths = named_once(videos)
+    check_components(components)
+    failures: dict[str, str] = {}
+    rates = rates_of(paths, failures)
+
+    def finished() -> Iterator[VideoCodes]:
+        for path in rates:
+            try:
+                codes = embed_video(path, domain, watcher)
+            except UserError as error:
+                failures[path.name] = str(error)
+            else:
+                yield codes
+        if len(failures) == len(paths):
+            raise UserError(f"no latents written: {'; '.join(failures.values())}")
+
+    fps = next(iter(rates.values()), 25.0)
+    recorded = cutter(paths, domain, watcher) if frames else None
+    manifest = write_latents(
+        out_uri, finished(), domain=domain.digest, fps=fps, components=components, recorded=recorded
+    )
+    return Embedded(manifest=manifest, failures=failures)
+
+
+def cutter(paths: Sequence[Path], domain: Domain, watcher: Watcher) -> Recorded:
+    """What gives the recorded frames uint8 [R, R, 3] of a video among `paths`, by its name and its codes' origins."""
+    by_name = {path.name: path for path in paths}
+
+    def frames(name: str, origins: Origins) -> Iterator[np.ndarray]:
+        for row, frame in _cut_again(by_name[name], origins, domain):
+            watcher.stage(name, "frames", row + 1, len(origins.pts))
+            yield frame
+
+    return frames
+
+
+def check_components(components: int) -> None:
+    if components < 1:
+        raise UserError(f"--components {components}: must be 1 or more")
+
+
+def named_once(videos: Sequence[str | Path]) -> list[Path]:
+    """The videos' paths. Raises UserError when two have one name."""
+    paths = [Path(video) for video in videos]
+    names = [path.name for path in paths]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{doubled[0]}: two videos of this name; rename one, or give it once")
+    return paths
+
+
+def rates_of(paths: Sequence[Path], failures: dict[str, str]) -> dict[Path, float]:
+    """Frame rates of the videos that have the first readable one's; into `failures` goes why others cannot be used."""
+    rates: dict[Path, float] = {}
+    for path in paths:
+        try:
+            rate = frame_rate(path)
+            fps = next(iter(rates.values()), rate)
+            if abs(rate - fps) > 0.01 * fps:
+                raise UserError(f"{path}: {rate:g} frames a second, the set has {fps:g}; embed it on its own")
+            rates[path] = rate
+        except UserError as error:
+            failures[path.name] = str(error)
+    return rates
+
+
+def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None) -> VideoCodes:
+    """Codes of every frame of a video that shows its subject; what was made before comes from the cache."""
+    path, watcher = Path(path), watcher or Watcher()
+    found = survey(path)
+    track = track_cached(path, lambda stage, done: watcher.stage(path.name, stage, done, len(found.pts)))
+    digest, size = video_digest(path), encoder_crop(domain)
+    parts = []
+    for number, chunk in enumerate(found.chunks()):
+        rows = track.rows(*chunk)
+
+        def told(done: int, first: int = rows.start) -> None:
+            watcher.stage(path.name, "codes", first + done, len(track.index))
+
+        def make(rows: slice = rows) -> dict[str, np.ndarray]:
+            crops, people = cut(path, track, rows, size)
+            return {"codes": encode(domain, crops, told), "people": people}
+
+        parts.append(cached_arrays(track_folder(digest) / codes_name(domain, number), make))
+        told(rows.stop - rows.start)
+    codes, summary = gathered(track, digest, parts)
+    watcher.finished(path.name, summary)
+    return codes
+
+
+def codes_name(domain: Domain, number: int) -> str:
+    """The file of a stretch's codes, among what is kept of its video."""
+    return f"codes-{domain.digest[:16]}-{encoder_crop(domain)}-{number:05d}.npz"
+
+
+def cut(path: Path, track: Track, rows: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Crops uint8 [n, S, S, 3] of a stretch's rows, and descriptors [p, 128] of the probes among them."""
+    crops = np.empty((rows.stop - rows.start, size, size, 3), np.uint8)
+    wanted = set(probes(track).tolist())
+    people = []
+    for row, picture in tracked(path, track, rows):
+        crops[row - rows.start] = warp(picture, track.quads[row], size)
+        if row in wanted:
+            people.append(_describer()(picture, track.landmarks[row]))
+    return crops, np.array(people, np.float32).reshape(-1, 128)
+
+
+def encode(domain: Domain, crops: np.ndarray, told: Callable[[int], None] = lambda done: None) -> np.ndarray:
+    """Codes float16 [n, L, D] of a stretch's crops. On a CPU with one thread: two move some codes' last bit.
+
+    told: hears how many are done.
+    """
+    with _one_thread():
+        codes = domain.encode(crops, told=told)
+    with np.errstate(over="ignore"):
+        return codes.astype(np.float16)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def _describer() -> FaceDescriber:
+    return FaceDescriber()
+
+
+def probes(track: Track) -> np.ndarray:
+    """Rows by which a clip's person is known: the first, middle and last of each clip; none where there is one clip."""
+    clips = track.clips
+    if len(clips) < 2:
+        return np.zeros(0, int)
+    return np.concatenate([_probed(clip) for clip in clips])
+
+
+def _probed(clip: slice) -> np.ndarray:
+    return np.unique(np.linspace(clip.start, clip.stop - 1, PROBES).round().astype(int))
+
+
+def gathered(track: Track, source: str, parts: Sequence[dict[str, np.ndarray]]) -> tuple[VideoCodes, str]:
+    """A video's codes from its stretches' (codes and people), without the clips of other people, and a line on what was
+    left out. source: the video's digest."""
+    keep = subject_rows(track, np.concatenate([part["people"] for part in parts]))
+    lost = Counter(track.lost)
+    lost["another person"] = int((~keep).sum())
+    origins = Origins(
+        source=source,
+        pts=track.pts[keep],
+        time=track.time[keep],
+        landmarks=track.landmarks[keep],
+        transform=transforms(track.quads[keep]),
+    )
+    codes = np.concatenate([part["codes"] for part in parts])[keep]
+    index = track.index[keep]
+    return VideoCodes(track.name, index, codes, origins), summary(track, index, lost)
+
+
+def subject_rows(track: Track, people: np.ndarray) -> np.ndarray:
+    """[N] bool: the clips of the person who is seen longest. people [P, 128]: descriptors of the probes, in order.
+
+    A clip is of the first person whose typical descriptor is within dlib's 0.6; the longest clips are asked first.
+    """
+    clips, keep = track.clips, np.ones(len(track.index), bool)
+    if len(clips) < 2:
+        return keep
+    edges = np.cumsum([0, *(len(_probed(clip)) for clip in clips)])
+    faces = [typical_descriptor(people[a:b]) for a, b in itertools.pairwise(edges)]
+    lengths = [clip.stop - clip.start for clip in clips]
+    known: list[np.ndarray] = []
+    of = [0] * len(clips)
+    for number in sorted(range(len(clips)), key=lambda k: -lengths[k]):
+        near = [k for k, face in enumerate(known) if np.linalg.norm(face - faces[number]) < SAME_PERSON]
+        if not near:
+            known.append(faces[number])
+        of[number] = near[0] if near else len(known) - 1
+    shown = [sum(length for length, whose in zip(lengths, of, strict=True) if whose == k) for k in range(len(known))]
+    for clip, whose in zip(clips, of, strict=True):
+        keep[clip] = whose == int(np.argmax(shown))
+    return keep
+
+
+def summary(track: Track, index: np.ndarray, lost: Counter[str]) -> str:
+    """One line: frames and clips, what was left out and why, and whether there is enough to train on."""
+    edges = np.flatnonzero(np.diff(index) != 1)
+    lengths = np.diff([-1, *edges, len(index) - 1])
+    text = f"{len(index)} of {track.seen} frames in {len(lengths)} clip{'s' * (len(lengths) > 1)}"
+    if len(lengths) > 1:
+        text += f", the longest {lengths.max()}"
+    if reasons := ", ".join(f"{reason} {count}" for reason, count in lost.items() if count):
+        text += f"; left out: {reasons}"
+    if track.missing:
+        text += f"; the file ends {track.missing:.1f} s too early"
+    if lengths.max() < WINDOW:
+        text += f"; no clip has the {WINDOW} frames that training takes at a time"
+    return text
+
+
+def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Domain) -> np.ndarray:
+    """The recorded frames uint8 [N, R, R, 3] behind every code, row by row: FVD's original reference.
+
+    They lie in a file of the cache that goes with them, for ten minutes of 1024 px are 47 GB. videos: the files that
+    were embedded, found by name. Raises UserError when one is missing or gives other frames, and on a full disk.
+    """
+    paths = {Path(video).name: Path(video) for video in videos}
+    known = open_origins(latents)
+    shape = (domain.config.resolution, domain.config.resolution, 3)
+    folder, done = assets.cache_folder(), 0
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for number, video in enumerate(latents.manifest.videos):
+            if video["name"] not in paths:
+                raise UserError(
+                    f"--footage: {video['name']} is missing, but {latents.uri} holds its codes; give it too"
+                )
+            path, wanted = paths[video["name"]], latents.index[latents.video == number]
+            again = (
+                _cut_again(path, known[video["name"]], domain)
+                if video["name"] in known
+                else _found_again(path, wanted, domain, latents.uri)
+            )
+            for row, frame in again:
+                with writing(folder):
+                    file.seek((done + row) * math.prod(shape))
+                    file.write(frame.tobytes())
+            done += len(wanted)
+        with writing(folder):
+            file.flush()
+        return np.memmap(file, np.uint8, "c", shape=(done, *shape))
+
+
+def _cut_again(path: Path, origins: Origins, domain: Domain) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows and frames uint8 [R, R, 3] that codes were made from, by their kept transforms."""
+    if video_digest(path) != origins.source:
+        raise UserError(f"--footage {path}: not the video that was embedded under this name; give that one")
+    for row, picture in frames_at(path, origins.pts):
+        yield row, shrink(warp(picture, origins.quads[row], crop_size(domain))[None], domain.config.resolution)[0]
+
+
+def _found_again(path: Path, wanted: np.ndarray, domain: Domain, uri: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows and frames of these numbers, their faces looked for anew, of codes without transforms."""
+    aligned = align_cached(path, crop_size(domain))
+    rows = np.searchsorted(aligned.index, wanted).clip(max=len(aligned.index) - 1)
+    if (aligned.index[rows] != wanted).any():
+        raise UserError(f"--footage {path}: not the video that {uri} was made from")
+    for row, found in enumerate(rows):
+        yield row, shrink(aligned.crops[found][None], domain.config.resolution)[0]
+
+
+def encoder_crop(domain: Domain) -> int:
+    """Side in pixels of the aligned crops that are encoded: what the encoder looks at, at least 128."""
+    return max(LEAST_CROP, domain.side)
+
+
+def crop_size(domain: Domain) -> int:
+    """Side in pixels of the aligned crops that pictures are compared with: the domain's resolution, at least 128."""
+    return max(LEAST_CROP, domain.config.resolution)

@@ -1,0 +1,180 @@
+"""Figures of models for people and for files: measured under protocols, with intervals, of one model or of two."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError
+from svgan.io.atomic import whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.table import Table
+
+    from svgan.images.domain import Domain
+    from svgan.latents.shards import Latents
+    from svgan.metrics.features import Extractor, Kind, Look
+    from svgan.metrics.fvd import Progress
+    from svgan.metrics.i3d import Precision
+    from svgan.metrics.intervals import Comparison
+    from svgan.metrics.protocol import Protocol
+    from svgan.sampling.sampler import Sampler
+
+FEW = 1000  # clips below which FVD's bias is worth a word
+WITHOUT_PROTOCOL = ("identity", "arcface", "loops")  # the same whatever the protocol
+# Figures of which lower is not better: they are to be the footage's.
+NO_ORDER = (
+    "faces",
+    "arcface",
+    "arcface_within",
+    "loops/repeat",
+    "loops/recurrence",
+    "loops/still",
+    "loops/norm_drift",
+    "loops/phi",
+)
+
+
+def figures_table(figures: dict[str, Any], clips: int, real_clips: int) -> Table:
+    """Rows short and long, a column per reference, and the hash of the protocol behind each row. figures: numbers by
+    name, protocols' hashes, and `intervals`, [low, high] by name."""
+    from rich.table import Table
+
+    note = f"{clips} generated and {real_clips} real clips, 95 % intervals"
+    if min(clips, real_clips) < FEW:
+        note += ": biased upwards, compare only under the same protocol"
+    table = Table("FVD", "against W+", "against original", "protocol", caption=note, box=None, pad_edge=False)
+    for kind in ("short", "long"):
+        cells = ["-", "-"]
+        for column, name in enumerate((f"fvd_{kind}", f"fvd_{kind}_original")):
+            if name in figures:
+                low, high = figures["intervals"][name]
+                cells[column] = f"{figures[name]:.1f} ({low:.1f} to {high:.1f})"
+        table.add_row(kind, *cells, figures[f"protocol_{kind}"])
+    return table
+
+
+def chosen(names: str, clips: int | None, real_clips: int | None, precision: Precision) -> list[Protocol]:
+    """Protocols by their names, with commas between; counts that are given in place of their own. Raises UserError."""
+    from svgan.metrics.protocol import named
+
+    counts: dict[str, Any] = {k: v for k, v in (("clips", clips), ("real_clips", real_clips)) if v is not None}
+    return [replace(named(name), precision=precision, **counts) for name in dict.fromkeys(names.split(","))]
+
+
+def assessed(
+    sampler: Sampler,
+    other: Sampler | None,
+    domain: Domain,
+    latents: Latents,
+    protocols: Sequence[Protocol],
+    metrics: Sequence[str],
+    *,
+    seed: int,
+    progress: Progress,
+    frames: np.ndarray | None = None,
+    strict: bool = True,
+    spread: Callable[[Protocol], Look] | None = None,
+    extractors: Mapping[Kind, Extractor] | None = None,
+) -> dict[str, Any]:
+    """All figures of a model under each protocol, and its comparison with another's, as JSON: protocols (each whole,
+    with its hash), figures by name, against by name where there is an other, warnings.
+
+    strict: refuse footage of too few real clips, as a protocol asked for by name does. spread: who looks at the clips
+    of a protocol, in place of this process. extractors: networks that the user brings. Raises UserError.
+    """
+    from svgan.metrics.assess import Judge, compare
+
+    told: dict[str, Any] = {"protocols": {}, "figures": {}, "warnings": []}
+    if other is not None:
+        told["against"] = {}
+    for number, protocol in enumerate(protocols):
+        wanted = [name for name in metrics if number == 0 or name not in WITHOUT_PROTOCOL]
+        if not wanted:
+            break
+        judge = Judge(
+            protocol,
+            domain,
+            latents,
+            wanted,
+            seed=seed,
+            frames=frames,
+            strict=strict,
+            extractors=extractors,
+            spread=spread,
+            progress=progress,
+        )
+        measured = judge.measure(sampler)
+        told["protocols"][protocol.name] = {**protocol.to_json(), "hash": protocol.hash}
+        told["figures"] |= {k: v.to_json() for k, v in measured.figures(progress=progress).items()}
+        told["warnings"] += [f"{protocol.name}: {line}" for line in judge.warnings]
+        if other is not None:
+            found = compare(measured, judge.measure(other))
+            told["against"] |= {k: asdict(v) | {"better": better(v)} for k, v in found.items() if k not in NO_ORDER}
+    return told
+
+
+def better(found: Comparison) -> str | None:
+    """'this', 'other', or None where the difference's interval holds zero, or is none: a figure that no clip has."""
+    if not math.isfinite(found.low + found.high) or found.low <= 0 <= found.high:
+        return None
+    return "this" if found.first_is_better else "other"
+
+
+def assessment_tables(told: dict[str, Any]) -> list[Table | str]:
+    """What `assessed` told, to be printed: figures, the comparison, protocols' hashes and warnings."""
+    from rich.table import Table
+
+    table = Table("figure", box=None, pad_edge=False)
+    for heading in ("value", "95 % interval", "for endless\nclips", "the footage's\nown"):
+        table.add_column(heading, justify="right")
+    for name, one in told["figures"].items():
+        table.add_row(
+            name, shown(one["value"]), ends(one["low"], one["high"]), shown(one["endless"]), shown(one["footage"])
+        )
+    hashes = ", ".join(f"{name} {one['hash']}" for name, one in told["protocols"].items())
+    notes = [f"protocol {hashes}", *told["warnings"]]
+    if "against" not in told:
+        return [table, *notes]
+    versus = Table("this less the other", box=None, pad_edge=False)
+    for heading in ("difference", "95 % interval", "better", "sure"):
+        versus.add_column(heading, justify="right")
+    for name, one in told["against"].items():
+        around = ends(one["low"], one["high"])
+        versus.add_row(name, shown(one["difference"]), around, one["better"] or "undecided", f"{one['sure']:.1%}")
+    return [table, versus, *notes]
+
+
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def ends(low: float | None, high: float | None) -> str:
+    return "-" if low is None else f"{shown(low)} to {shown(high)}"
+
+
+def as_json(told: Any, indent: int | None = None) -> str:
+    """What is told, for programs: JSON has no NaN, so a figure that could not be taken is null."""
+
+    def known(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: known(one) for name, one in part.items()}
+        if isinstance(part, list | tuple):
+            return [known(one) for one in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(known(told), indent=indent, allow_nan=False)
+
+
+def write_figures(figures: dict[str, Any], path: Path) -> None:
+    """The figures as JSON, whole or not at all."""
+    try:
+        with whole(path) as aside:
+            aside.write_text(as_json(figures, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"--json {path}: cannot write ({error.strerror}); give another place") from error

@@ -1,0 +1,78 @@
+"""From a sampler to frames: several clips in one picture, moved to another subject where asked.
+
+Axes: B clip, T frame, L W+ layer, D width of W, R pixels of the domain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from svgan.errors import UserError
+from svgan.images.domain import Domain
+from svgan.latents.shards import Latents
+from svgan.sampling.sampler import Sampler, offset, offset_orthogonal
+
+Mover = Callable[[Tensor], Tensor]
+OFFSETS = ("plain", "orthogonal")
+PIXELS = 2**25  # rendered at a time: 96 MiB
+
+
+def frames(
+    sampler: Sampler,
+    domain: Domain,
+    *,
+    clips: int = 1,
+    length: int = 250,
+    seed: int = 0,
+    truncation: float = 1.0,
+    move: Mover | None = None,
+) -> Iterator[np.ndarray]:
+    """Frames uint8 [rows R, columns R, 3] of `clips` clips side by side, in constant memory, rendered in batches.
+
+    The domain's noise maps are the same for all frames, so that texture does not flicker. The same arguments give the
+    same frames; a longer clip begins with the shorter one.
+    """
+    chunk = max(1, min(64, PIXELS // (clips * domain.config.resolution**2)))
+    for codes in sampler.stream(clips, length, seed, truncation=truncation, chunk=chunk):
+        moved = codes if move is None else move(codes)
+        pictures = sampler.render(moved.flatten(0, 1), domain)
+        pictures = pictures.reshape(clips, codes.shape[1], *pictures.shape[1:])
+        yield from (grid(pictures[:, t]) for t in range(pictures.shape[1]))
+
+
+def grid(pictures: np.ndarray) -> np.ndarray:
+    """Pictures [B, R, R, 3] as one, in rows of ceil(sqrt(B)); missing ones are black."""
+    count, side = pictures.shape[:2]
+    columns = math.ceil(math.sqrt(count))
+    rows = -(-count // columns)
+    full = np.zeros((rows * columns, *pictures.shape[1:]), np.uint8)
+    full[:count] = pictures
+    return full.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)
+
+
+def mover(sampler: Sampler, code: np.ndarray, how: str, footage: Callable[[], Latents]) -> Mover:
+    """The offset from the training subject (its mean code) to another, whose code [L, D] is given (systems.md 1.7).
+
+    how: one of OFFSETS. footage: loads the training codes, asked only where the space has no principal axes of its own.
+    Raises UserError for a generator with a renderer of its own, which knows no other subject.
+    """
+    if sampler.renderer is not None:
+        recipe = sampler.meta.get("config", {}).get("recipe", "this model")
+        raise UserError(
+            f"--subject: {recipe} renders by itself and knows only whom it was trained on; leave it out, or give a run "
+            "of a system whose codes a domain renders"
+        )
+    device = sampler.space.mean.device
+    shape = (sampler.space.layers, sampler.space.code_width)
+    source = sampler.space.mean.reshape(shape)
+    target = torch.from_numpy(code).reshape(shape).to(device)
+    if how == "plain":
+        return lambda codes: offset(codes, source, target)
+    basis = sampler.space.basis
+    axes = torch.from_numpy(footage().basis).to(device) if basis is None else basis
+    return lambda codes: offset_orthogonal(codes, source, target, axes)

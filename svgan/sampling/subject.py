@@ -1,0 +1,75 @@
+"""The person who is to make a clip's movements: a photograph, or a set of latents.
+
+Axes: L W+ layer, D width of W.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from svgan.errors import UserError
+from svgan.faces.aligned_video import face_finder
+from svgan.faces.alignment import ffhq_frame, quads_from, warp
+from svgan.faces.tracking import largest
+from svgan.images.domain import Domain
+from svgan.io import storage
+from svgan.latents.shards import Latents, open_latents
+from svgan.pipelines.embed import encoder_crop
+
+ENLARGE_TO = 640  # pixels: photographs smaller than this are enlarged for the detector
+
+
+@dataclass(frozen=True)
+class Subject:
+    """code: W+ [L, D] float32; latents: the set it is the mean of, None for a photograph."""
+
+    code: np.ndarray
+    latents: Latents | None = None
+
+
+def load_subject(where: str, domain: Domain, flag: str = "--subject") -> Subject:
+    """A picture's code, or the mean code of a set of latents (a folder or URL). flag: by which it was given.
+
+    Raises UserError for what is neither, a picture without one clear face, and codes of another domain.
+    """
+    if storage.is_local(where) and storage.local_path(where).is_file():
+        return Subject(photo_code(storage.local_path(where), domain, flag))
+    latents = open_latents(where, domain=domain.digest)
+    return Subject(latents.mean.reshape(latents.codes.shape[1:]), latents)
+
+
+def photo_code(path: Path, domain: Domain, flag: str) -> np.ndarray:
+    """The W+ code [L, D] of a photograph of one person, aligned as footage is. flag: by which it was given."""
+    domain.check_embeds()
+    picture = read_photo(path, flag)
+    scale = max(1.0, ENLARGE_TO / max(picture.shape[:2]))
+    if scale > 1:
+        size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+        picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    faces = face_finder()(picture)
+    if not faces:
+        raise UserError(f"{flag} {path}: no face found; give a photo of one face from the front, an eighth of it")
+    centres, axes = ffhq_frame(np.stack(faces).astype(np.float64))
+    meant = largest(np.arange(len(faces)), np.linalg.norm(axes, axis=-1))
+    if meant is None:
+        raise UserError(f"{flag} {path}: {len(faces)} faces of like size; cut the photo to one of them")
+    quad = quads_from(centres[meant], axes[meant]).astype(np.float32)
+    return domain.encode(warp(picture, quad, encoder_crop(domain))[None].copy())[0]
+
+
+def read_photo(path: Path, flag: str) -> np.ndarray:
+    """A picture file, given by this flag, as uint8 [H, W, 3], turned as its metadata says. Raises UserError for any
+    other file."""
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{flag} {path}: neither a picture nor a set of latents; a video goes through svgan embed first"
+        ) from error
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{flag} {path}: cannot be read ({error}); give another picture") from error

@@ -1,0 +1,138 @@
+"""The state of a run of MoCoGAN-HD."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import nn
+
+from svgan.latents.spaces import WSpace
+from svgan.latents.stats import Space
+from svgan.systems.mocogan_hd.config import MoCoConfig
+from svgan.systems.mocogan_hd.critics import EmbeddingCritic, KeyQueue, PatchCritic
+from svgan.systems.mocogan_hd.motion import LSTMMotion, NoiseGuess
+from svgan.torch_utils import rng
+from svgan.training.state import State, make_adam
+
+IMAGE_BETA1, IMAGE_EPS = 0.0, 1e-6  # of the embedding critic's Adam, in the released code
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def drawn(config: MoCoConfig, name: str, make: Callable[..., M], *arguments: Any) -> M:
+    """`make` of the arguments, its first weights a function of the run's seed and this name alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.generator("cpu", config.seed, "weights", name).initial_seed())
+        return make(*arguments)
+
+
+def make_lstm(config: MoCoConfig, space: Space) -> LSTMMotion:
+    """The generator of motion that `config` describes."""
+    assert isinstance(space, WSpace)
+    return LSTMMotion(
+        space,
+        memory=config.memory,
+        components=config.components,
+        residual=config.residual,
+        step=config.residual_step,
+        half_speed=config.half_speed,
+    )
+
+
+@dataclass(eq=False, kw_only=True)
+class MoCoState(State):
+    """motion trains, with guess (H), by the generator's optimiser; ema is motion's moving average. A critic is there
+    where a weight asks for it. slow: the embedding critic's momentum encoder, with its queues of keys."""
+
+    config: MoCoConfig
+    motion: LSTMMotion
+    ema: LSTMMotion
+    generator: nn.ModuleDict
+    generator_optimizer: torch.optim.Adam
+    video_critic: PatchCritic | None = None
+    video_critic_optimizer: torch.optim.Adam | None = None
+    image_critic: PatchCritic | EmbeddingCritic | None = None
+    image_critic_optimizer: torch.optim.Adam | None = None
+    slow: EmbeddingCritic | None = None
+    real_keys: KeyQueue | None = None
+    fake_keys: KeyQueue | None = None
+
+    @classmethod
+    def build(
+        cls,
+        config: MoCoConfig,
+        space: Space,
+        meta: Mapping[str, Any] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Step 0: weights drawn from config.seed alone, the same on every rank and device, and each part's apart: one
+        that an ablation leaves out changes no other's."""
+        motion = drawn(config, "motion", make_lstm, config, space)
+        generator = nn.ModuleDict({"motion": motion})
+        if config.information_weight > 0:
+            cells, width = config.form == "code", motion.space.code_width
+            generator["guess"] = drawn(config, "guess", NoiseGuess, config.memory, width, cells)
+        critics = cls._critics(config)
+        ema = copy.deepcopy(motion).to(device).requires_grad_(False).eval()
+        generator = generator.to(device)
+        made: dict[str, Any] = {name: module.to(device) for name, module in critics.items()}
+        if "video_critic" in made:
+            made["video_critic_optimizer"] = make_adam(made["video_critic"], config)
+        if "image_critic" in made:
+            own = isinstance(made["image_critic"], EmbeddingCritic)
+            special = {"beta1": IMAGE_BETA1, "eps": IMAGE_EPS} if own else {}
+            made["image_critic_optimizer"] = make_adam(made["image_critic"], config, **special)
+        return cls(
+            config=config,
+            space=copy.deepcopy(space).to(device),
+            motion=motion,
+            ema=ema,
+            generator=generator,
+            generator_optimizer=make_adam(generator, config),
+            meta=dict(meta or {}),
+            **made,
+        )
+
+    @staticmethod
+    def _critics(config: MoCoConfig) -> dict[str, nn.Module]:
+        made: dict[str, nn.Module] = {}
+        pairs = config.mode == "in-domain"
+        if config.judges_clips:
+            made["video_critic"] = drawn(config, "video", PatchCritic, 3, 6 if pairs else 3, config.video_widths)
+        if config.judges_frames:
+            if pairs:
+                made["image_critic"] = drawn(config, "image", PatchCritic, 2, 6, config.image_widths)
+                return made
+            critic = drawn(config, "image", EmbeddingCritic, config.image_widths, config.embedding)
+            made["image_critic"] = critic
+            if config.has_queue:
+                made["slow"] = copy.deepcopy(critic).requires_grad_(False).eval()
+                for name in ("real_keys", "fake_keys"):
+                    made[name] = drawn(config, name, KeyQueue, config.queue, config.embedding)
+        return made
+
+    def modules(self) -> dict[str, nn.Module]:
+        found: dict[str, nn.Module | None] = {
+            "generator": self.generator,
+            "ema": self.ema,
+            "video_critic": self.video_critic,
+            "image_critic": self.image_critic,
+            "slow": self.slow,
+            "real_keys": self.real_keys,
+            "fake_keys": self.fake_keys,
+            "space": self.space,
+        }
+        return {name: module for name, module in found.items() if module is not None}
+
+    def optimizers(self) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
+        found: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
+        for name in ("generator", "video_critic", "image_critic"):
+            module, optimizer = getattr(self, name), getattr(self, f"{name}_optimizer")
+            if module is not None:
+                found[f"{name}_optimizer"] = module, optimizer
+        return found

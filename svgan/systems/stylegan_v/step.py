@@ -1,0 +1,129 @@
+"""One step of StyleGAN-V: the discriminator, then the generator, then ADA (systems.md 3.4).
+
+As in StyleVideoGAN's step, all randomness is drawn for the global batch and cut to this rank's slice, and gradients are
+averaged over ranks before any weight moves. A discriminator compares groups of 4 clips, so that w workers learn what
+one would where each has a multiple of 4.
+
+Layers, losses and lazy R1 are those of the domain's trainer (svgan.images), for which a picture is a clip of one frame;
+its loop is its own, since it learns an encoder beside, and reconstructs.
+
+Ours: R1 is of clips as they are augmented (its gradient through the resampling has no second derivative in PyTorch),
+and added to the loss of its step, where the released code takes a step of its own.
+
+Axes: B clip, T frame, R pixels, D width of W, K width of a frame's code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from svgan.images.losses import logistic_discriminator, logistic_generator, with_lazy_r1
+from svgan.systems.stylegan_v import augment
+from svgan.systems.stylegan_v.frame_times import draw_times
+from svgan.systems.stylegan_v.source import SparseClips
+from svgan.systems.stylegan_v.state import StyleGANVState
+from svgan.systems.stylevideogan.step import autocast, descend
+from svgan.torch_utils import rng
+from svgan.torch_utils.distributed import Process
+from svgan.training.losses import wide
+
+W_DECAY = 0.998  # of w's running mean, towards which clips are truncated
+
+Figures = dict[str, Tensor]
+
+
+def iterate(state: StyleGANVState, source: SparseClips, process: Process) -> Figures:
+    """Train discriminator and generator once, in place. Returns figures as 0-d tensors, means over ranks.
+
+    Raises NonFiniteLoss as `svgan.systems.stylevideogan.step.descend` does.
+    """
+    config = state.config
+    figures = critic_step(state, source, process) | generator_step(state, process)
+    figures["augmented"] = state.adaptation.p.float()
+    if config.augment_clips:
+        state.adaptation.follow(state.step, figures["real_sign"], config.batch, config.augment_clips)
+    return figures
+
+
+def critic_step(state: StyleGANVState, source: SparseClips, process: Process) -> Figures:
+    """One Adam step along the logistic loss; in every r1_every-th, along R1 too."""
+    config = state.config
+    real, times = source.draw(config.batch, seed=config.seed, step=state.step, rank=process.rank, world=process.world)
+    with torch.no_grad():
+        fake, fake_times, _ = generated(state, process, "critic")
+    real, fake = (seen(state, clips, name, process) for clips, name in ((real, "real"), (fake, "critic")))
+    with autocast(state):
+        logits = wide(state.critic(real, times))
+        loss = logistic_discriminator(logits, wide(state.critic(fake, fake_times)))
+    total, penalty = with_lazy_r1(
+        loss,
+        lambda clips: state.critic(clips, times),
+        real,
+        step=state.step,
+        gamma=config.r1_weight(real.shape[-1]),
+        every=config.r1_every,
+    )
+    figures = {"critic_loss": loss, "real_sign": logits.sign().mean(), **penalty}
+    return descend(state, "critic", gradients(total, state.critic), figures, (), process)
+
+
+def generator_step(state: StyleGANVState, process: Process) -> Figures:
+    """One Adam step along the non-saturating loss, then the averages follow."""
+    fake, times, w = generated(state, process, "generator")
+    with autocast(state):
+        logits = state.critic(seen(state, fake, "generator", process), times)
+    loss = logistic_generator(wide(logits))
+    mean = w.detach().mean(0)
+    figures = descend(state, "motion", gradients(loss, state.motion), {"generator_loss": loss}, (mean,), process)
+    follow(state, mean)
+    return figures
+
+
+def generated(state: StyleGANVState, process: Process, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """This rank's part of a global batch of clips [B, T, 3, R, R], their times [B, T] and w [B, D]."""
+    config = state.config
+    own = rng.own_slice(config.batch, process.rank, process.world)
+    times = draw_times(config.batch, config.window, stream(state, f"{name} times", "cpu"), config.frames)
+    noise = state.motion.draw_at(config.batch, times, stream(state, name))
+    codes = state.motion.codes(noise[own].at(noise.times[own]))
+    with autocast(state):
+        pictures = state.motion.pictures(codes.flatten(0, 1))
+    clips = wide(pictures).unflatten(0, codes.shape[:2])
+    return clips, times[own].to(state.device), codes[:, 0, : config.width]
+
+
+def seen(state: StyleGANVState, clips: Tensor, name: str, process: Process) -> Tensor:
+    """Clips as the discriminator sees them, augmented as often as ADA says."""
+    batch, p = state.config.batch, float(state.adaptation.p)
+    if p == 0:
+        return clips
+    drawn = augment.draw(batch, p, stream(state, f"augment {name}"))
+    return augment.augment(clips, drawn[rng.own_slice(batch, process.rank, process.world)])
+
+
+@torch.no_grad()
+def follow(state: StyleGANVState, w: Tensor) -> None:
+    """Move the EMA after the generator, and w's running mean by the batch's [D]."""
+    batch = state.config.batch
+    decay = min(state.config.ema, ema_decay(batch, state.step * batch, half_life=math.inf))
+    torch._foreach_lerp_(list(state.ema.parameters()), list(state.motion.parameters()), 1 - decay)
+    state.motion.synthesis.w_avg.lerp_(w, 1 - W_DECAY)
+    state.ema.synthesis.w_avg.copy_(state.motion.synthesis.w_avg)
+
+
+def ema_decay(batch: int, seen: int, half_life: float = 20_000, ramp: float = 0.05) -> float:
+    """Of one step of `batch` clips after `seen`: what `half_life` clips halve, or `ramp` of those seen if fewer."""
+    return 0.5 ** (batch / max(min(half_life, ramp * seen), 1e-8))
+
+
+def stream(state: StyleGANVState, name: str, device: torch.device | str | None = None) -> torch.Generator:
+    return rng.generator(device or state.device, state.config.seed, state.step, name)
+
+
+def gradients(total: Tensor, module: nn.Module) -> Sequence[Tensor]:
+    """By the module's parameters in order; 0 by those that the total does not depend on, such as noise's strength."""
+    return torch.autograd.grad(total, list(module.parameters()), allow_unused=True, materialize_grads=True)

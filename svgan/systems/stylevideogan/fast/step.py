@@ -1,0 +1,77 @@
+"""`step.iterate` with the gradients of `critic` and `generator`: same draws, same exchange, same optimisers.
+
+The generator stands still while the critic moves, so the fakes of all its turns come from one rollout.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from svgan.motion.noise import Noise
+from svgan.motion.recurrence import unroll_fused
+from svgan.systems.stylevideogan import step
+from svgan.systems.stylevideogan.fast.critic import ByHand, Fakes, critic_gradients
+from svgan.systems.stylevideogan.fast.generator import fakes, generator_gradients, gru
+from svgan.systems.stylevideogan.fast.precision import products
+from svgan.systems.stylevideogan.state import CodesState
+from svgan.systems.stylevideogan.step import Clips, Draws
+from svgan.torch_utils.distributed import Process
+from svgan.torch_utils.malloc import keep_memory
+
+
+def iterate(state: CodesState, clips: Clips, process: Process) -> dict[str, Tensor]:
+    """Train critic and generator once, in place, as `step.iterate` does."""
+    return move(state, Draws(state, clips, process), process)
+
+
+def move(state: CodesState, draws: Draws, process: Process) -> dict[str, Tensor]:
+    """`iterate` with what it takes at random."""
+    figures: dict[str, Tensor] = {}
+    if state.device.type == "cpu":
+        keep_memory()
+    if ByHand.of(state.critic) is None:
+        for turn in range(state.config.n_critic):
+            figures |= step.critic_step(state, draws, process, turn)
+    else:
+        for turn, generated in enumerate(all_fakes(state, draws)):
+            figures |= critic_step(state, draws, process, turn, generated)
+    return figures | generator_step(state, draws, process)
+
+
+def critic_step(state: CodesState, draws: Draws, process: Process, turn: int, generated: Fakes) -> dict[str, Tensor]:
+    """`step.critic_step` against these fakes."""
+    critic, real, eps = ByHand.of(state.critic), draws.real(turn), draws.eps(turn)
+    assert critic is not None
+    with products(state):
+        gradients, figures = critic_gradients(state.critic, critic, real, generated, eps, state.config.gp_weight)
+    return step.descend(state, "critic", gradients, figures, (), process)
+
+
+def generator_step(state: CodesState, draws: Draws, process: Process) -> dict[str, Tensor]:
+    """`step.generator_step`."""
+    found = generator_gradients(state, noise_of(draws, "generator", 0), step.gap_weight(state))
+    figures = step.descend(state, "motion", found.gradients, found.figures, found.moments, process)
+    step.follow(state, found.moments)
+    return figures
+
+
+@torch.no_grad()
+def all_fakes(state: CodesState, draws: Draws) -> list[Fakes]:
+    """What the critic judges in each of its turns."""
+    motion = gru(state)
+    drawn = [noise_of(draws, "critic", turn) for turn in range(state.config.n_critic)]
+    noise = Noise(torch.cat([one.i for one in drawn]), torch.cat([one.s for one in drawn]))
+    later, _ = unroll_fused(motion.cells, noise.s.transpose(0, 1), motion.first_memory(noise.i))
+    with products(state):
+        made = fakes(state, torch.cat([noise.i[:, None], later.transpose(0, 1)], 1), len(drawn))
+    features = made.features.chunk(len(drawn))
+    codes = [None] * len(drawn) if made.codes is None else made.codes.chunk(len(drawn))
+    return [Fakes(f, made.affine, c) for f, c in zip(features, codes, strict=True)]
+
+
+def noise_of(draws: Draws, stream: str, turn: int) -> Noise:
+    """A GRU's."""
+    noise = draws.noise(stream, turn)
+    assert isinstance(noise, Noise)
+    return noise

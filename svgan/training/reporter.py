@@ -1,0 +1,68 @@
+"""Where a run's figures go. Training reports to anything with `report`; null by default."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from svgan.training.state import State
+
+
+class Reporter(Protocol):
+    def report(self, step: int, metrics: dict[str, float], state: State) -> None:
+        """Called on every rank, every `report_every` steps and at the end."""
+        ...
+
+
+class NullReporter:
+    def report(self, step: int, metrics: dict[str, float], state: State) -> None:
+        pass
+
+
+class ConsoleReporter:
+    """A progress bar with the time left, and a line per report; lines alone where there is no terminal.
+
+    A line has latent_fd, else the losses, and the pace; a run folder's figures.json keeps all figures.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self.console = Console(highlight=False)
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.task: Any = None
+        self.started = time.monotonic()
+
+    def __enter__(self) -> ConsoleReporter:
+        self.progress.start()
+        self.task = self.progress.add_task("starting", total=None)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+
+    def report(self, step: int, metrics: dict[str, float], state: State) -> None:
+        total = state.config.steps
+        left = duration((total - step) / max(metrics["iterations_per_second"], 1e-9))
+        self.console.print(f"step {step}/{total}  {figures(metrics)}  {left} left", soft_wrap=True)
+        if self.task is not None:
+            self.progress.update(self.task, completed=step, total=total, description=f"{left} left")
+
+
+def figures(metrics: dict[str, float]) -> str:
+    """'latent_fd 0.35  8.1 it/s'; where nothing judges the run, its losses in place of the distance."""
+    told = ("latent_fd",) if "latent_fd" in metrics else ("critic_loss", "generator_loss")
+    shown = [f"{name} {metrics[name]:.3g}" for name in told if name in metrics]
+    return "  ".join([*shown, f"{metrics['iterations_per_second']:.2g} it/s"])
+
+
+def duration(seconds: float) -> str:
+    """'2h 05m', '3m 07s' or '12s'."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"

@@ -1,0 +1,173 @@
+"""How a study ends: table, plots, promotion, a clip of the champion, and where to look."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from svgan.errors import UserError
+from sweeps.ray_runtime import resources
+from sweeps.reports import trial_table
+from sweeps.storage import environment
+from sweeps.storage.plan import Plan, absolute, is_remote
+from sweeps.tracking.client import Tracking
+from sweeps.tracking.relay import LOOPBACK
+from sweeps.tracking.trial_log import failures, sync
+
+if TYPE_CHECKING:
+    import optuna
+
+    from svgan.images.domain import Domain
+    from sweeps.parallel.feature_pool import Jury
+    from sweeps.promotion.registry import Promotion
+
+
+MLFLOW_MAY_TAKE = 120.0  # seconds that the end of a study waits for an MLflow that is away
+
+
+def conclude(plan: Plan, record: optuna.Study) -> Promotion | None:
+    """Send what MLflow has not taken yet; then plots, table, promotion, a clip of the champion, where to look.
+
+    Where MLflow stays away the results stay in the study's folder, and this says how to send them later. Raises
+    UserError when no trial finished.
+    """
+    left = sent_to_mlflow(plan, MLFLOW_MAY_TAKE)
+    if left:
+        print(
+            f"training is done, but MLflow cannot be used: {left} writes wait in the study's folder, {plan.folder}\n"
+            f"when it is back: python -m sweeps sync {plan.name}"
+        )
+        return None
+    tracking = Tracking(plan)
+    rows = show_results(plan, tracking, record)
+    if not any(row.status == "finished" for row in rows):
+        reasons = [row.note for row in rows if row.note]
+        why = f"the first failure said: {reasons[0]}" if reasons else "see the log"
+        raise UserError(f"{plan.name}: no trial finished; {why}")
+    promotion = promoted(plan, tracking) if plan.clips else None
+    if not plan.clips:
+        print("no FVD was measured (--clips 0), so no champion was chosen")
+    print(f"see the runs with: {ui_command(plan.tracking)}")
+    return promotion
+
+
+def sent_to_mlflow(plan: Plan, wait: float) -> int:
+    """Send what waits, trying again for `wait` seconds; returns how many writes are left, 0 if MLflow has all."""
+    deadline = time.monotonic() + wait
+    while True:
+        left = sync(plan)[1] or (0 if reachable(plan) else 1)
+        if not left or time.monotonic() >= deadline:
+            return left
+        print(f"waiting for MLflow at {plan.tracking} ...", flush=True)
+        time.sleep(min(10.0, max(0.1, deadline - time.monotonic())))
+
+
+def reachable(plan: Plan) -> bool:
+    try:
+        Tracking(plan).parent_id()
+    except failures():
+        return False
+    return True
+
+
+def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[trial_table.Row]:
+    """Print the table; put plots and the best figures on the parent run. Returns the rows."""
+    from rich.console import Console
+
+    from sweeps.reports import plots, variant_table
+    from sweeps.search import grid
+
+    front = pareto(plan, tracking, record) if plan.objectives else ""
+    runs = tracking.runs()
+    rows = trial_table.rows_of(runs)
+    Console().print(trial_table.render(rows, plan.name))
+    if plan.grid:
+        ablation = grid.ablation(plan.grid, runs)
+        Console().print(grid.render(ablation, "ablation"))
+        tracking.client.log_artifact(tracking.parent_id(), str(grid.write(ablation, Path(plan.folder, grid.TABLE))))
+    if variants := variant_table.lines(plan, runs):
+        console = Console()
+        console.print(variant_table.render(plan, variants, console.width))
+        tracking.client.log_artifact(tracking.parent_id(), str(path := variant_table.write(plan, variants)))
+        print(f"the whole comparison: {path}")
+    if front:
+        print(front)
+    fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}
+    for path in plots.write_plots(record, fvd, Path(plan.folder, "plots"), plan.objectives):
+        tracking.client.log_artifact(tracking.parent_id(), str(path), "plots")
+    best = {"latent_fd": [row.latent_fd for row in rows], "fvd_long": [row.fvd_long for row in rows]}
+    for name, values in best.items():
+        known = [value for value in values if value is not None]
+        if known:
+            tracking.client.log_metric(tracking.parent_id(), name, min(known))
+    return rows
+
+
+def promoted(plan: Plan, tracking: Tracking) -> Promotion | None:
+    """Promote and clip. A study that cannot promote, as when the champion is of another domain, says so and has ended
+    well all the same."""
+    from sweeps.promotion import registry
+
+    try:
+        promotion = registry.promote(tracking, plan, partial(cluster_jury, plan))
+    except UserError as error:
+        print(f"no promotion: {error}")
+        return None
+    print(promotion.message)
+    clip = champion_clip(plan)
+    print(f"clip of the champion: {clip}")
+    if environment.launched():
+        print(f"bring it here with: ray rsync-down {environment.yaml()} {clip} .")
+    return promotion
+
+
+def cluster_jury(plan: Plan, domain: Domain) -> Jury | None:
+    """The workers that trials had, where a cluster is joined."""
+    if not resources.joined():
+        return None
+    from sweeps.parallel.feature_pool import Jury
+
+    return Jury(domain, plan.workers * plan.concurrency, plan.cpus_per_worker, plan.gpus_per_worker)
+
+
+def pareto(plan: Plan, tracking: Tracking, record: optuna.Study) -> str:
+    """Tag the trials of the Pareto front in MLflow, untag those that have left it, and say which they are."""
+    from sweeps.tracking.client import PARETO, TRIAL
+
+    front = {trial.number: trial.values for trial in record.best_trials}
+    for run in tracking.runs():
+        here = str(int(run.data.tags[TRIAL]) in front).lower()
+        if run.data.tags.get(PARETO, "false") != here:
+            tracking.client.set_tag(run.info.run_id, PARETO, here)
+    told = [f"trial {number} ({', '.join(f'{v:.4g}' for v in front[number])})" for number in sorted(front)]
+    return f"Pareto front of {', '.join(plan.objectives)}: {'; '.join(told) or 'empty, for no trial finished'}"
+
+
+def champion_clip(plan: Plan) -> Path:
+    """Ten seconds of the champion, loaded by its alias as any user would."""
+    import mlflow
+
+    from svgan.io.video_writer import contact_sheet, write_mp4, write_png
+    from svgan.latents.shards import read_manifest
+
+    model = mlflow.pyfunc.load_model(f"models:/{plan.model}@champion")
+    frames = model.predict({"clips": 1, "frames": 250, "seed": plan.seed})[0]
+    path = Path(plan.folder, "champion.mp4")
+    write_mp4(frames, path, read_manifest(plan.latents).fps)
+    write_png(contact_sheet(frames), path.with_suffix(".png"))
+    return path
+
+
+def ui_command(tracking: str) -> str:
+    """The one command that opens MLflow's UI on these runs."""
+    parts = urlsplit(tracking)
+    if environment.launched() and parts.hostname in LOOPBACK:
+        return f"ray attach {environment.yaml()} -p {parts.port or 80}, at {tracking}"
+    if is_remote(tracking) and tracking.startswith("http"):
+        return f"open {tracking}"
+    if tracking == absolute("sqlite:///mlflow.db"):
+        return "mlflow ui"
+    return f"mlflow ui --backend-store-uri {tracking}"

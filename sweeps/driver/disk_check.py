@@ -1,0 +1,85 @@
+"""What a study keeps on disk, known beforehand from the sizes of its recipe's tensors."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svgan.errors import UserError
+from sweeps.storage.plan import Plan, is_remote
+
+if TYPE_CHECKING:
+    from svgan.training.config import RunConfig
+    from svgan.training.data import Material
+
+KEPT = 2  # checkpoints that Ray Train keeps of a trial: num_to_keep in trial.run_trial
+
+
+def state_bytes(run: RunConfig, material: Material) -> tuple[int, int]:
+    """Bytes of a checkpoint's tensors for this run, and of its generator's alone; nothing of that size is allocated."""
+    import torch
+
+    from svgan.training import checkpoint, registry
+    from svgan.training.state import State
+
+    space = registry.of(run).space(run, material.shown, material.latents)
+    with torch.device("meta"):
+        tensors = State.build(run, space, device="meta").tensors()
+    generator = sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith(checkpoint.SAMPLED))
+    return sum(tensor.nbytes for tensor in tensors.values()), generator
+
+
+def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
+    """Refuse when a disk could not hold what the study may keep; returns the bytes.
+
+    A trial keeps two checkpoints with its best generator beside each (three while one is written), MLflow a generator
+    per improvement, and a worker's scratch folder the checkpoint being written with two generators; all of it for each
+    seed.
+    """
+    checkpoint, generator = plan.seeds * checkpoint, plan.seeds * generator
+    storage = (KEPT * plan.trials + plan.concurrency) * (checkpoint + generator)
+    models = plan.trials * plan.reports * generator
+    asked: dict[int, tuple[Path, int]] = {}
+    for place, need in (
+        (None if is_remote(plan.storage) else Path(plan.storage.removeprefix("file://")), storage),
+        (artifact_folder(plan.tracking), models),
+        (Path(tempfile.gettempdir()), plan.concurrency * (checkpoint + 2 * generator)),
+    ):
+        if place is None:
+            continue
+        folder = next(parent for parent in (place, *place.absolute().parents) if parent.exists())
+        first, known = asked.get(folder.stat().st_dev, (folder, 0))
+        asked[folder.stat().st_dev] = (first, known + need)
+    for folder, need in asked.values():
+        free = shutil.disk_usage(folder).free + kept_already(plan, folder)
+        if need > free:
+            raise UserError(
+                f"disk: {folder} has {size(free)} free, the study may keep {size(need)} there ({KEPT} checkpoints of "
+                f"{size(checkpoint)} for each of {plan.trials} trials, and models); free some, ask for fewer --trials, "
+                "or choose another --storage"
+            )
+    return storage + models
+
+
+def artifact_folder(tracking: str) -> Path | None:
+    """Where MLflow keeps artifacts beside a SQLite file (tracking.open_experiment); None behind a server."""
+    path = tracking.removeprefix("sqlite:///")
+    return None if path == tracking else Path(path).parent / "mlartifacts"
+
+
+def kept_already(plan: Plan, folder: Path) -> int:
+    """Bytes of a resumed study's own files on the disk of `folder`: they are part of what it keeps."""
+    own = Path(plan.folder)
+    if not own.exists() or own.stat().st_dev != folder.stat().st_dev:
+        return 0
+    return sum(path.stat().st_size for path in own.rglob("*") if path.is_file())
+
+
+def size(count: float) -> str:
+    """Bytes as people write them: 14 MB, 1.2 GB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"

@@ -1,0 +1,137 @@
+"""What the driver does as Tune's events pass: the live table, and the final status of every trial's MLflow run."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+from ray.tune import Callback
+from rich.console import Console
+from rich.live import Live
+
+from sweeps.driver.stall_limit import failure
+from sweeps.reports.trial_table import SPEED, STATUS_OF_RUN, Row, differing, line, render
+from sweeps.reports.variant_table import labels
+from sweeps.search.optuna_store import STEP
+from sweeps.storage import events, study_files
+from sweeps.storage.plan import is_remote
+from sweeps.storage.trial_outcome import FINISHED, WHY, Ending, how_it_ended
+from sweeps.tracking.trial_log import TrialLog
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+    from sweeps.driver.budget import Account
+    from sweeps.storage.plan import Plan
+    from sweeps.storage.stop_request import Watch
+
+
+class Board(Callback):
+    """Keeps the rows up to date with Tune's events and shows them, with what workers have told."""
+
+    def __init__(self, plan: Plan, rows: list[Row], console: Console | None = None) -> None:
+        self.plan, self.title, self.console = plan, plan.name, console or Console()
+        self.heard, self.every, self.next = "", 10.0 if is_remote(plan.storage) else 2.0, 0.0
+        self.rows = {row.number: row for row in rows}
+        self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
+
+    def __enter__(self) -> Board:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.live:
+            self.live.stop()
+
+    def show(self, row: Row) -> None:
+        if self.rows.get(row.number) == row:
+            return
+        self.rows[row.number] = row
+        if self.live:
+            self.live.update(render(list(self.rows.values()), self.title, self.plan.rungs), refresh=True)
+            return
+        told = line(row, differing(self.rows.values()))
+        self.console.print(f"{time.strftime('%H:%M:%S')} {told}", highlight=False, soft_wrap=True)
+
+    def _row(self, trial: Trial) -> Row:
+        number = trial.config["number"]
+        return self.rows.get(number) or Row.of(number, trial.config["run"] | labels(trial.config["params"]))
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.show(dataclasses.replace(self._row(trial), status="running"))
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
+        row = self._row(trial)
+        step = int(result.get("step", row.step))
+        figures = {name: result[name] for name in ("fvd_short", "fvd_long") if name in result}
+        status = "finished" if result.get(FINISHED) else "scoring" if step >= row.total else "running"
+        best = result.get("latent_fd_best", row.latent_fd)
+        speed = result.get(SPEED, row.speed)
+        self.show(dataclasses.replace(row, step=step, latent_fd=best, status=status, speed=speed, **figures))
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        ending = how_it_ended(trial.last_result)
+        if ending == "failed":
+            self._ended_badly(trial, ending)
+        else:
+            self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending]))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._ended_badly(trial, how_it_ended(trial.last_result, error=True))
+
+    def _ended_badly(self, trial: Trial, ending: Ending) -> None:
+        number = trial.config["number"]
+        note = f"{failure(trial)}; see {TrialLog(self.plan, number).link() or self.plan.folder}"
+        self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending], note=note))
+        if self.live:
+            self.say(f"trial {number} {STATUS_OF_RUN[ending]}: {note}", "red")
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if time.monotonic() >= self.next:
+            self.listen()
+            self.next = time.monotonic() + self.every
+
+    def listen(self) -> None:
+        """Show what was told since last time."""
+        with contextlib.suppress(*study_files.ERRORS):
+            for name, event in events.told(self.plan, self.heard).items():
+                self.heard = name
+                self.say(str(event), "yellow")
+
+    def say(self, text: str, style: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True, style=style, markup=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Ledger(Callback):
+    """Closes a trial's run as Tune ends the trial: a killed process cannot do it itself. Ends the study when a trial
+    was halted for a reason that would halt all others too."""
+
+    def __init__(self, plan: Plan, watch: Watch, account: Account) -> None:
+        self.plan, self.watch, self.account = plan, watch, account
+        self.died: dict[int, str] = {}  # trials whose process died too often, and what was said last
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        ending = how_it_ended(trial.last_result)
+        if ending == "halted" and (trial.last_result or {}).get(WHY):
+            self.watch.stop(str(trial.last_result[WHY]))
+        self._close(trial, ending, failure(trial) if ending == "failed" else None)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.died[trial.config["number"]] = failure(trial)
+        self._close(trial, how_it_ended(trial.last_result, error=True), failure(trial))
+
+    def _close(self, trial: Trial, ending: Ending, error: str | None) -> None:
+        try:
+            number, step = trial.config["number"], int((trial.last_result or {}).get(STEP, 0))
+            TrialLog(self.plan, number).close(ending, error, self.account.figures(number), step)
+        except study_files.ERRORS as failed:
+            self.watch.stop(f"neither MLflow nor --storage {self.plan.storage} can be written ({failed})")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,157 @@
+"""Refuse in one line, before anything starts, whatever would fail later; nothing is left behind by a refusal.
+
+Measured at under three seconds once the libraries are imported (bench/LOG.md). What takes longer, fetching I3D and
+measuring the real clips once, is `prepare`, after the checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError
+from svgan.io.storage_errors import explained
+from sweeps.driver.disk_check import check_disk, size, state_bytes
+from sweeps.ray_runtime import resources
+from sweeps.search import optuna_store
+from sweeps.storage import stop_request, usage
+from sweeps.storage.plan import Plan, is_remote
+from sweeps.tracking.database_check import check_tracking
+
+if TYPE_CHECKING:
+    from svgan.training.config import RunConfig
+    from svgan.training.data import Material
+    from sweeps.study import Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Cleared:
+    """What the checks found, for the forecast. runs: the controls' configurations, then a few random points'."""
+
+    there: resources.Room
+    material: Material
+    runs: Sequence[RunConfig]
+    disk: int  # bytes that the study may keep
+    used: dict[int, float]  # seconds that each trial's workers have run by now
+    seconds: float
+
+
+def preflight(study: Study, plan: Plan) -> Cleared:
+    """Every check, quickest first. Raises UserError."""
+    import mlflow  # noqa: F401  (imports are not counted)
+    import torch  # noqa: F401
+
+    from svgan.training import registry
+    from svgan.training.config import RunConfig
+    from sweeps.trial.training import material_of
+
+    started = time.perf_counter()
+    if stop_request.alive(plan):
+        raise UserError(
+            f"{plan.name}: {stop_request.driver(plan)} is running this study; stop it with: "
+            f"python -m sweeps stop {plan.name}"
+        )
+    there = resources.room()
+    resources.check_resources(plan, there)
+    resources.check_memory(plan, there)
+    check_storage(plan.storage)
+    used = usage.recall(plan)
+    usage.check_budget(plan, used)
+    optuna_store.check_record(plan)
+    check_tracking(plan.tracking, plan.experiment)
+    material = material_of(plan, "cpu")
+    latents = material.latents
+    runs = [RunConfig.from_json(config) for config in examples(study, plan)]
+    for run in runs:
+        registry.check_suits(run, material)
+        latents.windows(run.span)
+        if run.batch % plan.workers:
+            raise UserError(f"--workers {plan.workers}: they cannot share a batch of {run.batch} clips; use a divisor")
+    disk = check_disk(plan, *max(state_bytes(run, material) for run in runs))
+    return Cleared(there, material, runs, disk, used, time.perf_counter() - started)
+
+
+def prepare(plan: Plan, material: Material) -> None:
+    """I3D and the real moments, fetched or made here once, so that trials neither race for them nor wait."""
+    from svgan.assets import cache
+    from svgan.metrics import fvd
+    from svgan.metrics.protocol import PROTOCOLS
+    from sweeps.trial.artifacts import judge_of
+
+    if not plan.clips:
+        return
+    cache.path("i3d")
+    protocol = dataclasses.replace(PROTOCOLS["svg-short"], clips=plan.clips, precision=plan.precision)
+    domain, latents = material.domain, material.latents
+    for reference in fvd.REFERENCES:
+        wanted = reference == "wplus" or material.recorded is not None
+        if wanted and fvd.find_moments(protocol, domain, latents, reference) is None:
+            print(f"measuring {protocol.real_clips} real clips once (kept in the cache) ...", flush=True)
+            fvd.real_moments(protocol, domain, latents, reference, material.recorded)
+    if plan.metrics != ("fvd",):
+        print(f"looking at real clips once for {', '.join(plan.metrics)} (kept in the cache) ...", flush=True)
+        judge_of(plan, "short", material, fvd.silent)
+
+
+def examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:
+    """Configurations of the controls and of a few random points, to find what a recipe refuses."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    trial_run = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=plan.seed))
+    for control in study.controls:
+        trial_run.enqueue_trial(control)
+    return [
+        study.config(plan, optuna_store.sample(study.space, trial_run.ask()))
+        for _ in range(len(study.controls) + count)
+    ]
+
+
+def check_storage(location: str) -> None:
+    """Write and remove a small file where the checkpoints will go, and the folders made for it."""
+    import fsspec
+
+    probe = f"{location.rstrip('/')}/.probe-{uuid.uuid4().hex}"
+    made: list[Path] = []
+    try:
+        files, path = fsspec.core.url_to_fs(probe)
+        if not is_remote(location):
+            made = [folder for folder in Path(path).parents if not folder.exists()]
+            files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        with files.open(path, "wb") as out:
+            out.write(b"svgan")
+        files.rm_file(path)
+        for folder in made:
+            folder.rmdir()
+    except Exception as error:  # every file system has errors of its own
+        why, remedy = explained(location, error)
+        raise UserError(f"--storage {location}: cannot be written ({why}); {remedy}, or choose another") from None
+
+
+def announce(plan: Plan, cleared: Cleared, time: str, log: Path) -> str:
+    """The plan, before anything starts. time: `forecast.told`'s line."""
+    gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
+    scored = f"FVD on {plan.clips} clips (so few bias it upwards, alike for all trials)" if plan.clips else "no FVD"
+    stops = f"stops at steps {', '.join(map(str, plan.rungs))} all but the best 1/{plan.reduction} and controls"
+    long = f"up to {plan.steps} steps"
+    if plan.seconds:
+        long = f"{plan.seconds:g} s of training each ({', '.join(map(str, plan.lengths))} steps)"
+    lines = [
+        f"{plan.name}: {plan.trials} trials of {long}, {plan.concurrency} at a time, each on "
+        f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}",
+        f"{stops if plan.rungs else 'none is stopped early'}; {scored}",
+        time,
+        f"disk: at most {size(cleared.disk)} of checkpoints and models; log: {log}",
+    ]
+    if plan.max_gpu_hours is not None:
+        used = usage.counted(plan, sum(cleared.used.values()))
+        by_now = f", {usage.told(plan, used)} of them used by now" if used else ""
+        lines.insert(3, f"budget: {usage.told(plan, plan.max_gpu_hours)}{by_now}")
+    fits = cleared.there.workers(plan.cpus_per_worker, plan.gpus_per_worker, now=True) // plan.workers
+    if fits < plan.concurrency:
+        lines.insert(1, f"{fits} of {plan.concurrency} fit now, the rest when nodes come ({cleared.there.growth})")
+    return "\n".join(lines)

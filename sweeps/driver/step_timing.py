@@ -1,0 +1,61 @@
+"""How many steps take the seconds asked for: a few iterations of each control, timed where trials will run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError
+from sweeps.ray_runtime import resources
+from sweeps.storage.plan import Plan
+
+if TYPE_CHECKING:
+    from svgan.training.config import RunConfig
+
+LONGEST = 10.0  # seconds for which a control is timed
+
+
+def lengths(plan: Plan, runs: Sequence[RunConfig]) -> tuple[int, ...]:
+    """Steps of each run that take plan.seconds, timed one after another: in this process, on a cluster as a task of a
+    worker's size. Raises UserError where trials have GPUs and here is none."""
+    import torch
+
+    assert plan.seconds is not None
+    if resources.joined():
+        found = on_a_worker(plan, runs)
+    elif plan.gpus_per_worker and not torch.cuda.is_available():
+        raise UserError(
+            "--seconds: here is no GPU to time iterations on; start the study where one is, or give --steps"
+        )
+    else:
+        found = [step_seconds(plan.to_json(), run.to_json()) for run in runs]
+    return tuple(max(1, round(plan.seconds / seconds)) for seconds in found)
+
+
+def on_a_worker(plan: Plan, runs: Sequence[RunConfig]) -> list[float]:
+    """`step_seconds` of each run."""
+    import ray
+
+    from sweeps.parallel.feature_pool import cause_of
+
+    task: Any = ray.remote(num_cpus=plan.cpus_per_worker, num_gpus=plan.gpus_per_worker)(step_seconds)
+    try:
+        return [ray.get(task.remote(plan.to_json(), run.to_json())) for run in runs]
+    except ray.exceptions.RayError as error:
+        raise cause_of(error) from None
+
+
+def step_seconds(plan: dict[str, Any], run: dict[str, Any]) -> float:
+    """Of the fastest of a few iterations; on a CPU the seconds that this process works for it, whatever else runs
+    there."""
+    from svgan.training.config import RunConfig
+    from sweeps.driver import forecast
+    from sweeps.trial.training import material_of
+
+    of = Plan.from_json(plan)
+    device = "cuda" if of.gpus_per_worker else "cpu"
+    material = material_of(of, device)
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    budget = min(LONGEST, of.seconds or LONGEST)
+    return forecast.timed(of, RunConfig.from_json(run), material, device, budget, clock).step

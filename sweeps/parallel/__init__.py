@@ -1,0 +1,4 @@
+"""How is work shared among many Ray workers?
+
+Pools that encode footage and extract features.
+"""

@@ -1,0 +1,123 @@
+"""Who shall be champion: a study's few best checkpoints judged again, on many clips and over several generation seeds.
+
+A study's own FVD, of few clips and one seed, ranks trials; it is too coarse to say which of two good ones is better.
+The final figure is FVD long's mean over seeds, with Student's 95 % interval. Every seed's value is kept on the model in
+MLflow under the protocol's hash, so that a promotion that was cut goes on, and no model is measured twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from svgan.metrics.protocol import PROTOCOLS
+from sweeps.storage.plan import Plan
+from sweeps.tracking.client import STEP, Tracking
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+
+    from svgan.images.domain import Domain
+    from svgan.metrics.assess import Judge
+    from svgan.training.data import Material
+    from sweeps.parallel.feature_pool import Jury
+
+FINALISTS = 3
+FIGURE = "fvd_long"
+SAME = ("domain", "pictures", "latents")  # tags of a model whose kept values are the study's own
+Juries = Callable[["Domain"], "Jury | None"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Final:
+    """A model's final figure: its value at each generation seed."""
+
+    model: LoggedModel
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    def __str__(self) -> str:
+        """The mean, and what is known of its spread."""
+        from sweeps.trial.multi_seed import interval
+
+        if len(self.values) < 2:
+            return f"{self.mean:.4g}"
+        _, low, high = interval(self.values)
+        return f"{self.mean:.4g} ({low:.4g} to {high:.4g})"
+
+
+def asked(plan: Plan) -> bool:
+    """Whether the study's promotion takes more than the figures that its trials have."""
+    return plan.promotion_clips not in (0, plan.clips) or plan.promotion_seeds > 1
+
+
+class Finals:
+    """The final judgement of a study's models, and of the champion that they challenge.
+
+    jury: makes who looks at clips, of a domain; None: this process.
+    """
+
+    def __init__(self, tracking: Tracking, plan: Plan, jury: Juries | None = None):
+        self.tracking, self.plan, self.jury = tracking, plan, jury
+        clips = plan.promotion_clips or plan.clips
+        self.protocol = dataclasses.replace(PROTOCOLS["svg-long"], clips=clips, precision=plan.precision)
+        self.seeds = range(plan.seed, plan.seed + plan.promotion_seeds)
+
+    @property
+    def rule(self) -> dict[str, str]:
+        """Tags of a champion that was judged so."""
+        seeds = ",".join(map(str, self.seeds))
+        return {"protocol.long": self.protocol.hash, "clips": str(self.protocol.clips), "generation_seeds": seeds}
+
+    def of(self, model: LoggedModel) -> Final:
+        """The model's final figure, measured where it is not known yet."""
+        own = all(model.tags.get(name) == self.plan.tags.get(name) for name in SAME)
+        known = {metric.key: metric.value for metric in model.metrics or []} if own else {}
+        values = []
+        for seed in self.seeds:
+            name = f"{FIGURE}/{self.protocol.hash}/generation-{seed}"
+            if name not in known:
+                known[name] = self._measured(model, seed)
+                if own:
+                    self._log(model, name, known[name])
+            values.append(known[name])
+        return Final(model, tuple(values))
+
+    def _measured(self, model: LoggedModel, seed: int) -> float:
+        from svgan.sampling.sampler import Sampler
+        from sweeps.promotion.registry import downloaded
+
+        uri = f"models:/{model.model_id}"
+        print(f"measuring FVD long of {uri} on {self.protocol.clips} clips of seed {seed} ...", flush=True)
+        with downloaded(self.plan.tracking, uri) as folder:
+            sampler = self._material.pictured(Sampler.load(folder, self._judge.domain.device))
+        value = self._judge.measure(sampler, seed).statistics[FIGURE].plain
+        assert value is not None
+        return value
+
+    @cached_property
+    def _judge(self) -> Judge:
+        from svgan.metrics.assess import Judge
+
+        domain = self._material.domain
+        jury: Any = self.jury(domain) if self.jury else None
+        return Judge(self.protocol, domain, self._material.latents, strict=False, spread=jury.of if jury else None)
+
+    @cached_property
+    def _material(self) -> Material:
+        from sweeps.promotion.registry import at_hand
+
+        return at_hand(self.plan)[0]
+
+    def _log(self, model: LoggedModel, name: str, value: float) -> None:
+        from mlflow.entities import Metric
+
+        at = Metric(name, value, int(time.time() * 1000), int(model.tags[STEP]), model_id=model.model_id)
+        self.tracking.client.log_batch(str(model.source_run_id), metrics=[at])

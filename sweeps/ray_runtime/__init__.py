@@ -1,0 +1,4 @@
+"""How do processes run on Ray?
+
+Sessions, resources, job submission and networks.
+"""

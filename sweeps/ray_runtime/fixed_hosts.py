@@ -1,0 +1,77 @@
+"""Hosts of a fixed list, as cluster/onprem.yaml has one, that have not joined yet when a study starts.
+
+What a cloud's nodes will have stands in the yaml; what such a host has, nobody knows before it is there. So a study
+waits for it, and says so: half a minute after `ray up`, or as long as the first installation takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from sweeps.ray_runtime import resources
+
+PATIENCE = 60.0  # seconds without one that is being set up, or with another there to begin on
+
+
+def listed() -> list[str]:
+    """The workers in what `ray up` left on the head; none where a provider makes its nodes."""
+    with contextlib.suppress(ValueError, AttributeError, TypeError):
+        provider = (resources.bootstrap() or {}).get("provider") or {}
+        return list(provider.get("worker_ips") or []) if provider.get("type") == "local" else []
+    return []
+
+
+def joined() -> set[str]:
+    """The addresses of the nodes that are there, but the head's."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and resources.HEAD not in node["Resources"]]
+    return {node["NodeManagerAddress"] for node in nodes}
+
+
+def being_set_up() -> set[str]:
+    """The addresses of the hosts that Ray's autoscaler is waiting for, or installs, by its last report."""
+    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
+        return {address for _, address, *_ in report["autoscaler_report"]["pending_nodes"]}
+    return set()
+
+
+def wait_for_hosts(
+    hosts: Sequence[str],
+    joined: Callable[[], set[str]] = joined,
+    being_set_up: Callable[[], set[str]] = being_set_up,
+    *,
+    patience: float = PATIENCE,
+    every: float = 1.0,
+) -> None:
+    """Return when all hosts have joined, or the patience is over; what is waited for is printed."""
+    addresses = {host: _address(host) for host in hosts}
+    last, said = time.monotonic(), list[str]()
+    while True:
+        there = joined()
+        missing = [host for host, address in addresses.items() if address not in there]
+        if not missing:
+            return
+        if not there and being_set_up() & {addresses[host] for host in missing}:
+            last = time.monotonic()
+        if time.monotonic() - last > patience:
+            print(f"going on without {', '.join(missing)}: not joined; `ray status` on the head says more", flush=True)
+            return
+        if missing != said:
+            print(f"waiting for hosts of the yaml that have not joined yet: {', '.join(missing)}", flush=True)
+            said = missing
+        time.sleep(every)
+
+
+def _address(host: str) -> str:
+    with contextlib.suppress(OSError):
+        return socket.gethostbyname(host)
+    return host

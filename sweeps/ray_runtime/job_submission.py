@@ -1,0 +1,196 @@
+"""On a cluster's head a study starts itself again as a Ray Job, and follows it.
+
+A job outlives the terminal, and Ray hands its package to every worker, also to one that joins later. The package is
+the one last synced to SVGAN_REPO, by `ray up` or `make submit`; `ray submit` itself brings the study's file alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from svgan.errors import UserError, one_line
+from sweeps.storage import provenance
+from sweeps.storage.environment import CLUSTER, COMMIT, PACKAGE, REPO, VARIABLES, on_cluster, yaml
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+ROOMS = ("svgan", "sweeps")
+INTERRUPTED, STOPPED = 130, 143
+PATIENCE = 300.0  # seconds that the head's dashboard may be away before its job is no longer followed
+AGENT_PATIENCE = 120.0  # seconds that a head just started may be without the agent that runs its jobs
+AGENT_PAUSE = 0.2  # Ray itself waits 10 s before it answers
+NO_AGENT = "No available agent"
+AGENT_LOG = "/tmp/ray/session_latest/logs/dashboard_agent.log"
+
+
+def needed() -> bool:
+    """Whether this is a cluster's head, outside any Ray Job."""
+    if not on_cluster():
+        return False
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+
+    return RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ
+
+
+class Package(NamedTuple):
+    """A copy of the synced package's rooms. script: the study's file in it, relative. commit: None where unknown."""
+
+    folder: Path
+    script: str
+    digest: str
+    commit: str | None
+
+    def __str__(self) -> str:
+        return f"package {self.digest}, {f'commit {self.commit}' if self.commit else 'of no known commit'}"
+
+
+def package(script: Path, into: Path) -> Package:
+    """Copy the package that the script belongs to. Raises UserError where it is not there, has another script, or is
+    not the one that SVGAN_PACKAGE, set by `make submit`, is the digest of."""
+    repo = Path(os.environ.get(REPO) or "~/svgan-repo").expanduser()
+    missing = [room for room in ROOMS if not (repo / room).is_dir()]
+    if missing:
+        raise UserError(f"{REPO} {repo}: no {missing[0]}/ in it; sync the repository with `ray up` or `make submit`")
+    own = repo / "sweeps" / script.name
+    if not own.exists() or own.read_bytes() != script.read_bytes():
+        what = "differs from the one in" if own.exists() else "is not in"
+        raise UserError(
+            f"{script.name}: {what} the package synced to {repo}, which the job would run; sync it with "
+            "`make submit` or `ray rsync-up`, then submit again"
+        )
+    for room in ROOMS:
+        shutil.copytree(repo / room, into / room, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    digest = provenance.package_digest(into / "svgan", into / "sweeps")
+    if (meant := os.environ.get(PACKAGE)) and meant != digest:
+        clean = on_head(shlex.join(["rm", "-r", *(str(repo / room) for room in ROOMS)]))
+        raise UserError(
+            f"{repo}: its package is {digest}, yours is {meant}; syncing deletes nothing, so a file that you removed "
+            f"is still there: {clean}, then submit again"
+        )
+    return Package(into, f"sweeps/{script.name}", digest, provenance.git_commit(repo))
+
+
+def entrypoint(script: str, arguments: Sequence[str]) -> str:
+    """The job's shell command, every argument whole."""
+    return shlex.join([sys.executable, script, *arguments])
+
+
+def passed_on(commit: str | None) -> dict[str, str]:
+    """The environment of job and workers beside the nodes' own: what was set here decides, and nothing is secret."""
+    names = (CLUSTER, *(variable.name for variable in VARIABLES.values()))
+    told = {name: os.environ[name] for name in names if os.environ.get(name)}
+    return told | ({COMMIT: commit} if commit else {})
+
+
+def submit(script: Path, arguments: Sequence[str], name: str, *, study: bool = True) -> int:
+    """Submit the study as a job and follow it; returns the job's exit code. name: of the study, or of a command that is
+    none (study=False) and may be killed.
+
+    Ctrl-C, or a lost connection, ends the following alone. Raises UserError where the job cannot be submitted.
+    """
+    with tempfile.TemporaryDirectory(prefix="svgan-package-") as folder:
+        made = package(script, Path(folder))
+        client, job = _submitted(made, arguments, name)
+    print(f"{name}: submitted as job {job} ({made})")
+    print(f"it goes on without this terminal; see it again with: {on_head(f'ray job logs -f {job}')}")
+    stop = f"python -m sweeps stop {name}" if study else f"ray job stop {job}"
+    print(f"stop it with: {on_head(stop)}", flush=True)
+    try:
+        return asyncio.run(follow(client, job))
+    except KeyboardInterrupt:
+        print(f"\nno longer followed; job {job} goes on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def on_head(command: str) -> str:
+    """What runs this on the head from the user's own machine."""
+    return f"ray exec {yaml()} {shlex.quote(command)}"
+
+
+def _submitted(made: Package, arguments: Sequence[str], name: str) -> tuple[JobSubmissionClient, str]:
+    from ray.job_submission import JobSubmissionClient
+
+    told = {"study": name, "package": made.digest} | ({"commit": made.commit} if made.commit else {})
+    submission_id = f"{name}-{uuid.uuid4().hex[:6]}"
+    begun, waiting = time.monotonic(), False
+    while True:
+        try:
+            client = JobSubmissionClient()
+            job = client.submit_job(
+                entrypoint=entrypoint(made.script, arguments),
+                submission_id=submission_id,
+                runtime_env={"working_dir": str(made.folder), "env_vars": passed_on(made.commit)},
+                metadata=told,
+            )
+            return client, job
+        except (RuntimeError, ConnectionError, OSError, ValueError) as error:
+            if NO_AGENT not in str(error):
+                remedy = "is Ray running here with its dashboard, and RAY_AUTH_MODE as the cluster's?"
+            elif time.monotonic() - begun > AGENT_PATIENCE:
+                remedy = (
+                    f"its port may be taken, by another Ray on this host for one: see {AGENT_LOG}, and start Ray with "
+                    "--dashboard-agent-listen-port=0"
+                )
+            else:
+                remedy = None
+            if remedy:
+                raise UserError(f"the job cannot be submitted ({one_line(error, 300)}); {remedy}") from None
+        if not waiting:
+            print("waiting for the head's job agent, which starts after Ray does", flush=True)
+        waiting = True
+        time.sleep(AGENT_PAUSE)
+
+
+async def follow(client: JobSubmissionClient, job: str) -> int:
+    """Print the job's log as it grows, until it has ended; returns its exit code.
+
+    A dashboard that is away is tried again for PATIENCE seconds; it sends a log from its beginning, of which what was
+    shown is left out.
+    """
+    shown, away_since = 0, None
+    while True:
+        try:
+            position = 0
+            async for text in client.tail_job_logs(job):
+                position += len(text)
+                if position > shown:
+                    print(text[max(0, len(text) - (position - shown)) :], end="", flush=True)
+                    shown = position
+                away_since = None
+            ended = client.get_job_info(job)
+            if ended.status.is_terminal():
+                return _code(ended)
+        except (OSError, RuntimeError) as error:  # aiohttp's and requests' errors are OSErrors
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > PATIENCE:
+                raise UserError(
+                    f"job {job}: the dashboard has been away for {PATIENCE:.0f} s ({one_line(error, 150)}); "
+                    f"the job may go on, see: {on_head(f'ray job status {job}')}"
+                ) from None
+        await asyncio.sleep(1)
+
+
+def _code(ended: JobDetails) -> int:
+    """The exit code of an ended job: its process's own, or what stands for none."""
+    from ray.job_submission import JobStatus
+
+    if ended.status == JobStatus.SUCCEEDED:
+        return 0
+    if ended.status == JobStatus.STOPPED:
+        print("the job was stopped", file=sys.stderr)
+        return STOPPED
+    if ended.driver_exit_code is None:
+        print(f"the job failed: {one_line(ended.message, 500)}", file=sys.stderr)
+    code = ended.driver_exit_code or 1
+    return code if code > 0 else 128 - code

@@ -1,0 +1,270 @@
+"""What there is to run trials on: this machine before Ray starts, or the nodes of a joined cluster.
+
+A cluster counts with the nodes that its autoscaler could add. Ray itself knows them on hosted clusters only; after
+`ray up` they stand in the file the launcher left on the head, which is where a driver runs (docs/traps.md).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from svgan.errors import UserError
+from sweeps.storage.plan import Plan
+
+if TYPE_CHECKING:
+    import torch
+
+SLOT, HERE, CLUSTER = "trial_slot", "this machine", "the cluster"
+HEAD = "node:__internal_head__"
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+# Ray's own processes with the sweep's driver (1.44 measured), what a trial keeps beside its workers (0.23, with several
+# workers 0.37, and 0.03 for S3: half as much again), a worker (0.36, before it renders and scores): bench/LOG.md.
+BASE_GB, TRIAL_GB, WORKER_GB = 2.0, 0.6, 1.0
+
+Node = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Room:
+    """nodes: CPU, GPU and other resources of each node there is; coming: of those an autoscaler could add.
+
+    slots: how many trials' drivers may run, None where the sweep starts Ray itself. gb: memory free where they run,
+    None when it is not known. growth: how `coming` is known, for the plan's announcement.
+    """
+
+    where: str
+    nodes: tuple[Node, ...]
+    coming: tuple[Node, ...] = ()
+    slots: float | None = None
+    gb: float | None = None
+    growth: str = ""
+
+    @property
+    def local(self) -> bool:
+        return self.where == HERE
+
+    def total(self, kind: str) -> float:
+        return sum(node.get(kind, 0) for node in (*self.nodes, *self.coming))
+
+    def workers(self, cpus: float, gpus: float, *, now: bool = False) -> int:
+        """How many workers fit, each whole on one node; `now` leaves out what an autoscaler could add."""
+        nodes = self.nodes if now else (*self.nodes, *self.coming)
+        return sum(_fitting(node, cpus, gpus) for node in nodes)
+
+    def trial_gb(self, workers: int) -> float:
+        """Memory of a trial where its driver runs: on one machine its workers are there too."""
+        return TRIAL_GB + (WORKER_GB * workers if self.local else 0)
+
+    @property
+    def base_gb(self) -> float:
+        """What is needed before the first trial: a joined head has its Ray already."""
+        return BASE_GB if self.local else 0.5
+
+
+def _fitting(node: Node, cpus: float, gpus: float) -> int:
+    each = [node.get(kind, 0) // ask for kind, ask in (("CPU", cpus), ("GPU", gpus)) if ask]
+    return int(min(each))
+
+
+def room() -> Room:
+    """The joined cluster's room, else this machine's."""
+    return cluster() if joined() else machine()
+
+
+def joined() -> bool:
+    """Whether this process is connected to a Ray, which need not be imported to know that it is not."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
+def machine() -> Room:
+    """This machine: the CPUs that this process may use, its GPUs, its free memory."""
+    import torch
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Room(HERE, ({"CPU": cpus, "GPU": torch.cuda.device_count()},), gb=free_gb())
+
+
+def cluster() -> Room:
+    """The running cluster, from its head."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    head = next((node for node in nodes if HEAD in node["Resources"]), None)
+    gb = None
+    if head is not None:
+        on_head = head["NodeID"] == ray.get_runtime_context().get_node_id()
+        gb = free_gb() if on_head else head["Resources"].get("memory", math.inf) / 2**30
+    coming, growth = could_come([node["Resources"] for node in nodes])
+    resources = tuple(node["Resources"] for node in nodes)
+    return Room(CLUSTER, resources, coming, sum(node.get(SLOT, 0) for node in resources), gb, growth)
+
+
+def cluster_address() -> str | None:
+    """The cluster to join: RAY_ADDRESS, else what `ray start` left running on this host; None for a local Ray."""
+    if asked := os.environ.get("RAY_ADDRESS"):
+        return None if asked == "local" else asked
+    import socket
+
+    from ray._private.utils import read_ray_address
+
+    left = read_ray_address()
+    if not left:
+        return None
+    host, _, port = left.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return None
+    return left
+
+
+def could_come(there: list[dict[str, float]]) -> tuple[tuple[Node, ...], str]:
+    """The nodes that an autoscaler could add to those there are, and how that is known."""
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    if config is not None and config.node_group_configs:
+        groups = [(group.name, dict(group.resources), group.max_count) for group in config.node_group_configs]
+        return _missing(groups, there, math.inf), "node groups that the cluster's autoscaler reports"
+    try:
+        launched = bootstrap()
+        if launched is None:
+            return (), f"no node types to be read here ({BOOTSTRAP} is missing), so only nodes that are there count"
+        types = launched["available_node_types"]
+        head = launched.get("head_node_type")
+        groups = [
+            (name, dict(kind.get("resources") or {}), int(kind.get("max_workers", launched.get("max_workers", 0))))
+            for name, kind in types.items()
+            if name != head
+        ]
+        return _missing(groups, there, int(launched.get("max_workers", 0))), f"node types of {BOOTSTRAP}"
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return (), f"{BOOTSTRAP} cannot be read ({type(error).__name__}), so only nodes that are there count"
+
+
+def bootstrap() -> dict[str, Any] | None:
+    """The yaml as `ray up` left it on the head, None where there is none. Raises ValueError where it is no yaml."""
+    import yaml
+
+    path = BOOTSTRAP.expanduser()
+    try:
+        return yaml.safe_load(path.read_text()) if path.is_file() else None
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _missing(
+    groups: list[tuple[str, dict[str, Any], int]], there: list[dict[str, float]], most: float
+) -> tuple[Node, ...]:
+    """Up to `most` nodes of the groups in all, less those that are there already; a group's -1 is any number."""
+    workers = [node for node in there if HEAD not in node]
+    left = int(max(0, min(most - len(workers), 1000)))
+    missing: list[Node] = []
+    for _, resources, count in groups:
+        node = {kind: float(value) for kind, value in resources.items()}
+        present = sum(all(w.get(kind, 0) == node.get(kind, 0) for kind in ("CPU", "GPU")) for w in workers)
+        more = left if count < 0 else max(0, count - present)
+        missing += [node] * min(more, left - len(missing))
+    return tuple(missing)
+
+
+def free_gb() -> float:
+    """Free memory, the container's limit respected."""
+    free = psutil.virtual_memory().available
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
+        free = min(free, int(text) - int(used.read_text()))
+    return free / 2**30
+
+
+def gpu_share(there: Room, workers: int, concurrency: int | None) -> float:
+    """GPUs per worker where none were asked for: a whole one, or a share if the workers asked for outnumber them."""
+    gpus = there.total("GPU")
+    wanted = workers * (concurrency or 1)
+    if not gpus:
+        return 0.0
+    return 1.0 if wanted <= gpus else max(0.01, int(100 * gpus / wanted) / 100)
+
+
+def fitting_concurrency(there: Room, *, workers: int, cpus: float, gpus: float, trials: int) -> int:
+    """How many trials run at once without any waiting for another's CPUs, GPUs or memory; at least 1."""
+    counts = [there.workers(cpus, gpus) // workers, trials]
+    if there.slots is not None:
+        counts.append(int(there.slots))
+    if there.gb is not None:
+        counts.append(int((there.gb - there.base_gb) // there.trial_gb(workers)))
+    return max(1, min(counts))
+
+
+def check_resources(plan: Plan, there: Room) -> None:
+    """Refuse what could never be placed: Ray itself would wait for ever without a word."""
+    cpus, gpus, workers = plan.cpus_per_worker, plan.gpus_per_worker, plan.workers
+    also = " with all nodes its autoscaler may add" if there.coming else ""
+    for kind, each, flag in (("CPU", cpus, "--workers"), ("GPU", gpus, "--gpus-per-worker")):
+        trial, has = workers * each, there.total(kind)
+        if trial > has:
+            raise UserError(
+                f"{flag}: a trial asks {workers} x {each:g} = {trial:g} {kind}, {there.where} has {has:g}{also}; "
+                "ask for less"
+            )
+        if trial * plan.concurrency > has:
+            raise UserError(
+                f"--concurrency {plan.concurrency}: so many trials ask {trial * plan.concurrency:g} {kind}, "
+                f"{there.where} has {has:g}{also}; at most {int(has // trial)} fit at a time"
+            )
+    fits = there.workers(cpus, gpus)
+    if fits < workers * plan.concurrency:
+        flag = f"--concurrency {plan.concurrency}" if fits >= workers else f"--workers {workers}"
+        gpu = f" and {gpus:g} GPU" if gpus else ""
+        raise UserError(
+            f"{flag}: {workers * plan.concurrency} workers of {cpus:g} CPU{gpu} are asked, each whole on one node; "
+            f"{there.where} has places for {fits}{also}; ask for fewer or smaller ones"
+        )
+    if there.slots is not None and there.slots < plan.concurrency:
+        raise UserError(
+            f"--concurrency {plan.concurrency}: {there.where} offers {there.slots:g} {SLOT}; lower it, or start the "
+            f"head with --resources '{{\"{SLOT}\": {plan.concurrency}}}'"
+        )
+
+
+def check_memory(plan: Plan, there: Room) -> None:
+    """Refuse what memory cannot hold; a single trial is given the benefit of the doubt down to 0.6 of the need."""
+    if there.gb is None:
+        return
+    place = "" if there.local else "the head has "
+    one = there.base_gb + there.trial_gb(plan.workers)
+    if there.gb < 0.6 * one:
+        raise UserError(
+            f"memory: {place}{there.gb:.1f} GB free, one trial needs about {one:.1f}; close something first"
+        )
+    need = there.base_gb + there.trial_gb(plan.workers) * plan.concurrency
+    if plan.concurrency > 1 and there.gb < need:
+        fits = fitting_concurrency(
+            there, workers=plan.workers, cpus=plan.cpus_per_worker, gpus=plan.gpus_per_worker, trials=plan.concurrency
+        )
+        raise UserError(
+            f"--concurrency {plan.concurrency}: so many trials need about {need:.1f} GB, {place}{there.gb:.1f} GB "
+            f"free; at most {fits} at a time"
+        )
+
+
+def device_name(device: torch.device | str) -> str:
+    """What a trial's figures of speed belong to: 'cuda NVIDIA L4', 'cpu Intel(R) Xeon(R) ...'."""
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return f"cuda {torch.cuda.get_device_name()}"
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{kind} {named[0] if named else platform.processor() or platform.machine()}"

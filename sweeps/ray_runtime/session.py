@@ -1,0 +1,81 @@
+"""The Ray that a study runs on: a cluster that is there, or one of its own on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from svgan.errors import UserError, one_line
+from sweeps.ray_runtime import fixed_hosts, resources
+
+AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+
+
+def keep_secrets() -> None:
+    """Tune copies the driver's AWS keys into its actors' runtime environment, which Ray puts into command lines and
+    logs. Nodes have their own, by environment or role."""
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
+
+
+@contextlib.contextmanager
+def cluster_joined() -> Iterator[None]:
+    """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`), and wait for the hosts of its list; leave it
+    again whatever happens."""
+    address = None if resources.joined() else resources.cluster_address()
+    if address is None:
+        yield
+        return
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except ConnectionError as error:
+        raise UserError(f"RAY_ADDRESS {address}: no cluster answers ({error}); unset it for a local run") from None
+    try:
+        fixed_hosts.wait_for_hosts(fixed_hosts.listed())
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def ray_started(**more: Any) -> Iterator[bool]:
+    """A Ray on this machine's cores and GPUs (True), unless a cluster was joined; shut down whatever happens.
+
+    more: what else `ray.init` is told.
+    """
+    if resources.joined():
+        yield False
+        return
+    import ray
+
+    there = resources.machine()
+    start(num_cpus=int(there.total("CPU")), num_gpus=int(there.total("GPU")), **more)
+    try:
+        yield True
+    finally:
+        ray.shutdown()
+
+
+def start(attempts: int = 3, **sizes: Any) -> None:
+    """Start a Ray on this machine. Ray gives its own processes 30 s, which a busy machine may need twice.
+
+    Raises UserError where it does not come up.
+    """
+    import ray
+    from ray._common.utils import get_default_ray_temp_dir
+
+    for left in reversed(range(attempts)):
+        try:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, configure_logging=False, **sizes)
+            return
+        except Exception as error:  # Ray raises no narrower one
+            ray.shutdown()
+            if not left:
+                raise UserError(
+                    f"Ray does not start on this machine ({one_line(error)}); see "
+                    f"{get_default_ray_temp_dir()}/session_latest/logs, and whether other work leaves it any time"
+                ) from error

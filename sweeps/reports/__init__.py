@@ -1,0 +1,4 @@
+"""What does a study's user look at?
+
+Tables and plots of its trials.
+"""

@@ -1,0 +1,205 @@
+"""What is proposed, and Optuna's record of it: a study's space, the storage beside the study, one way to open it.
+
+The record is a study's only state: a SQLite file or a journal in its folder, or a shared PostgreSQL, where every study
+lives under its own name. `optuna-dashboard` opens each of them. Nothing here knows Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+
+from svgan.errors import UserError
+from sweeps.storage.plan import JOURNAL, PLAN_FILE
+
+if TYPE_CHECKING:
+    from sweeps.storage.plan import Plan
+
+Space = Callable[[optuna.Trial], dict[str, Any]] | Mapping[str, Any]
+STEP = "step"
+# User attributes of a trial in Optuna.
+CONTROL, CONFIG, ERROR, REPORTS = "control", "config", "error", "reports"
+REACH_SECONDS = 5
+
+
+def sample(space: Space, trial: optuna.Trial) -> dict[str, Any]:
+    """A configuration: what the define-by-run function returns, or one value per entry of a declarative dict.
+
+    Entries of the dict are Optuna distributions, lists (a choice) or constants.
+    """
+    if callable(space):
+        return space(trial)
+    return {name: _suggest(trial, name, entry) for name, entry in space.items()}
+
+
+def _suggest(trial: optuna.Trial, name: str, entry: Any) -> Any:
+    if isinstance(entry, FloatDistribution):
+        return trial.suggest_float(name, entry.low, entry.high, step=entry.step, log=entry.log)
+    if isinstance(entry, IntDistribution):
+        return trial.suggest_int(name, entry.low, entry.high, step=entry.step, log=entry.log)
+    if isinstance(entry, CategoricalDistribution):
+        return trial.suggest_categorical(name, entry.choices)
+    return trial.suggest_categorical(name, entry) if isinstance(entry, list | tuple) else entry
+
+
+def location(plan: Plan) -> str:
+    """Where Optuna's record is, as `optuna-dashboard` takes it."""
+    if not plan.optuna:
+        return f"sqlite:///{plan.folder}/optuna.db"
+    return f"{plan.folder}/optuna.log" if plan.optuna == JOURNAL else plan.optuna
+
+
+def open_study(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = None) -> optuna.Study:
+    """Optuna's record of a study.
+
+    With controls, as the driver opens it, it is made where it is missing, the controls first in line; its sampler's
+    seed counts the trials there are, so that a resumed study does not propose its first points again. Without, it
+    must be there. Raises UserError where it is not, or where the storage cannot be used.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    if controls is None and not _has_file(plan):
+        raise UserError(f"{location(plan)}: no record of {plan.name} here; check its name and --storage")
+    with _one_line(plan):
+        if controls is not None and plan.optuna == JOURNAL:
+            mend_journal(Path(location(plan)))
+        storage = _storage(plan)
+        if controls is None:
+            return optuna.load_study(storage=storage, study_name=plan.name)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=plan.name,
+            directions=[optuna.study.StudyDirection.MINIMIZE] * max(1, len(plan.objectives)),
+            load_if_exists=True,
+        )
+        known = len(study.get_trials(deepcopy=False))
+        study.sampler = _sampler(plan, known)
+        if not known:
+            study.set_user_attr("format", 1)
+            for control in controls:
+                study.enqueue_trial(dict(control), user_attrs={CONTROL: True})
+        return study
+
+
+def check_record(plan: Plan) -> None:
+    """Refuse a storage that cannot be used, and one that has a study of this name which is not this one.
+
+    A file that is not there yet is not made.
+    """
+    if not _has_file(plan):
+        return
+    with _one_line(plan):
+        names = [study.study_name for study in _storage(plan).get_all_studies()]
+    if plan.name in names and not Path(plan.folder, PLAN_FILE).exists():
+        raise UserError(
+            f"--name {plan.name}: {location(plan)} has a study of that name, begun elsewhere; choose another name, or "
+            "resume it where its study.json is"
+        )
+
+
+def unfinished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that were handed out and have not ended: RUNNING when the driver died, or halted, which is WAITING."""
+    return [t for t in trials if t.state == TrialState.RUNNING or (t.state == TrialState.WAITING and was_out(t))]
+
+
+def was_out(trial: FrozenTrial) -> bool:
+    """Whether the trial was ever handed out; a WAITING one that was not is a control in line."""
+    return trial.state != TrialState.WAITING or CONFIG in trial.user_attrs
+
+
+def reports(trial: FrozenTrial | optuna.Trial) -> dict[int, float]:
+    """A trial's running minimum by step, from wherever the study keeps it: Optuna takes no reports of a study with
+    several objectives, so there they are a user attribute."""
+    kept = trial.user_attrs.get(REPORTS)
+    if kept is None:
+        return dict(getattr(trial, "intermediate_values", {}))
+    return {int(step): value for step, value in kept.items()}
+
+
+def _sampler(plan: Plan, known: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.TPESampler(seed=plan.seed + 7919 * known, n_startup_trials=max(4, min(10, plan.trials // 3)))
+
+
+def _has_file(plan: Plan) -> bool:
+    return not is_file(plan) or Path(location(plan).removeprefix("sqlite:///")).exists()
+
+
+def is_file(plan: Plan) -> bool:
+    return plan.optuna in ("", JOURNAL)
+
+
+def _storage(plan: Plan) -> BaseStorage:
+    if plan.optuna == JOURNAL:
+        path = location(plan)
+        return JournalStorage(JournalFileBackend(path, _KernelLock(path)))
+    if not plan.optuna:
+        return RDBStorage(location(plan), engine_kwargs={"connect_args": {"timeout": 60}})
+    reach = {"connect_args": {"connect_timeout": REACH_SECONDS}, "pool_pre_ping": True}
+    for attempt in range(5):
+        with contextlib.suppress(*_made_by_another() if attempt < 4 else ()):
+            return RDBStorage(plan.optuna, engine_kwargs=reach)
+        time.sleep(0.2 * (attempt + 1))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _made_by_another() -> tuple[type[Exception], ...]:
+    """What the loser of two first users of a database sees: the tables were not there, then they were."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    return IntegrityError, ProgrammingError
+
+
+@contextlib.contextmanager
+def _one_line(plan: Plan) -> Any:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, OSError, RuntimeError, ValueError) as error:
+        inner = getattr(error, "orig", None) or error.__cause__ or error
+        lines = str(inner).strip().splitlines() or [type(inner).__name__]
+        raise UserError(
+            f"--optuna {plan.optuna or location(plan)}: the record cannot be used ({lines[0][:200]}); mend that, or "
+            "leave --optuna out for a file beside the study"
+        ) from None
+    except KeyError:
+        raise UserError(f"{location(plan)}: no record of a study {plan.name!r}; check its name") from None
+
+
+class _KernelLock(JournalFileOpenLock):
+    """A journal's lock that ends with its process: Optuna's own outlive a killed driver by half a minute."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path, self.held = f"{path}.lock", -1
+
+    def acquire(self) -> bool:
+        self.held = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(self.held, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        os.close(self.held)
+
+
+def mend_journal(path: Path) -> None:
+    """Cut a last line that a full disk or a power cut left half written: Optuna reads no journal past such a line."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        text = file.read()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):
+            file.truncate(whole)

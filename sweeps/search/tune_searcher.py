@@ -1,0 +1,142 @@
+"""Tune's searcher over Optuna's ask/tell, with Optuna told the truth.
+
+Ray's own OptunaSearch stores a stopped trial as COMPLETE and leaves a NaN one RUNNING for ever (docs/traps.md). Here
+every report goes into Optuna's record, and each end is what it was: finished -> COMPLETE, stopped -> PRUNED,
+failed -> FAIL with the reason, halted -> WAITING, to be handed out again at --resume.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from sweeps.search.optuna_store import (
+    CONFIG,
+    CONTROL,
+    ERROR,
+    REPORTS,
+    STEP,
+    Space,
+    reports,
+    sample,
+    unfinished,
+    was_out,
+)
+from sweeps.storage.trial_outcome import FAILED, how_it_ended
+
+
+class OptunaSearcher(Searcher):
+    """Tune's searcher over Optuna's ask/tell.
+
+    `make(number, params)` says what else a trial is given; it may raise UserError. A suggestion is
+    `{"number": Optuna's trial number, "params": ..., "control": bool, **make(number, params)}`. Trials that an
+    earlier driver left unfinished come first, under their own numbers and with their own parameters. At most
+    `concurrency` are out at a time, and none is handed out while `stopping` says so.
+
+    metric: reported at each step. objectives: the keys of a finished trial's figures that Optuna is told, the
+    metric alone by default.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: Space,
+        make: Callable[[int, dict[str, Any]], dict[str, Any]],
+        *,
+        metric: str,
+        trials: int,
+        concurrency: int,
+        objectives: Sequence[str] = (),
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(metric=metric, mode="min")
+        self.study, self.space, self.make = study, space, make
+        self.concurrency, self.stopping = concurrency, stopping
+        self.objectives = tuple(objectives) or (metric,)
+        self.live: dict[str, optuna.Trial] = {}
+        self.reported: dict[str, dict[int, float]] = {}
+        known = study.get_trials(deepcopy=False)
+        self.unfinished = deque(unfinished(known))
+        self.new = max(0, trials - sum(was_out(trial) for trial in known))
+
+    @property
+    def left(self) -> int:
+        """How many trials are still to be handed out."""
+        return self.new + len(self.unfinished)
+
+    def suggest(self, trial_id: str) -> Any:
+        if not self.left or self.stopping():
+            return Searcher.FINISHED
+        if len(self.live) >= self.concurrency:
+            return None
+        trial = self._next()
+        params = trial.user_attrs.get(CONFIG) or sample(self.space, trial)
+        trial.set_user_attr(CONFIG, params)
+        self.live[trial_id] = trial
+        self.reported[trial_id] = reports(self.study._storage.get_trial(trial._trial_id))
+        control = bool(trial.user_attrs.get(CONTROL))
+        return {"number": trial.number, "params": params, "control": control, **self.make(trial.number, params)}
+
+    def _next(self) -> optuna.Trial:
+        if not self.unfinished:
+            self.new -= 1
+            return self.study.ask()
+        again = self.unfinished.popleft()
+        if again.state == TrialState.WAITING:
+            self.study._storage.set_trial_state_values(again._trial_id, TrialState.RUNNING)
+        return optuna.Trial(self.study, again._trial_id)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        value, step = result.get(self.metric), result.get(STEP)
+        if trial_id not in self.live or value is None or step is None or not math.isfinite(value):
+            return
+        trial, seen = self.live[trial_id], self.reported[trial_id]
+        # A driver may die between a checkpoint and its report's way here; the trial then goes on behind it.
+        missed = {at: least for at, least in {**result.get(REPORTS, {}), step: value}.items() if at not in seen}
+        seen |= missed
+        if len(self.objectives) > 1 and missed:
+            trial.set_user_attr(REPORTS, {str(at): least for at, least in seen.items()})
+        elif len(self.objectives) == 1:
+            for at, least in missed.items():
+                trial.report(least, at)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if trial_id not in self.live:
+            return
+        result, how = result or {}, how_it_ended(result, error)
+        if how != "failed":
+            self.on_trial_result(trial_id, result)
+        trial, seen = self.live.pop(trial_id), self.reported.pop(trial_id)
+        missing = [name for name in self.objectives if not math.isfinite(result.get(name, math.nan))]
+        if how == "halted":
+            self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        elif how == "failed":
+            self._fail(trial, str(result[FAILED]))
+        elif how == "finished":
+            if missing:
+                self._fail(trial, f"{missing[0]} is {result.get(missing[0])}")
+            else:
+                self.study.tell(trial, [float(result[name]) for name in self.objectives])
+        elif seen and math.isfinite(result.get(self.metric, math.nan)):
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self._fail(trial, "it ended without a figure")
+
+    def _fail(self, trial: optuna.Trial, reason: str) -> None:
+        trial.set_user_attr(ERROR, reason[:500])
+        self.study.tell(trial, state=TrialState.FAIL)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to do: every change is in Optuna's storage already."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("a study is resumed from Optuna's storage, never from Tune's files: use --resume")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,49 @@
+"""What code made a figure: the git commit where there is one, and always a digest of the installed package."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+import svgan
+import sweeps
+from sweeps.storage.environment import COMMIT
+
+
+def package_digest(*rooms: Path) -> str:
+    """12 hex digits of sha256 over the names and bytes of all .py files of `svgan` and `sweeps`, the ones in use or
+    those of these folders."""
+    total = hashlib.sha256()
+    for root in rooms or (Path(svgan.__file__).parent, Path(sweeps.__file__).parent):
+        for path in sorted(root.rglob("*.py")):
+            total.update(f"{root.name}/{path.relative_to(root).as_posix()}\0".encode())
+            total.update(path.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def git_commit(folder: Path = Path(__file__).parent) -> str | None:
+    """The commit of the checkout that holds this package (or folder), with `-dirty` where files differ; None outside
+    git. A package that was sent to a cluster is of the commit that SVGAN_COMMIT names."""
+    if told := os.environ.get(COMMIT):
+        return told
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def code_tags() -> dict[str, str]:
+    tags = {"package": package_digest()}
+    commit = git_commit()
+    if commit:
+        tags |= {"commit": commit, "mlflow.source.git.commit": commit.removesuffix("-dirty")}
+    return tags

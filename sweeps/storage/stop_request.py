@@ -1,0 +1,128 @@
+"""Stopping a study so that nothing is lost, and knowing whether it lives.
+
+A stop is a file in the study's storage. Workers look for it every few seconds, agree on a step, keep their whole state
+there and end; the driver hands out no more trials and waits for them. `python -m sweeps stop`, the first Ctrl-C and a
+driver that has a reason of its own all do no more than write that file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError
+from sweeps.storage import study_files
+from sweeps.storage.plan import is_remote
+
+if TYPE_CHECKING:
+    from sweeps.storage.plan import Plan
+
+STOP, LOCK = "stop", "lock"
+
+
+def request(plan: Plan) -> None:
+    """Ask the study to stop. Raises UserError when its storage cannot be written."""
+    try:
+        study_files.write(study_files.place(plan, STOP), str(time.time()).encode())
+    except study_files.ERRORS as error:
+        raise UserError(f"{plan.name}: the stop cannot be written to {plan.storage} ({error})") from None
+
+
+def requested(plan: Plan) -> bool:
+    """Whether a stop was asked for; False while the storage cannot be read."""
+    try:
+        return study_files.exists(study_files.place(plan, STOP))
+    except study_files.ERRORS:
+        return False
+
+
+def clear(plan: Plan) -> None:
+    study_files.remove(study_files.place(plan, STOP))
+
+
+class Watch:
+    """Looks for a stop now and then: every second on a disk, every five behind a URL."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.every = plan, 5.0 if is_remote(plan.storage) else 1.0
+        self.next, self.stopping, self.why = 0.0, False, ""
+
+    def stop(self, why: str) -> None:
+        """Stop for a reason of our own, where the storage itself may be out of reach."""
+        self.stopping, self.why = True, self.why or why
+
+    def __call__(self) -> bool:
+        if not self.stopping and time.monotonic() >= self.next:
+            self.stopping = requested(self.plan)
+            self.next = time.monotonic() + self.every
+        return self.stopping
+
+
+@contextlib.contextmanager
+def alone(plan: Plan) -> Iterator[None]:
+    """Hold the study's lock; the system lets go of it however the process ends. UserError if another driver has it."""
+    path = Path(plan.folder, LOCK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{plan.name}: {driver(plan)} is running this study; stop it with: python -m sweeps stop {plan.name}"
+            ) from None
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}))
+        file.flush()
+        yield
+
+
+def alive(plan: Plan) -> bool:
+    """Whether a driver holds the study's lock on this machine."""
+    path = Path(plan.folder, LOCK)
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def driver(plan: Plan) -> str:
+    """'process 123 on HOST', as the lock's last holder wrote it."""
+    try:
+        fields: dict[str, Any] = json.loads(Path(plan.folder, LOCK).read_text())
+        return f"process {fields['pid']} on {fields['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+@contextlib.contextmanager
+def interruptible(plan: Plan) -> Iterator[None]:
+    """Ctrl-C once: a clean stop is asked for, and the block goes on to its end. Twice: KeyboardInterrupt at once."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def first(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(
+            "\nstopping: running trials keep their state first (Ctrl-C again to leave at once, still resumable)",
+            file=sys.stderr,
+            flush=True,
+        )
+        request(plan)
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

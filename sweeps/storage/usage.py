@@ -1,0 +1,83 @@
+"""What a study uses: hours of its workers' GPUs and cores, counted while they hold them.
+
+Rank 0 counts from its worker's start and keeps the count of each start beside the study, so that what was lost to a
+killed worker or an earlier driver counts too. Waiting for a node costs nothing here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from svgan.errors import UserError
+from sweeps.storage import study_files
+
+if TYPE_CHECKING:
+    from sweeps.storage.plan import Plan
+
+FOLDER, SECONDS = "usage", "worker_seconds"
+GPU_HOURS, CORE_HOURS = "gpu_hours", "core_hours"
+
+
+class Spent(Exception):
+    """The budget is used up before the study is done; the message says how to go on."""
+
+
+def figures(plan: Plan, seconds: float) -> dict[str, float]:
+    """What a trial's workers used in so many seconds, as MLflow gets it; GPU-hours where it has GPUs."""
+    hours = seconds * plan.workers / 3600
+    used = {CORE_HOURS: hours * plan.cpus_per_worker}
+    return used | ({GPU_HOURS: hours * plan.gpus_per_worker} if plan.gpus_per_worker else {})
+
+
+def counted(plan: Plan, seconds: float) -> float:
+    """What counts towards the budget: GPU-hours, or core-hours of a study whose trials have no GPU."""
+    used = figures(plan, seconds)
+    return used.get(GPU_HOURS, used[CORE_HOURS])
+
+
+def told(plan: Plan, amount: float) -> str:
+    return f"{amount:.3g} {'GPU' if plan.gpus_per_worker else 'core'}-hours"
+
+
+class Meter:
+    """Rank 0's clock of a trial: seconds that its workers ran, earlier starts included."""
+
+    def __init__(self, plan: Plan, number: int) -> None:
+        self.folder, self.began = _folder(plan, number), time.monotonic()
+        self.own, self.before = f"{time.time_ns():020d}", -1.0  # not looked up yet
+
+    def told(self) -> dict[str, float]:
+        """The trial's seconds so far, for Tune; kept beside the study where that can be written."""
+        here = time.monotonic() - self.began
+        with contextlib.suppress(*study_files.ERRORS):
+            if self.before < 0:
+                self.before = sum(_read(self.folder).values())
+            study_files.write(f"{self.folder}/{self.own}", f"{here:.3f}".encode())
+        return {SECONDS: max(0.0, self.before) + here}
+
+
+def recall(plan: Plan) -> dict[int, float]:
+    """Seconds that each trial has used so far, as its workers kept them."""
+    numbers = [name for name in study_files.names(study_files.place(plan, FOLDER)) if name.isdigit()]
+    return {int(name): sum(_read(_folder(plan, int(name))).values()) for name in numbers}
+
+
+def _folder(plan: Plan, number: int) -> str:
+    return study_files.place(plan, FOLDER, f"{number:06d}")
+
+
+def _read(folder: str) -> dict[str, float]:
+    return {name: float(study_files.read(f"{folder}/{name}") or 0) for name in study_files.names(folder)}
+
+
+def check_budget(plan: Plan, used: Mapping[int, float]) -> None:
+    """Refuse to go on with a study that has used its budget up."""
+    total = counted(plan, sum(used.values()))
+    if plan.max_gpu_hours is not None and total >= plan.max_gpu_hours:
+        raise UserError(
+            f"--max-gpu-hours {plan.max_gpu_hours:g}: {plan.name} has used {told(plan, total)} by now; resume it with "
+            "a larger one"
+        )

@@ -1,0 +1,204 @@
+"""One MLflow run per trial, whatever dies: got or made by tag, logged by rank 0, closed by the driver.
+
+The sweep's driver makes the parent run and closes trials' runs (a stopped trial's processes are killed and cannot);
+each trial's driver gets or makes its child run; rank 0 logs into it. `svgan.*` tags are the keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from svgan.errors import UserError
+from sweeps.storage.trial_outcome import Ending
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+
+    from sweeps.storage.plan import Plan
+
+SWEEP, ROLE, TRIAL, STEP, OUTCOME = "svgan.sweep", "svgan.role", "svgan.trial", "svgan.step", "svgan.outcome"
+PARETO, SEED = "svgan.pareto", "svgan.seed"
+ATTEMPTS, DEVICE = "attempts", "device"
+STATUS: dict[Ending, str] = {"finished": "FINISHED", "pruned": "KILLED", "halted": "KILLED", "failed": "FAILED"}
+# MLflow's own retries would hold a training loop for minutes; `trial_log` keeps what could not be sent.
+SHORT_OF_PATIENCE = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+# Without it MLflow 3's UI opens the experiment as one of prompts and traces.
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+
+
+def of_seed(name: str, seed: int | str) -> str:
+    """The name of one seed's figure in a trial of several."""
+    return f"{name}/seed-{seed}"
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the tracking server or database; UserError within seconds if it cannot be reached.
+
+    The address becomes the process's own: MLflow's registry looks logged models up through the global one, whatever
+    its client was given (docs/traps.md).
+    """
+    for name, value in SHORT_OF_PATIENCE.items():
+        os.environ.setdefault(name, value)
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            socket.create_connection((parts.hostname or "", port), timeout=5).close()
+        except OSError as error:
+            raise UserError(
+                f"--tracking {uri}: MLflow is not reachable ({error}); start it, or leave the flag out for a local file"
+            ) from None
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    return mlflow.MlflowClient(tracking_uri=uri)
+
+
+@contextlib.contextmanager
+def one_at_a_time(uri: str) -> Iterator[None]:
+    """Of this machine's processes, one opens a database file: two that migrate a fresh one break it, and what is read
+    meanwhile is neither old nor new (docs/traps.md)."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir(), f"svgan-{os.getuid()}-{name}.lock")
+    while True:
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:  # else its last holder has removed it
+                try:
+                    yield
+                finally:
+                    path.unlink()
+                return
+
+
+def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
+    """The experiment's id, made where missing. Done once on the driver: first use of a fresh database migrates it.
+
+    Beside a SQLite file the artifacts go to `mlartifacts/` in the same folder, where a bare `mlflow ui` finds them.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with one_at_a_time(uri):
+            client = connect(uri)
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                location = None
+                if uri.startswith("sqlite:///"):
+                    location = Path(uri.removeprefix("sqlite:///")).parent.joinpath("mlartifacts", name).as_uri()
+                return client, client.create_experiment(name, artifact_location=location, tags=MODEL_TRAINING)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(f"--tracking {uri}: MLflow cannot be used ({reason}); is it writable and current?") from None
+    if found.lifecycle_stage != "active":
+        raise UserError(f"--experiment {name}: it was deleted in MLflow; restore it there or choose another name")
+    return client, found.experiment_id
+
+
+class Tracking:
+    """The MLflow side of one sweep, held by the driver and by each trial's driver."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.client, self.experiment = open_experiment(plan.tracking, plan.experiment)
+        self._parent: str | None = None
+
+    def find(self, **tags: str) -> Run | None:
+        clauses = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        runs = self.client.search_runs([self.experiment], filter_string=clauses, max_results=1)
+        return runs[0] if runs else None
+
+    def parent(self) -> str:
+        """The study's run, got or made; RUNNING again if it had ended."""
+        tags = {SWEEP: self.plan.name, ROLE: "study"}
+        return self._open(tags, self.plan.name, {"study": self.plan.study, **self.plan.tags})
+
+    def trial(self, number: int, params: Mapping[str, Any] | None = None) -> str:
+        """The trial's run, got or made, as a child of the study's, RUNNING."""
+        tags = {SWEEP: self.plan.name, ROLE: "trial", TRIAL: str(number)}
+        run_id = self._open(
+            tags, f"{self.plan.name}-{number:03d}", {"mlflow.parentRunId": self.parent_id(), **self.plan.tags}
+        )
+        if params:
+            self.params(run_id, params)
+        return run_id
+
+    def parent_id(self) -> str:
+        if self._parent is None:
+            run = self.find(**{SWEEP: self.plan.name, ROLE: "study"})
+            self._parent = run.info.run_id if run else self.parent()
+        return self._parent
+
+    def _open(self, keys: dict[str, str], name: str, tags: dict[str, str]) -> str:
+        run = self.find(**keys)
+        if run is None:
+            return self.client.create_run(self.experiment, run_name=name, tags={**keys, **tags}).info.run_id
+        if run.info.status != "RUNNING":
+            self.client.update_run(run.info.run_id, status="RUNNING")
+        return run.info.run_id
+
+    def params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        self.client.log_batch(run_id, params=[Param(key, _short(value)) for key, value in params.items()])
+
+    def close_trial(self, run_id: str, outcome: Ending, error: str | None = None) -> None:
+        """Set a trial's final status: finished -> FINISHED, pruned and halted -> KILLED, failed -> FAILED."""
+        self.client.set_tag(run_id, OUTCOME, outcome)
+        if error:
+            self.client.set_tag(run_id, "error", error[:5000])
+        self.client.set_terminated(run_id, STATUS[outcome])
+
+    def close(self, status: str, used: Mapping[str, float] | None = None) -> None:
+        """End the study's run. used: the hours of its trials, as `usage.figures` names them."""
+        for name, value in (used or {}).items():
+            self.client.log_metric(self.parent_id(), name, value)
+        self.client.set_terminated(self.parent_id(), status)
+
+    def runs(self) -> list[Run]:
+        """The trials' runs in order of their numbers."""
+        found = self.client.search_runs(
+            [self.experiment],
+            filter_string=f"tags.`{SWEEP}` = '{self.plan.name}' and tags.`{ROLE}` = 'trial'",
+            max_results=50000,
+        )
+        return sorted(found, key=lambda run: int(run.data.tags[TRIAL]))
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 6000 else text[:5990] + "..."
+
+
+def sweep_models(client: MlflowClient, experiment: str, sweep: str, number: int | None = None) -> list[LoggedModel]:
+    """All READY LoggedModels of a sweep (of one trial), stopped trials' included."""
+    from mlflow.entities import LoggedModelStatus
+
+    clauses = f"tags.`{SWEEP}` = '{sweep}'" + ("" if number is None else f" AND tags.`{TRIAL}` = '{number}'")
+    found: list[LoggedModel] = []
+    token = None
+    while True:
+        page = client.search_logged_models([experiment], filter_string=clauses, page_token=token)
+        found += [model for model in page if model.status == LoggedModelStatus.READY]
+        token = page.token
+        if not token:
+            return found

@@ -1,0 +1,167 @@
+"""What a trial shows and leaves behind: its generator alone, clips, contact sheets, FVD."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from svgan.images.domain import Domain
+from svgan.io.atomic import whole
+from svgan.io.video_writer import contact_sheet, write_gif, write_mp4, write_png
+from svgan.sampling.sampler import Sampler
+from svgan.systems.mocogan_hd import content_motion
+from svgan.training import checkpoint
+from svgan.training.data import Material
+
+if TYPE_CHECKING:
+    from svgan.metrics.assess import Judge
+    from svgan.metrics.fvd import Progress
+    from svgan.metrics.i3d import Precision
+    from svgan.metrics.protocol import Protocol
+    from sweeps.storage.plan import Plan
+    from sweeps.tracking.trial_log import TrialLog
+
+FIGURES = ("fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original")
+LOOPS = ("repeat", "recurrence", "still", "norm_drift", "speed", "spectrum", "phi")
+BY_METRIC = {
+    "fvd": FIGURES,
+    "fid": ("fid_short", "fid_long"),
+    "identity": ("acd", "identity", "faces"),
+    "loops": tuple(f"loops/{name}" for name in LOOPS),
+}
+CLIP_FRAMES, GIF_FRAMES, SHARING = 250, 50, 4
+
+
+def export_generator(source: Path, target: Path) -> None:
+    """Copy of a checkpoint with only what sampling reads: a few hundred kB where the whole may be hundreds of MB."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(source / checkpoint.TENSORS, "pt") as file:
+        kept = {name: file.get_tensor(name) for name in file.keys() if name.startswith(checkpoint.SAMPLED)}  # noqa: SIM118
+    record = json.loads((source / checkpoint.RECORD).read_text())
+    aside = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    with whole(aside / checkpoint.TENSORS) as written:
+        save_file(kept, written)
+    record["sha256"] = hashlib.sha256((aside / checkpoint.TENSORS).read_bytes()).hexdigest()
+    (aside / checkpoint.RECORD).write_text(json.dumps(record, indent=1))
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(aside, target)
+
+
+def frames_of(sampler: Sampler, domain: Domain, clips: int, frames: int, seed: int) -> np.ndarray:
+    """Rendered clips uint8 [clips, frames, R, R, 3]."""
+    pieces = []
+    for codes in sampler.stream(clips, frames, seed):
+        pictures = sampler.render(codes.flatten(0, 1), domain)
+        pieces.append(pictures.reshape(clips, codes.shape[1], *pictures.shape[1:]))
+    return np.concatenate(pieces, axis=1)
+
+
+def log_sheet(log: TrialLog, sampler: Sampler, material: Material, frames: int, seed: int, scratch: Path) -> None:
+    """A contact sheet of a training window, so that a trial that is stopped shows something too."""
+    path = scratch / "contact_sheet.png"
+    write_png(contact_sheet(frames_of(sampler, material.shown, 1, frames, seed)[0]), path)
+    log.artifacts([path])
+
+
+def log_clip(log: TrialLog, sampler: Sampler, material: Material, seed: int, scratch: Path) -> None:
+    """A 250-frame clip as MP4, its beginning as GIF, and its contact sheet; of MoCoGAN-HD its content and motion taken
+    apart."""
+    domain = material.shown
+    frames = frames_of(sampler, domain, 1, CLIP_FRAMES, seed)[0]
+    fps = float(sampler.meta.get("fps", 25))
+    write_mp4(frames, scratch / "clip.mp4", fps)
+    write_gif(frames[:GIF_FRAMES], scratch / "clip.gif", fps)
+    write_png(contact_sheet(frames), scratch / "contact_sheet.png")
+    log.artifacts([scratch / name for name in ("clip.mp4", "clip.gif", "contact_sheet.png")])
+    if content_motion.taken_apart(sampler):
+        log.artifacts(
+            [path for shared in content_motion.SHARED for path in apart_files(sampler, domain, shared, seed, scratch)]
+        )
+
+
+def apart_files(sampler: Sampler, domain: Domain, shared: str, seed: int, scratch: Path) -> list[Path]:
+    """Clips with the same motion, or the same content, beside one another, and a sheet with a row of each."""
+    clips = content_motion.clips_sharing(sampler, domain, shared, SHARING, GIF_FRAMES, seed)
+    clip, sheet = scratch / f"same_{shared}.mp4", scratch / f"same_{shared}.png"
+    write_mp4(np.concatenate(list(clips), axis=2), clip, float(sampler.meta.get("fps", 25)))
+    write_png(contact_sheet(clips, GIF_FRAMES // 5), sheet)
+    return [clip, sheet]
+
+
+def score(
+    sampler: Sampler,
+    material: Material,
+    plan: Plan,
+    device: torch.device | str,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, float]:
+    """The four FVD figures under the plan's protocols, and what else it measures; those against footage that is not at
+    hand are left out."""
+    from svgan.metrics import fvd
+
+    sampler = material.pictured(sampler)
+    if plan.metrics != ("fvd",):
+        return judged(sampler, material, plan, progress or fvd.silent)
+    found = fvd.score(
+        sampler,
+        material.domain,
+        material.latents,
+        clips=plan.clips,
+        device=device,
+        precision=plan.precision,
+        seed=plan.seed,
+        frames=material.recorded,
+        progress=progress or fvd.silent,
+    )
+    return {name: float(found[name]) for name in FIGURES if name in found}
+
+
+def figures_of(plan: Plan) -> tuple[str, ...]:
+    """The names of all that is measured of a finished trial."""
+    return tuple(name for metric in plan.metrics for name in BY_METRIC[metric])
+
+
+def judged(sampler: Sampler, material: Material, plan: Plan, progress: Progress) -> dict[str, float]:
+    """Every figure of the plan's metrics; FVD equals `fvd.score`'s in every digit. NaN, as of no face, is left out."""
+    found: dict[str, float] = {}
+    for kind in ("short", "long"):
+        found |= judge_of(plan, kind, material, progress).measure(sampler, plan.seed).values()
+    return {name: found[name] for name in figures_of(plan) if math.isfinite(found.get(name, math.nan))}
+
+
+def judge_of(plan: Plan, kind: str, material: Material, progress: Progress) -> Judge:
+    """Measures a model by the plan's metrics; what depends on no protocol, with 'short' alone. Its real side is in the
+    cache afterwards."""
+    from svgan.metrics.assess import Judge
+    from svgan.reports.evaluation import WITHOUT_PROTOCOL
+
+    names = [name for name in plan.metrics if kind == "short" or name not in WITHOUT_PROTOCOL]
+    under = protocol(kind, plan.clips, plan.precision)
+    frames = material.recorded
+    return Judge(under, material.domain, material.latents, names, frames=frames, strict=False, progress=progress)
+
+
+def protocol(kind: str, clips: int, precision: Precision) -> Protocol:
+    """The protocol of a study's figures, 'short' or 'long'."""
+    from svgan.metrics.protocol import PROTOCOLS
+
+    return dataclasses.replace(PROTOCOLS[f"svg-{kind}"], clips=clips, precision=precision)
+
+
+def protocols(clips: int, precision: Precision) -> dict[str, str]:
+    """Tags `protocol.short` and `protocol.long`: the hashes that go with the figures."""
+    return {f"protocol.{kind}": protocol(kind, clips, precision).hash for kind in ("short", "long")}

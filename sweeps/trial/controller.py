@@ -1,0 +1,326 @@
+"""One trial: a Tune function that starts a Ray Train run and waits for it.
+
+The function runs on the head, on a `trial_slot` and no CPU, so that losing a worker's node never loses it and trials
+never take the CPUs that their own workers need. The Train run's name is fixed by study and trial number: started
+again, it goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from ray.exceptions import RayError
+from ray.train import UserCallback
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from svgan.errors import UserError
+from sweeps.storage import events, stop_request, study_files
+from sweeps.storage.plan import Plan, is_remote
+from sweeps.storage.trial_outcome import FAILED, HALTED, WHY
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+    from sweeps.ray_runtime.resources import Room
+
+Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of whole checkpoints
+START_RETRIES, WORKER_RETRIES, DRIVER_RETRIES = 1, 2, 3
+
+
+def environment(plan: Plan) -> dict[str, str]:
+    """Read by Ray Train in the trial's process and handed on by it to controller and workers.
+
+    A frozen worker process is given as long as a hanging one (`pulse`) before it is killed and started again.
+    """
+    return {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(60 * plan.patience),
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+        "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+        "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    }
+
+
+def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
+    """Train one configuration; returns the last figures, with what `ends.how_it_ended` reads.
+
+    config: what `search.OptunaSearcher` suggests, with the plan. loop: runs in every worker; what rank 0's returns is
+    the outcome. A failure of the trial's own is returned, not raised: Tune starts a trial again whose process has died,
+    or whose way to Ray is broken. A storage that cannot be written is nobody's failure: the trial is halted, with the
+    reason. Waiting for a place is no failure either, however long. Workers that die are started again while the trial
+    gets on: retries are spent only by failures between which no checkpoint was made.
+    """
+    plan, number = Plan.from_json(config["plan"]), int(config["number"])
+    os.environ.update(environment(plan))
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    starts = 0
+    while True:
+        wait_for_room(plan, number)
+        before = last_checkpoint(plan, number)
+        try:
+            outcome = relayed(plan, config, loop)
+            return outcome if isinstance(outcome, dict) else {FAILED: "the training loop returned nothing"}
+        except TrainingFailedError as error:
+            reason, cause = first_cause(error), getattr(error, "controller_failure", None)
+            if stop_request.requested(plan):
+                return {HALTED: True}
+            if broken := study_files.trouble(study_files.place(plan), error):
+                return out_of_storage(plan, number, broken)
+            if isinstance(cause, WorkerGroupStartupTimeoutError):
+                reason = "no free place for its workers yet"
+            elif isinstance(cause, WorkerGroupStartupFailedError) and starts < START_RETRIES:
+                starts += 1
+            elif last_checkpoint(plan, number) in (before, None):
+                return {FAILED: reason}
+            events.tell(plan, number, f"{reason}; once more")
+        except Exception as error:
+            if broken := study_files.trouble(study_files.place(plan), error):
+                return out_of_storage(plan, number, broken)
+            if isinstance(error, RayError):
+                raise
+            return {FAILED: described(error)}
+
+
+def out_of_storage(plan: Plan, number: int, broken: str) -> dict[str, Any]:
+    """The outcome of a trial whose storage cannot be written; what was written of a checkpoint by then is discarded."""
+    folder = study_files.place(plan, f"train-{number:04d}")
+    with contextlib.suppress(*study_files.ERRORS):
+        record = study_files.read(f"{folder}/{SNAPSHOT}") or b""
+        whole = [
+            name for name in study_files.names(folder) if name.startswith("checkpoint_2") and name.encode() in record
+        ]
+        for name in study_files.names(folder) if whole else []:
+            if name.startswith("checkpoint_2") and name not in whole:
+                study_files.remove(f"{folder}/{name}")
+    return {HALTED: True, WHY: f"--storage {plan.storage}: cannot be written ({broken})"}
+
+
+def relayed(plan: Plan, config: dict[str, Any], loop: Loop) -> Any:
+    """Fit, and pass rank 0's reports on to Tune as they come; returns what its loop returned.
+
+    All of them go to Tune from this one thread. Ray's own TuneReportCallback lets another thread report, and when that
+    has a report in hand while the function returns its last result, the two wait for each other (docs/traps.md).
+    """
+    from ray import tune
+
+    reports: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    train = trainer(plan, config, loop, reports)
+    with ThreadPoolExecutor(1) as beside:
+        fitting = beside.submit(train.fit)
+        try:
+            over = False
+            while not over:
+                over = fitting.done()  # looked at first: what was reported before the end is then in the queue
+                with contextlib.suppress(Empty):
+                    while True:
+                        tune.report(reports.get(timeout=0.1))
+        except BaseException:  # Tune ends a stopped trial's thread by SystemExit
+            train.stop()
+            raise
+        return fitting.result().return_value  # type: ignore[attr-defined]
+
+
+class Workers(WorkerGroup):
+    """Ray Train's worker group, which keeps no place when its workers cannot meet: Ray forgets the placement group of a
+    start that failed so late, and it would live as long as the trial's process."""
+
+    def _start(self) -> None:
+        try:
+            super()._start()
+        except Exception:
+            if self.has_started():
+                self.get_worker_group_state().shutdown()
+                self._clear_state()
+            raise
+
+
+class Controller(TrainController):
+    worker_group_cls = Workers
+
+
+class Trainer(DataParallelTrainer):
+    """Ray Train's trainer with less around each trial: its controller runs here, in the trial's own process, and two
+    actors are left out.
+
+    The one hands out Ray Data's shards, of which there are none; the other removes placement groups of a controller
+    that died, which `guard.Reaper` does for all trials, sooner and without the dashboard.
+    """
+
+    running: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
+
+    def _create_default_callbacks(self) -> list[Any]:
+        without = (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, without)]
+
+    def _initialize_and_run_controller(self, **arguments: Any) -> Any:
+        return asyncio.run(self._controlled(Controller(**arguments)))
+
+    async def _controlled(self, controller: TrainController) -> Any:
+        self.running = asyncio.get_running_loop(), asyncio.ensure_future(controller.run())
+        try:
+            await self.running[1]
+        except asyncio.CancelledError:
+            if group := controller.get_worker_group():
+                group.shutdown()
+            raise
+        return controller.get_result()
+
+    def stop(self) -> None:
+        """End the workers; from another thread."""
+        if self.running is not None:
+            loop, task = self.running
+            with contextlib.suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(task.cancel)
+
+
+def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue[dict[str, Any]]) -> Trainer:
+    """A single worker joins no process group, so that it alone imports torch, not driver and controller."""
+    from ray.train import BackendConfig, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+
+    resources = {"CPU": plan.cpus_per_worker} | ({"GPU": plan.gpus_per_worker} if plan.gpus_per_worker else {})
+    backend = BackendConfig()
+    if plan.workers > 1:
+        from sweeps.ray_runtime.network import Meeting
+
+        backend = Meeting(backend="nccl" if plan.gpus_per_worker else "gloo")
+    return Trainer(  # the types that mypy sees are those of Ray Train's first version, hence the ignores
+        functools.partial(in_worker, loop),  # type: ignore[arg-type]
+        train_loop_config=config,
+        backend_config=backend,
+        scaling_config=ScalingConfig(
+            num_workers=plan.workers, use_gpu=plan.gpus_per_worker > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=plan.trial_name(config["number"]),
+            callbacks=[InController(plan, config["number"], reports)],  # type: ignore[list-item]
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            failure_config=FailureConfig(
+                max_failures=WORKER_RETRIES,
+                controller_failure_limit=0,  # type: ignore[call-arg]
+            ),
+            **storage_arguments(plan.storage),
+        ),
+    )
+
+
+def in_worker(loop: Loop, config: dict[str, Any]) -> dict[str, Any] | None:
+    """The loop, in a worker. One that is alone names its checkpoints itself: Ray has an actor asked at each report what
+    all ranks call it, which is half of the time that a report takes (docs/traps.md)."""
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    context: Any = get_train_context()
+    if context.get_world_size() == 1:
+        made = context.storage_context.make_default_checkpoint_dir_name
+        context._sync_checkpoint_dir_name_across_ranks = lambda name=None: name or made()
+    return loop(config)
+
+
+def train_loop(config: dict[str, Any]) -> dict[str, Any] | None:
+    """`worker.train_loop`, imported where it runs."""
+    from sweeps.trial import worker
+
+    return worker.train_loop(config)
+
+
+class InController(UserCallback):
+    """Called by Ray Train's controller: passes rank 0's reports on, and says why workers are started again."""
+
+    def __init__(self, plan: Plan, number: int, reports: SimpleQueue[dict[str, Any]]) -> None:
+        self.plan, self.number, self.reports = plan, number, reports
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers are given the whole configuration of the run, with this in it, and call nothing of it."""
+        return {}
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        self.reports.put(metrics[0])
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        rank = min(worker_exceptions)
+        events.tell(self.plan, self.number, f"rank {rank} ended with {described(worker_exceptions[rank])}")
+
+
+def last_checkpoint(plan: Plan, number: int) -> str | None:
+    """The name of the newest checkpoint in the trial's Train folder, '' where there is none; None if it is not to be
+    read."""
+    try:
+        found = study_files.names(study_files.place(plan, f"train-{number:04d}"))
+    except study_files.ERRORS:
+        return None
+    return max((name for name in found if name.startswith("checkpoint_2")), default="")
+
+
+def wait_for_room(plan: Plan, number: int, every: float = 5.0) -> None:
+    """Wait while the cluster, with what its autoscaler can bring, is smaller than one trial: a node has left."""
+    from sweeps.ray_runtime.resources import cluster
+
+    waited = False
+    while (missing := shortage(plan, cluster())) and not stop_request.requested(plan):
+        if not waited:
+            events.tell(plan, number, f"waits for a node: {missing}; it goes on when one joins")
+        waited = True
+        time.sleep(every)
+    if waited:
+        events.tell(plan, number, "goes on: there is room again")
+
+
+def shortage(plan: Plan, there: Room) -> str:
+    """What one trial lacks there; '' if nothing."""
+    fits = there.workers(plan.cpus_per_worker, plan.gpus_per_worker)
+    gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
+    asked = f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}"
+    return "" if fits >= plan.workers else f"{asked} asked, room for {fits} of {plan.workers}"
+
+
+def trial_folder(trial: Trial) -> str:
+    """Tune's own folder of a trial, which holds an error's whole traceback."""
+    return f"trial-{trial.config['number']:04d}"
+
+
+def storage_arguments(storage: str) -> dict[str, Any]:
+    """Ray's pair of path and file system; a URL goes through fsspec, which honours AWS_ENDPOINT_URL."""
+    if not is_remote(storage):
+        return {"storage_path": storage.removeprefix("file://")}
+    import fsspec
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    files, path = fsspec.core.url_to_fs(storage)
+    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(files))}
+
+
+def first_cause(error: BaseException) -> str:
+    """The first worker's own exception in one line, without the frames that Ray wraps around it."""
+    failures = getattr(error, "worker_failures", None)
+    return described(failures[min(failures)] if failures else getattr(error, "controller_failure", error))
+
+
+def described(error: BaseException) -> str:
+    """In one line: a user's error as it is; of any other its kind, its first line, and its own last frame."""
+    inner = getattr(error, "_base_exc", error)
+    inner = getattr(inner, "cause", None) or inner  # of an error that Ray wrapped
+    if isinstance(inner, UserError):
+        return str(inner)
+    lines = [line.strip() for line in ANSI.sub("", str(inner)).splitlines() if line.strip()]
+    frames = FRAME.findall(getattr(error, "_traceback_str", ""))
+    where = " at {}:{} in {}".format(Path(frames[-1][0]).name, *frames[-1][1:]) if frames else ""
+    return f"{type(inner).__name__}: {lines[0] if lines else 'no message'}"[:400] + where

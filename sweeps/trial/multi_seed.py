@@ -1,0 +1,253 @@
+"""A configuration judged by several seeds: one trial, whose seeds are trained in turn, report interval by interval.
+
+Training is a function of (configuration, seed, step), so each seed's figures are those of a run of its own; rungs and
+stops go by their mean. The objective is the mean over seeds of each one's best.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray.train
+
+from svgan.errors import NonFiniteLoss, UserError
+from svgan.sampling.sampler import Sampler
+from svgan.torch_utils.distributed import Process
+from svgan.training import checkpoint
+from svgan.training.state import State
+from sweeps.reports.trial_table import STEPS_DONE
+from sweeps.search.optuna_store import REPORTS, STEP
+from sweeps.storage.trial_outcome import FINISHED, HALTED
+from sweeps.tracking.client import SEED, of_seed
+from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
+from sweeps.trial.stoppable import Halted
+from sweeps.trial.training import Setting, running_minima, save_with_best
+from sweeps.trial.worker import BEST, STATE, RankZeroReporter
+
+if TYPE_CHECKING:
+    import torch
+
+    from sweeps.trial.stoppable import Attended
+    from sweeps.trial.worker import Worker
+
+SPEED, LATENT = "iterations_per_second", "latent_fd"
+CONFIDENCE = 0.95
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, and the ends of Student's 95 % interval of it, of two or more values."""
+    from scipy.special import stdtrit
+
+    mean = statistics.fmean(values)
+    reach = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
+    half = reach * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def over_seeds(name: str, values: dict[int, float]) -> dict[str, float]:
+    """The mean under the figure's own name, its interval, and each seed's value."""
+    mean, low, high = interval(list(values.values()))
+    return {name: mean, f"{name}_low": low, f"{name}_high": high} | {of_seed(name, s): v for s, v in values.items()}
+
+
+def ends(steps: int, every: int) -> list[int]:
+    """The steps at which a run of `steps` reports."""
+    return [*range(every, steps, every), steps]
+
+
+def load_all(
+    folders: Iterable[Path], seeds: Sequence[int], device: torch.device | str, tell: Callable[[str], None]
+) -> dict[int, State]:
+    """The states in the first folder where all are whole, none where there is no folder. Raises the first folder's
+    error where there is no whole one."""
+    first: checkpoint.Damaged | None = None
+    for folder in folders:
+        try:
+            return {seed: checkpoint.load(_own(folder, seed) / STATE, device) for seed in seeds}
+        except checkpoint.Damaged as error:
+            tell(f"{error}; trying the checkpoint before it")
+            first = first or error
+    if first is not None:
+        raise first
+    return {}
+
+
+def _own(folder: Path, seed: int) -> Path:
+    return folder / f"seed-{seed}"
+
+
+class Silent:
+    """Takes a seed's report; the trial reports when all seeds have come as far."""
+
+    def __init__(self) -> None:
+        self.speed = math.inf
+
+    def report(self, step: int, metrics: dict[str, float], state: State) -> None:
+        self.speed = metrics[SPEED]
+
+
+class Seeded:
+    """One rank's part in a trial of several seeds."""
+
+    def __init__(self, worker: Worker, setting: Setting, process: Process, scratch: Path) -> None:
+        self.worker, self.setting, self.process, self.scratch = worker, setting, process, scratch
+        self.seeds = [setting.run.seed + k for k in range(setting.plan.seeds)]
+        self.states = self._restored()
+        first = worker.rank == 0
+        self.first = (
+            SeedsReporter(worker.config, setting.plan, setting.material, scratch, worker.meter) if first else None
+        )
+
+    def _restored(self) -> dict[int, State]:
+        here = self.scratch / "restored"
+        states = load_all(self.worker.kept(here), self.seeds, self.worker.device, self.worker.tell)
+        for seed in self.seeds:
+            if (_own(here, seed) / BEST).exists():
+                _own(self.scratch, seed).mkdir()
+                shutil.move(_own(here, seed) / BEST, _own(self.scratch, seed) / BEST)
+        shutil.rmtree(here, ignore_errors=True)
+        return states
+
+    def run(self) -> dict[str, Any]:
+        try:
+            for end in ends(self.setting.run.steps, self.setting.report_every):
+                if any(seed not in self.states or self.states[seed].step < end for seed in self.seeds):
+                    speed = 1 / sum(1 / self._advance(seed, end) for seed in self.seeds)
+                    self._report(end, speed)
+            if self.first is None:
+                return {}
+            return self.first.finish_all(self.states, self.worker.attended)
+        except Halted as halted:
+            self._halt(halted.state)
+            return {HALTED: True}
+
+    def _advance(self, seed: int, end: int) -> float:
+        """Train a seed up to a step; returns its steps a second, infinity where it was there already."""
+        taken, run = Silent(), dataclasses.replace(self.setting.run, seed=seed)
+        part = dataclasses.replace(self.setting, run=dataclasses.replace(run, steps=end))
+        try:
+            state = part.train(taken, state=self.states.get(seed), process=self.process, iteration=self.worker.attended)
+        except NonFiniteLoss as error:
+            raise NonFiniteLoss(f"seed {seed}: {error}") from None
+        state.config = run
+        self.states[seed] = state
+        return taken.speed
+
+    def _report(self, step: int, speed: float) -> None:
+        if self.first:
+            self.first.report_all(step, self.states, speed)
+        else:
+            ray.train.report({STEP: step})
+
+    def _halt(self, cut: State | None) -> None:
+        """Keep every seed where it is. A first interval that not all seeds have begun is begun again."""
+        if cut is None:
+            return
+        cut.config = dataclasses.replace(cut.config, steps=self.setting.run.steps)
+        self.states[cut.config.seed] = cut
+        if len(self.states) < len(self.seeds):
+            return
+        if self.first:
+            self.first.keep_all(self.states)
+        else:
+            ray.train.report({STEP: cut.step})
+
+
+class SeedsReporter(RankZeroReporter):
+    """Rank 0: means with their intervals, and every seed's figures beside them; a model per improvement of a seed."""
+
+    def report_all(self, step: int, states: dict[int, State], speed: float) -> None:
+        latest = {seed: state.history[-1] for seed, state in states.items()}
+        for seed, figures in latest.items():
+            if not math.isfinite(figures[LATENT]):
+                raise UserError(f"latent_fd of seed {seed} at step {step} is {figures[LATENT]}; it has diverged")
+        for seed, state in states.items():
+            _own(self.scratch, seed).mkdir(exist_ok=True)
+            improved = save_with_best(
+                state, _own(self.scratch / "report", seed) / STATE, _own(self.scratch, seed) / BEST
+            )
+            if improved:
+                self.log.model(step, _own(self.scratch, seed) / BEST, self.plan.tags | {SEED: str(seed)}, self.params)
+            value = {of_seed(LATENT, seed): latest[seed][LATENT]}
+            self.log.metrics(step, value, step if improved else None, seed=str(seed))
+        names = set.intersection(*(set(figures) for figures in latest.values())) - {LATENT, "step"}
+        means = {name: statistics.fmean(figures[name] for figures in latest.values()) for name in sorted(names)}
+        so_far = figures_so_far(states)
+        spread = over_seeds(LATENT, {seed: figures[LATENT] for seed, figures in latest.items()})
+        own = {SPEED: speed, STEPS_DONE: step}
+        self.log.metrics(step, means | spread | {k: v for k, v in so_far.items() if k not in (STEP, LATENT)} | own)
+        first = states[min(states)]
+        if step in self.plan.rungs and step < first.config.steps:
+            log_sheet(self.log, Sampler.of(first), self.material, first.config.window, self.plan.seed, self.scratch)
+        self._tell_ray(states, so_far | {REPORTS: minima(states)})
+
+    def keep_all(self, states: dict[int, State]) -> None:
+        for seed, state in states.items():
+            checkpoint.save(state, _own(self.scratch / "report", seed) / STATE)
+        self._tell_ray(states, {STEP: min(state.step for state in states.values())})
+
+    def _tell_ray(self, states: dict[int, State], figures: dict[str, Any]) -> None:
+        folder = self.scratch / "report"
+        for seed in states:
+            if (_own(self.scratch, seed) / BEST).exists():
+                shutil.copytree(_own(self.scratch, seed) / BEST, _own(folder, seed) / BEST)
+        ray.train.report(figures | self.meter.told(), checkpoint=ray.train.Checkpoint.from_directory(folder))
+        shutil.rmtree(folder)
+
+    def finish_all(self, states: dict[int, State], attended: Attended) -> dict[str, Any]:
+        """Score every seed's best generator, log a clip of the best seed's, and say the outcome."""
+        outcome, best, began = figures_so_far(states), best_of(states), time.perf_counter()
+        device = next(iter(states.values())).device
+        samplers = {seed: Sampler.load(_own(self.scratch, seed) / BEST, device) for seed in states}
+        shown = min(best, key=lambda seed: best[seed][LATENT])
+        attended.scoring("clip", 0, 1)
+        log_clip(self.log, samplers[shown], self.material, self.plan.seed, self.scratch)
+        attended.scoring("clip", 1, 1)
+        if self.plan.clips:
+            scored, measured = {}, figures_of(self.plan)
+            for seed, sampler in samplers.items():
+                known = self.log.figures([of_seed(name, seed) for name in measured])
+                figures = {name: known[of_seed(name, seed)] for name in measured if of_seed(name, seed) in known}
+                if not figures:
+                    figures = score(sampler, self.material, self.plan, device, attended.scoring)
+                    named, at = {of_seed(name, seed): v for name, v in figures.items()}, int(best[seed]["step"])
+                    self.log.metrics(at, named, at, seed=str(seed))
+                scored[seed] = figures
+            names = [name for name in measured if all(name in figures for figures in scored.values())]
+            spread: dict[str, float] = {}
+            for name in names:
+                mean, low, high = interval([figures[name] for figures in scored.values()])
+                spread |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+            self.log.metrics(int(outcome[STEP]), spread | {"seconds_scoring": time.perf_counter() - began})
+            outcome |= {name: spread[name] for name in names}
+        return {**outcome, **self.meter.told(), REPORTS: minima(states), FINISHED: True}
+
+
+def best_of(states: dict[int, State]) -> dict[int, dict[str, float]]:
+    """Each seed's report with the least latent_fd."""
+    return {seed: min(state.history, key=lambda report: report[LATENT]) for seed, state in states.items()}
+
+
+def minima(states: dict[int, State]) -> dict[int, float]:
+    """Each report's step, and the mean of the seeds' least latent_fd by then."""
+    each = [running_minima(state.history) for state in states.values()]
+    return {step: statistics.fmean(one[step] for one in each) for step in each[0] if all(step in one for one in each)}
+
+
+def figures_so_far(states: dict[int, State]) -> dict[str, float]:
+    """The step, the mean latent_fd there, and the mean of the seeds' least ones with its interval."""
+    mean, low, high = interval([report[LATENT] for report in best_of(states).values()])
+    return {
+        STEP: min(state.step for state in states.values()),
+        LATENT: statistics.fmean(state.history[-1][LATENT] for state in states.values()),
+        f"{LATENT}_best": mean,
+        f"{LATENT}_best_low": low,
+        f"{LATENT}_best_high": high,
+    }

@@ -1,0 +1,44 @@
+"""What stands beside svgan's loop in every worker: a pulse, and an ear for a stop."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from svgan.torch_utils.distributed import Process
+from svgan.training.registry import Iteration, Source
+from svgan.training.state import State
+from sweeps.storage.stop_request import Watch
+from sweeps.trial.watchdog import Pulse
+
+AGREE_EVERY = 16  # steps between two exchanges about a stop, where there is more than one worker
+
+
+class Halted(Exception):
+    """A stop was asked for, and all ranks have agreed on this step. state: whole, None after training."""
+
+    def __init__(self, state: State | None = None) -> None:
+        self.state = state
+
+
+class Attended:
+    """An iteration that beats the pulse, and raises Halted instead of the first step after a stop was asked for."""
+
+    def __init__(self, inner: Iteration, pulse: Pulse, stopping: Watch) -> None:
+        self.inner, self.pulse, self.stopping = inner, pulse, stopping
+
+    def __call__(self, state: State, source: Source, process: Process) -> dict[str, Tensor]:
+        self.pulse.beat()
+        if self._agreed(state.step, process):
+            raise Halted(state)
+        return self.inner(state, source, process)
+
+    def _agreed(self, step: int, process: Process) -> bool:
+        if process.world == 1:
+            return self.stopping()
+        return step % AGREE_EVERY == 0 and process.any(self.stopping())
+
+    def scoring(self, stage: str, done: int, total: int) -> None:
+        """The progress of what rank 0 does alone after training."""
+        self.pulse.beat()
+        if self.stopping():
+            raise Halted

@@ -1,0 +1,96 @@
+"""What a trial is, whoever runs it: Ray's workers (`worker.py`) or one process that reproduces it (`reproduce`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from svgan.runs.folder import latent_judge
+from svgan.torch_utils.distributed import SINGLE, Process
+from svgan.training import checkpoint, registry
+from svgan.training.config import RunConfig
+from svgan.training.data import BESIDE, Material
+from svgan.training.loop import train
+from svgan.training.registry import Iteration, Source, iterate
+from svgan.training.reporter import Reporter
+from svgan.training.state import State
+from sweeps.storage.plan import Plan
+from sweeps.trial.artifacts import export_generator
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A trial's configuration with what it is trained on, on its device."""
+
+    plan: Plan
+    run: RunConfig
+    material: Material
+    source: Source
+    device: torch.device
+    report_every: int
+
+    @classmethod
+    def of(cls, plan: Plan, config: Mapping[str, Any], device: torch.device) -> Setting:
+        """config: of the run, as JSON. Raises UserError for codes that cannot be read or are of another domain."""
+        run, material = RunConfig.from_json(dict(config)), material_of(plan, device)
+        every = max(1, run.steps // plan.reports)
+        return cls(plan, run, material, registry.source(run, material, device), device, every)
+
+    def train(
+        self,
+        reporter: Reporter,
+        *,
+        state: State | None = None,
+        process: Process = SINGLE,
+        iteration: Iteration = iterate,
+    ) -> State:
+        """The loop with the trial's judge and rhythm of reports."""
+        return train(
+            self.run,
+            self.source,
+            state=state,
+            meta=self.material.meta,
+            reporter=reporter,
+            process=process,
+            evaluate=latent_judge(self.source, self.run.seed, self.material),
+            report_every=self.report_every,
+            device=self.device,
+            iteration=iteration,
+        )
+
+
+def material_of(plan: Plan, device: torch.device | str) -> Material:
+    """What a study's runs learn from, on that device."""
+    videos = (BESIDE,) if plan.footage else ()
+    return Material.open(plan.domain, plan.latents, device, pictures=plan.pictures or None, videos=videos)
+
+
+def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:
+    """The last step and latent_fd, and the least latent_fd with its step."""
+    best = min(history, key=lambda report: report["latent_fd"])
+    return {
+        "step": int(history[-1]["step"]),
+        "latent_fd": history[-1]["latent_fd"],
+        "latent_fd_best": best["latent_fd"],
+        "best_step": int(best["step"]),
+    }
+
+
+def running_minima(history: list[dict[str, float]]) -> dict[int, float]:
+    """The least latent_fd by then, at each report's step: what a driver that missed some is told again."""
+    least = itertools.accumulate((report["latent_fd"] for report in history), min)
+    return {int(report["step"]): value for report, value in zip(history, least, strict=True)}
+
+
+def save_with_best(state: State, folder: Path, best: Path) -> bool:
+    """The state as a checkpoint in `folder`, and its generator in `best` where it is the best so far, which it says."""
+    checkpoint.save(state, folder)
+    if figures_so_far(state.history)["best_step"] != state.step:
+        return False
+    export_generator(folder, best)
+    return True

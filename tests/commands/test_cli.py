@@ -1,0 +1,440 @@
+"""The commands: frozen options, a run from training to clips on a random domain, and bad input. `svgan evaluate` has a
+file of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from made_world import check_refused, made_world, train
+
+from svgan import cli
+from svgan.images.domain import Domain
+from svgan.io.video_reader import frame_rate, read_frames
+from svgan.runs import folder
+from svgan.training.recipes import RECIPES, make
+
+OPTIONS = {
+    "assets": ["NAME"],
+    "import": ["--device", "--encoder", "--out", "CHECKPOINT"],
+    "embed": ["--components", "--device", "--domain", "--frames", "--out", "VIDEO"],
+    "train": [
+        "--critic",
+        "--device",
+        "--domain",
+        "--footage",
+        "--gap-weight",
+        "--iteration",
+        "--latents",
+        "--out",
+        "--pictures",
+        "--recipe",
+        "--report-every",
+        "--resume",
+        "--seed",
+        "--set",
+        "--steps",
+        "--width",
+    ],
+    "sample": [
+        "--clips",
+        "--device",
+        "--domain",
+        "--fps",
+        "--frames",
+        "--json",
+        "--offset",
+        "--out",
+        "--paste-back",
+        "--seed",
+        "--share",
+        "--start",
+        "--subject",
+        "--truncation",
+        "RUN",
+    ],
+    "predict": [
+        "--clips",
+        "--device",
+        "--domain",
+        "--first-frame",
+        "--footage",
+        "--frames",
+        "--json",
+        "--latents",
+        "--out",
+        "--seed",
+        "RUN",
+    ],
+    "evaluate": [
+        "--against",
+        "--arcface",
+        "--clips",
+        "--device",
+        "--domain",
+        "--footage",
+        "--json",
+        "--latents",
+        "--metrics",
+        "--precision",
+        "--protocol",
+        "--real-clips",
+        "--report",
+        "--seed",
+        "RUN",
+    ],
+    "domain": [
+        "--device",
+        "--footage",
+        "--name",
+        "--others",
+        "--pictures",
+        "--sources",
+        "--steps",
+        "DIR",
+    ],
+}
+
+
+def subcommands() -> dict:
+    actions = cli.parser()._subparsers._group_actions
+    return actions[0].choices
+
+
+def test_the_command_line_is_frozen():
+    """A new option is a decision: change this list with it, and the README where it shows the command."""
+    found = {
+        name: sorted(a.option_strings[-1] if a.option_strings else a.metavar for a in p._actions if a.dest != "help")
+        for name, p in subcommands().items()
+    }
+    assert found == OPTIONS
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        cli.run(["--help"])
+    text = capsys.readouterr().out
+    for name, command in subcommands().items():
+        assert f"    {name} " in text  # with a phrase behind it
+        assert f"  svgan {name}" in command.description, "an example"
+        assert name == "assets" or "Cost:" in command.description
+
+
+world = pytest.fixture(made_world, scope="module")
+
+
+def test_train_leaves_a_run(world: dict[str, Path]):
+    run = world["run"]
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoints",
+        "clip.mp4",
+        "contact_sheet.png",
+        "figures.json",
+        "run.json",
+    ]
+    assert [f["step"] for f in json.loads((run / "figures.json").read_text())] == [2, 4]
+    assert len(list(read_frames(run / "clip.mp4"))) == 30
+    assert frame_rate(run / "clip.mp4") == 25
+
+
+def test_resumed_equals_undisturbed(world: dict[str, Path], capsys: pytest.CaptureFixture):
+    flags = ("--report-every", "2", "--gap-weight", "7", "--critic", "holistic", "--seed", "3", "--iteration", "fast")
+    assert train(world, "whole", "--steps", "4", *flags) == 0
+    assert train(world, "halves", "--steps", "2", *flags) == 0
+    halves = world["folder"] / "halves"
+    assert cli.run(["train", "--out", str(halves), "--resume", "--steps", "4", "--device", "cpu"]) == 0
+    one, two = (
+        (world["folder"] / name / "checkpoints" / "step-00000004" / "tensors.safetensors").read_bytes()
+        for name in ("whole", "halves")
+    )
+    assert one == two
+    record = json.loads((halves / "run.json").read_text())
+    assert record["config"]["steps"] == 4
+    assert record["config"]["gap_weight"] == 7
+    assert record["config"]["iteration"] == "fast"
+    assert len(json.loads((halves / "figures.json").read_text())) == 2
+
+    assert cli.run(["train", "--out", str(halves), "--resume", "--width", "8"]) == 2
+    assert "width (the run to be resumed has 32, asked for is 8)" in capsys.readouterr().err
+    for flags, words in (
+        (("--recipe", "pca", "--seed", "5"), "--recipe pca: the run to be resumed is of tiny"),
+        (
+            ("--seed", "5", "--critic", "tconv"),
+            "asked for is 5), critic (the run to be resumed has holistic, asked for is tconv)",
+        ),
+        (("--steps", "3"), "--steps 3: the run in "),
+    ):
+        assert cli.run(["train", "--out", str(halves), "--resume", *flags]) == 2
+        assert words in capsys.readouterr().err
+        assert json.loads((halves / "run.json").read_text()) == record
+
+
+def test_sample_is_repeatable_and_moves_subjects(world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture):
+    common = ["sample", str(world["run"]), "--device", "cpu", "--frames", "12"]
+    moved = ["--subject", str(world["two"])]
+    for name in ("a", "b"):
+        assert cli.run([*common, "--out", str(tmp_path / name)]) == 0
+    assert (
+        cli.run(
+            [*common, "--out", str(tmp_path / "c"), *moved, "--offset", "plain", "--json", str(tmp_path / "c.json")]
+        )
+        == 0
+    )
+    assert cli.run([*common, "--out", str(tmp_path / "d"), "--truncation", "0.5"]) == 0
+    a, b, c, d = ([p.read_bytes() for p in sorted((tmp_path / name).iterdir())] for name in "abcd")
+    assert len(a) == 12
+    assert a == b
+    assert a != c != d
+    figures = json.loads((tmp_path / "c.json").read_text())
+    assert figures["offset"] == "plain"
+    assert figures["frames"] == 12
+    assert figures["mouth"] is None  # a random domain shows no face
+    assert "no frame shows a face" in capsys.readouterr().out
+    assert cli.run([*common, "--clips", "3", "--out", str(tmp_path / "grid.gif")]) == 0
+    assert cli.run([*common, "--out", str(tmp_path / "clip.mp4")]) == 0
+    assert len(list(read_frames(tmp_path / "clip.mp4"))) == 12
+
+
+BAD = {
+    "no command": ([], "COMMAND"),
+    "unknown command": (["dance"], "dance"),
+    "not a number": (["train", "--out", "{new}", "--steps", "many"], "many"),
+    "no components": (["embed", "{folder}/a.mp4", "--out", "{new}", "--components", "-3"], "--components -3: must be"),
+    "offset without a subject": (["sample", "{run}", "--out", "{new}", "--offset", "wild"], "--offset wild: unknown"),
+    "a device of others": (
+        ["sample", "{run}", "--out", "{new}", "--device", "tpu"],
+        "tpu: not usable here (unknown",
+    ),
+    "unknown asset": (["assets", "face"], "choose from i3d"),
+    "unknown recipe": (["train", "--out", "{new}", "--recipe", "huge"], "tiny, pca, paper"),
+    "an option of another system": (
+        ["train", "--out", "{new}", "--recipe", "mocogan-hd", "--gap-weight", "1"],
+        "gap_weight: no such field of a run; known are basis",
+    ),
+    "a domain too small for another system": (
+        ["train", "--out", "{new}", "--recipe", "mocogan-hd", "--domain", "{domain}", "--latents", "{one}"],
+        "components: 48, but W of this domain has 8",
+    ),
+    **{
+        f"fewer frames than anchors, {recipe}": (
+            ["train", "--out", "{new}", "--recipe", recipe, "--domain", "{domain}", "--latents", "{short}"],
+            "has 14, fewer than from one anchor to the next; embed longer footage",
+        )
+        for recipe in ("stylegan-v-codes", "stylegan-v")
+    },
+    "recorded frames where codes are learned from": (
+        ["train", "--out", "{new}", "--domain", "{domain}", "--latents", "{one}", "--footage", "{folder}/me.mp4"],
+        "--footage: tiny learns from codes alone; leave it out",
+    ),
+    "frames where none are kept": (
+        [
+            "train",
+            "--out",
+            "{new}",
+            "--recipe",
+            "stylegan-v",
+            "--domain",
+            "{domain}",
+            "--latents",
+            "{one}",
+            "--footage",
+        ],
+        "keeps no recorded frames beside its codes; embed the videos",
+    ),
+    **{
+        f"--set {words}": (
+            ["train", "--out", "{new}", "--recipe", "mocogan-hd", "--steps", "3", "--set", *words.split()],
+            said,
+        )
+        for words, said in {
+            "basis": "--set basis: write FIELD=VALUE, as in batch=4",
+            "batch=2 batch=4": "--set batch: given twice; leave one out",
+            "steps=4": "--set steps: given twice (--steps); leave one out",
+            "recipe=tiny": "--set recipe: is what --recipe says",
+            "frames=0": "frames: no such field of a run; known are basis",
+            "basis=maybe": "basis: must be true or false, got 'maybe'",
+        }.items()
+    },
+    "unknown critic": (["train", "--out", "{new}", "--critic", "loud"], "tconv, multiscale, holistic"),
+    "unknown iteration": (["train", "--out", "{new}", "--iteration", "quick"], "plain, fast"),
+    "negative weight": (["train", "--out", "{new}", "--gap-weight", "-1", *["--domain", "{domain}"]], "gap_weight"),
+    "no domain": (["train", "--out", "{new}", "--domain", "{folder}/nowhere"], "domain.json"),
+    "codes of another domain": (
+        ["train", "--out", "{new}", "--domain", "{domain}", "--latents", "{alien}"],
+        "these codes belong to domain 0000",
+    ),
+    "no latents": (
+        ["train", "--out", "{new}", "--domain", "{domain}", "--latents", "{folder}"],
+        "no manifest.json",
+    ),
+    "a place that is taken": (
+        ["train", "--out", "{run}", "--domain", "{domain}", "--latents", "{one}"],
+        "--resume to go on",
+    ),
+    "nothing to resume": (["train", "--out", "{new}", "--resume"], "run.json is missing"),
+    "report-every": (
+        ["train", "--out", "{new}", "--domain", "{domain}", "--latents", "{one}", "--report-every", "0"],
+        "--report-every 0",
+    ),
+    "unwritable": (
+        ["train", "--out", "{run}/run.json/x", "--domain", "{domain}", "--latents", "{one}"],
+        "cannot write",
+    ),
+    "no such device": (["sample", "{run}", "--out", "{new}", "--device", "abacus"], "--device abacus"),
+    "no checkpoint": (["sample", "{folder}", "--out", "{new}"], "not a checkpoint"),
+    "unknown suffix": (["sample", "{run}", "--out", "{new}.avi"], ".mp4, .gif"),
+    "no frames": (["sample", "{run}", "--out", "{new}", "--frames", "0"], "--frames 0"),
+    "no frames of a subject": (
+        ["sample", "{run}", "--out", "{new}", "--subject", "{two}", "--frames", "0"],
+        "--frames 0: must be",
+    ),
+    "no clips of a subject": (
+        ["sample", "{run}", "--out", "{new}", "--subject", "{two}", "--clips", "0"],
+        "--clips 0: must be",
+    ),
+    "truncation": (["sample", "{run}", "--out", "{new}", "--truncation", "2"], "truncation"),
+    "no truncation at all": (["sample", "{run}", "--out", "{new}", "--truncation", "0"], "truncation"),
+    "unknown offset": (["sample", "{run}", "--out", "{new}", "--subject", "{two}", "--offset", "odd"], "--offset odd"),
+    "alien subject": (["sample", "{run}", "--out", "{new}", "--subject", "{alien}"], "these codes belong to"),
+    "no subject": (["sample", "{run}", "--out", "{new}", "--subject", "{folder}/nobody.jpg"], "no manifest.json"),
+    "a subject that is no picture": (
+        ["sample", "{run}", "--out", "{new}", "--subject", "{run}/run.json"],
+        "neither a picture nor a set of latents",
+    ),
+    "figures of no subject": (["sample", "{run}", "--out", "{new}", "--json", "{new}.json"], "--json: figures are"),
+    "paste into nothing": (["sample", "{run}", "--out", "{new}", "--paste-back", "{folder}/w.mp4"], "no such file"),
+    "paste several clips": (
+        ["sample", "{run}", "--out", "{new}", "--paste-back", "{run}/clip.mp4", "--clips", "2"],
+        "--clips 2: one face",
+    ),
+    "paste into another video": (
+        ["sample", "{run}", "--out", "{new}", "--paste-back", "{run}/clip.mp4"],
+        "not a video that was embedded into",
+    ),
+    "embed without a domain": (["embed", "{folder}/a.mp4", "--out", "{new}", "--domain", "{folder}"], "domain.json"),
+    "embed nothing": (["embed", "{folder}/a.mp4", "--out", "{new}", "--domain", "{domain}"], "no such file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(case: str, world: dict[str, Path], capsys: pytest.CaptureFixture):
+    check_refused(*BAD[case], world, capsys)
+
+
+def test_a_damaged_checkpoint_and_a_broken_record(world: dict[str, Path], tmp_path: Path, capsys):
+    shutil.copytree(world["run"], tmp_path / "run")
+    for file in (tmp_path / "run" / "checkpoints").rglob("tensors.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1])
+    assert cli.run(["sample", str(tmp_path / "run"), "--out", str(tmp_path / "c.mp4"), "--device", "cpu"]) == 2
+    assert "damaged" in capsys.readouterr().err
+    (tmp_path / "run" / "run.json").write_text("{}")
+    assert cli.run(["train", "--out", str(tmp_path / "run"), "--resume"]) == 2
+    assert "run.json" in capsys.readouterr().err
+    assert not (tmp_path / "c.mp4").exists()
+
+
+def test_another_domains_checkpoint(world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture):
+    from svgan.images.domain import save_domain
+
+    torch.manual_seed(1)
+    domain = Domain.load(world["domain"])
+    domain.generator.const.data += 1
+    save_domain(tmp_path / "other", domain.generator, domain.encoder, {"name": "other"})
+    flags = ["--domain", str(tmp_path / "other"), "--out", str(tmp_path / "c.mp4"), "--device", "cpu"]
+    assert cli.run(["sample", str(world["run"]), *flags]) == 2
+    assert "give its --domain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, 1), ("3", 3)])
+def test_small_recipes_take_one_thread_unless_told_otherwise(asked, threads, world: dict[str, Path], monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)  # as torch does by itself, from the variable or the cores
+        assert train(world, f"threads-{asked}", "--steps", "1") == 0
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_any_field_of_a_recipe_can_be_set_and_is_remembered(
+    world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    where = ["--latents", str(world["one"]), "--domain", str(world["domain"]), "--device", "cpu"]
+    small = "memory=6 components=6 mapping_samples=500 critic_size=8 batch=2 window=4 embedding=5 queue=8 n_generator=1"
+    own = "form=paper basis=true lr=1e-3 video_widths=4,6 image_widths=4,6"
+    flags = ["--recipe", "mocogan-hd-cross", "--steps", "1", "--set", *small.split(), *own.split()]
+    assert cli.run(["train", "--out", str(tmp_path / "run"), *where, *flags]) == 0
+    config = folder.Run.load(tmp_path / "run").config
+    assert (config.form, config.basis, config.lr, config.video_widths) == ("paper", True, 1e-3, (4, 6))
+    again = ["train", "--out", str(tmp_path / "run"), "--resume", "--steps", "2", "--device", "cpu"]
+    assert cli.run([*again, "--set", "lr=5e-4"]) == 2
+    assert "lr (the run to be resumed has 0.001, asked for is 0.0005)" in capsys.readouterr().err
+    assert cli.run(again) == 0
+    assert folder.Run.load(tmp_path / "run").config.form == "paper"
+
+
+def test_help_states_what_the_recipes_use():
+    """'(1)' behind an option of train is what every recipe has; what differs is said by recipe."""
+    texts = {action.dest: action.help or "" for action in subcommands()["train"]._actions}
+    every = {name: make(name) for name in RECIPES}
+    made = {name: config for name, config in every.items() if config.system == "codes"}
+    assert all(name in texts["recipe"] for name in every)
+    assert {config.seed for config in every.values()} == {0}
+    assert {name: config.critic for name, config in made.items() if config.critic != "tconv"} == {
+        "stylegan-v-codes": "holistic"
+    }
+    assert "(tconv; stylegan-v-codes holistic)" in texts["critic"]
+    for field in ("width", "seed"):
+        (value,) = {getattr(config, field) for config in made.values()}
+        assert f"({value})" in texts[field]
+    weights = {name: config.gap_weight for name, config in made.items()}
+    assert weights == {"tiny": 1, "pca": 100, "paper": 100, "stylegan-v-codes": 0}
+    assert "(tiny 1, stylegan-v-codes 0, else 100)" in texts["gap_weight"]
+
+
+def test_assets_print_where_their_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    from svgan.assets import cache
+
+    monkeypatch.setattr(cache, "paths", lambda name: [tmp_path / f"{name}.webm"])
+    assert cli.run(["assets", "talking-face"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/talking-face.webm\n"
+
+
+def test_a_failing_video_is_told_once(tmp_path: Path, random_domain: Path, capsys: pytest.CaptureFixture):
+    bad = tmp_path / ("a-long-name-" * 16 + ".mp4")
+    bad.write_text("no video\n")
+    assert cli.run(["embed", str(bad), "--out", str(tmp_path / "x"), "--domain", str(random_domain)]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.count(bad.name) == 1
+    assert "Errno" not in error
+
+
+def test_interrupt_is_130_without_traceback(world: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder, "train", interrupted)
+    assert train(world, "interrupted", "--steps", "2") == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_as_a_process_without_a_traceback(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "svgan.cli", "train", "--out", "x", "--steps", "many"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)},
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("svgan: ")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,3 @@
+"""What this folder's tests share."""
+
+from made_sampler import domain, sampler  # noqa: F401  (fixtures)

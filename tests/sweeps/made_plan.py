@@ -1,0 +1,28 @@
+"""The settings of a small study, which tests change as they need."""
+
+PLAN = {
+    "study": "toy",
+    "name": "toy-1",
+    "recipe": "tiny",
+    "metric": "latent_fd",
+    "domain": "default",
+    "controls": 2,
+    "trials": 4,
+    "steps": 40,
+    "workers": 1,
+    "cpus_per_worker": 1,
+    "gpus_per_worker": 0,
+    "concurrency": 2,
+    "latents": "latents",
+    "storage": "runs",
+    "folder": "runs/toy-1",
+    "tracking": "sqlite:///mlflow.db",
+    "experiment": "svgan",
+    "model": "m",
+    "seed": 0,
+    "clips": 2,
+    "precision": "float32",
+    "reports": 8,
+    "rungs": (10, 20),
+    "reduction": 2,
+}

@@ -1,0 +1,213 @@
+"""One contract over every storage that Optuna's record may live in, and how each of them is opened and refused."""
+
+import concurrent.futures
+import dataclasses
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from made_plan import PLAN
+from optuna.trial import TrialState
+from postgres_server import postgres, postgres_server  # noqa: F401  (fixtures)
+from ray.tune.search import Searcher
+
+from svgan.errors import UserError
+from sweeps.search.asha import Halving
+from sweeps.search.optuna_store import check_record, location, open_study, reports, unfinished
+from sweeps.search.tune_searcher import OptunaSearcher
+from sweeps.storage.plan import JOURNAL, Plan
+
+METRIC = "latent_fd_best"
+CONTROLS = [{"x": 0.0}, {"x": 1.0}]
+
+
+def space(trial):
+    return {"x": trial.suggest_float("x", 0, 1)}
+
+
+def searcher_on(plan, **change):
+    asked = {"metric": METRIC, "trials": plan.trials, "concurrency": 9, "objectives": plan.objectives} | change
+    record = open_study(plan, controls=CONTROLS)
+    return OptunaSearcher(record, space, lambda number, params: {"run": params}, **asked)
+
+
+def states(plan):
+    return [trial.state.name for trial in open_study(plan).get_trials()]
+
+
+@pytest.fixture(params=["sqlite", JOURNAL, pytest.param("postgresql", marks=pytest.mark.slow)])
+def plan(request, tmp_path):
+    """A study of five trials, kept in each storage in turn."""
+    kept = {"sqlite": "", JOURNAL: JOURNAL}
+    url = kept[request.param] if request.param in kept else request.getfixturevalue("postgres")
+    Path(tmp_path, "toy-1").mkdir()
+    return Plan(**PLAN | {"folder": str(tmp_path / "toy-1"), "trials": 5, "optuna": url})
+
+
+class TestEveryStorage:
+    def test_each_end_is_told_as_it_was(self, plan):
+        searcher = searcher_on(plan)
+        for name in "abcde":
+            searcher.suggest(name)
+        searcher.on_trial_result("a", {"step": 10, METRIC: 3.0})
+        searcher.on_trial_complete("a", {"step": 20, METRIC: 2.0, "finished": True})
+        searcher.on_trial_result("b", {"step": 10, METRIC: 4.0})
+        searcher.on_trial_complete("b", {"step": 20, METRIC: 3.5})
+        searcher.on_trial_complete("c", {"failed": "NonFiniteLoss: critic_loss is nan at step 7"})
+        searcher.on_trial_complete("d", error=True)
+        searcher.on_trial_result("e", {"step": 10, METRIC: 1.5})
+        searcher.on_trial_complete("e", {"step": 13, "halted": True})
+        trials = open_study(plan).get_trials()
+        assert states(plan) == ["COMPLETE", "PRUNED", "FAIL", "WAITING", "WAITING"]
+        assert trials[0].value == 2.0
+        assert [reports(trial) for trial in trials] == [{10: 3.0, 20: 2.0}, {10: 4.0, 20: 3.5}, {}, {}, {10: 1.5}]
+        assert trials[2].user_attrs["error"] == "NonFiniteLoss: critic_loss is nan at step 7"
+        assert searcher_on(plan).left == 2, "a trial whose process died goes on at --resume, as one that was halted"
+
+    def test_controls_come_first_and_once(self, plan):
+        first = searcher_on(plan)
+        given = [first.suggest(name) for name in "abc"]
+        assert [g["params"] for g in given[:2]] == CONTROLS
+        assert [g["control"] for g in given] == [True, True, False]
+        assert searcher_on(plan).left == 5
+        assert len(open_study(plan).get_trials()) == 3
+
+    def test_what_a_killed_driver_left_is_handed_out_first_under_its_number(self, plan):
+        first = searcher_on(plan)
+        given = [first.suggest(name) for name in "abc"]
+        first.on_trial_complete("a", {"step": 9, METRIC: 1.0, "finished": True})
+        second = searcher_on(plan)
+        assert [t.number for t in unfinished(second.study.get_trials())] == [1, 2]
+        assert [second.suggest("x"), second.suggest("y")] == given[1:]
+        assert [second.suggest("z")["number"], second.suggest("w")["number"]] == [3, 4]
+        assert second.suggest("v") == Searcher.FINISHED
+
+    def test_a_halted_trial_goes_on_with_its_parameters_and_reports(self, plan):
+        first = searcher_on(plan, stopping=lambda: bool(halted))
+        halted = []
+        given = [first.suggest(name) for name in "abc"]
+        first.on_trial_result("c", {"step": 10, METRIC: 3.0})
+        halted.append(True)
+        for name in "abc":
+            first.on_trial_complete(name, {"step": 12, "halted": True})
+        assert first.suggest("d") == Searcher.FINISHED
+        assert states(plan) == ["WAITING"] * 3
+        second = searcher_on(plan)
+        assert second.left == 5
+        assert [second.suggest(name) for name in "xyz"] == given
+        assert states(plan) == ["RUNNING"] * 3
+        second.on_trial_result("z", {"step": 10, METRIC: 99.0})
+        second.on_trial_complete("z", {"step": 20, METRIC: 2.0, "finished": True})
+        assert reports(second.study.get_trials()[2]) == {10: 3.0, 20: 2.0}
+
+    def test_a_whole_study_leaves_nothing_running(self, plan):
+        searcher = searcher_on(plan, concurrency=2)
+        for number in range(5):
+            assert searcher.suggest(f"t{number}")["number"] == number
+            searcher.on_trial_complete(f"t{number}", {"step": 9, METRIC: 1.0 + number, "finished": True})
+        assert searcher.suggest("more") == Searcher.FINISHED
+        assert states(plan) == ["COMPLETE"] * 5
+        again = searcher_on(plan)
+        assert again.left == 0
+        assert again.suggest("more") == Searcher.FINISHED
+
+    def test_the_rungs_come_back_from_the_record(self, plan):
+        searcher = searcher_on(plan)
+        for name, value in (("a", 1.0), ("b", 2.0)):
+            searcher.suggest(name)
+            searcher.on_trial_result(name, {"step": 10, METRIC: value})
+        halving = Halving(metric=METRIC, rungs=(10,), reduction=2)
+        halving.recall(open_study(plan).get_trials())
+        assert halving.recorded == {10: {0: 1.0, 1: 2.0}}
+
+    def test_a_study_of_that_name_begun_elsewhere_is_refused(self, plan):
+        check_record(plan)
+        open_study(plan, controls=[])
+        with pytest.raises(UserError, match=r"--name toy-1: .* has a study of that name, begun elsewhere"):
+            check_record(plan)
+        plan.save()
+        check_record(plan)
+
+    def test_what_is_not_there_is_not_made_by_looking(self, plan):
+        before = list(Path(plan.folder).iterdir())
+        with pytest.raises(UserError, match=r"no record of .*toy-1"):
+            open_study(plan)
+        assert list(Path(plan.folder).iterdir()) == before
+
+
+@pytest.mark.slow
+def test_two_studies_in_one_database_do_not_mix(tmp_path, postgres):  # noqa: F811
+    plans = [
+        Plan(**PLAN | {"name": name, "folder": str(tmp_path / name), "optuna": postgres, "trials": 3})
+        for name in ("one", "two")
+    ]
+    one, two = (searcher_on(plan) for plan in plans)
+    assert [one.suggest("a")["number"], one.suggest("b")["number"], two.suggest("a")["number"]] == [0, 1, 0]
+    one.on_trial_complete("a", {"step": 1, METRIC: 1.0, "finished": True})
+    assert [states(plan) for plan in plans] == [["COMPLETE", "RUNNING"], ["RUNNING", "WAITING"]]
+
+
+@pytest.mark.slow
+def test_first_users_of_an_empty_database_may_come_at_once(tmp_path, postgres):  # noqa: F811
+    plans = [Plan(**PLAN | {"name": f"s{k}", "folder": str(tmp_path), "optuna": postgres}) for k in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda plan: open_study(plan, controls=CONTROLS), plans))
+    assert [len(study.get_trials()) for study in opened] == [2] * 4
+
+
+def test_a_database_that_does_not_answer_is_one_line_at_once(tmp_path):
+    plan = Plan(**PLAN | {"folder": str(tmp_path), "optuna": "postgresql://nobody@127.0.0.1:9/none"})
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"--optuna postgresql://nobody@127.0.0.1:9/none: .*[Rr]efused") as told:
+        check_record(plan)
+    assert "\n" not in str(told.value)
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("url", ["mysql://host/db", "optuna.db", "postgresql:/host"])
+def test_what_is_not_offered_is_refused(url):
+    with pytest.raises(UserError, match=r"--optuna .*: give 'journal' or a postgresql:// URL"):
+        Plan(**PLAN | {"optuna": url})
+
+
+def test_a_password_is_not_kept():
+    with pytest.raises(UserError, match="--optuna: no password in the URL"):
+        Plan(**PLAN | {"optuna": "postgresql://me:secret@host/db"})
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    plan = Plan(**PLAN | {"folder": str(tmp_path)})
+    (tmp_path / "optuna.db").write_text("not a database " * 100)
+    for look in (check_record, open_study):
+        with pytest.raises(UserError, match=r"--optuna sqlite:///.*optuna.db: the record cannot be used \(.*not a"):
+            look(plan)
+
+
+def test_a_journal_survives_a_torn_last_line_and_a_killed_holder_of_its_lock(tmp_path):
+    """docs/traps.md: Optuna reads no further than a torn line, and waits 30 s for a dead process's lock."""
+    plan = Plan(**PLAN | {"folder": str(tmp_path), "optuna": JOURNAL, "trials": 3})
+    searcher_on(plan).suggest("a")
+    journal = Path(location(plan))
+    with journal.open("a") as file:
+        file.write('{"op_code": 6, "worker_id": "half a li')
+    journal.with_name("optuna.log.lock").touch()
+    started = time.monotonic()
+    assert searcher_on(plan).suggest("b")["number"] == 0
+    assert states(plan) == ["RUNNING", "WAITING"]
+    assert time.monotonic() - started < 10
+
+
+def test_a_resumed_study_does_not_propose_its_first_points_again(tmp_path):
+    plan = Plan(**PLAN | {"folder": str(tmp_path), "controls": 0, "trials": 9})
+    record = dataclasses.replace(plan)
+    seen = [open_study(record, controls=[]).ask().suggest_float("x", 0, 1) for _ in range(4)]
+    assert len(set(seen)) == 4
+
+
+def test_optunas_own_loader_opens_the_file(tmp_path):
+    """As optuna-dashboard does."""
+    plan = Plan(**PLAN | {"folder": str(tmp_path)})
+    open_study(plan, controls=CONTROLS)
+    assert len(optuna.load_study(study_name=plan.name, storage=location(plan)).get_trials()) == 2
+    assert states(plan) == [TrialState.WAITING.name] * 2

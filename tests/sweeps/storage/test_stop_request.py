@@ -1,0 +1,177 @@
+"""Stops, locks, pulses and events: what holds a study together while it runs and when it is asked to end."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from made_plan import PLAN
+
+from svgan.errors import UserError
+from sweeps.storage import events, stop_request, study_files
+from sweeps.storage.plan import Plan
+from sweeps.storage.trial_outcome import how_it_ended
+from sweeps.trial.watchdog import Pulse, place
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return Plan(**PLAN | {"storage": str(tmp_path / "runs"), "folder": str(tmp_path / "runs" / "toy-1")})
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "ending"),
+    [
+        ({"finished": True, "latent_fd": 1.0}, False, "finished"),
+        ({"finished": True}, True, "halted"),
+        ({"failed": "NonFiniteLoss"}, False, "failed"),
+        ({"halted": True}, False, "halted"),
+        ({"latent_fd": 1.0}, False, "pruned"),
+        (None, False, "pruned"),
+        (None, True, "halted"),
+    ],
+)
+def test_a_trial_ended_as_its_last_result_says(result, error, ending):
+    assert how_it_ended(result, error) == ending
+
+
+def test_a_stop_is_seen_until_it_is_cleared(plan):
+    watch = stop_request.Watch(plan)
+    assert not watch()
+    stop_request.request(plan)
+    assert not watch(), "looks again only after a while"
+    watch.next = 0.0
+    assert watch()
+    stop_request.clear(plan)
+    assert watch(), "a stop that was seen stays"
+    assert not stop_request.Watch(plan)()
+
+
+def test_a_stop_that_cannot_be_written_is_one_line(plan, tmp_path):
+    (tmp_path / "runs").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match="toy-1: the stop cannot be written"):
+        stop_request.request(plan)
+
+
+def test_a_living_study_has_one_driver(plan):
+    code = (
+        "import json, sys, time\nfrom sweeps.storage import stop_request\nfrom sweeps.storage.plan import Plan\n"
+        "with stop_request.alone(Plan.from_json(json.loads(sys.argv[1]))):\n    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    import json
+
+    assert not stop_request.alive(plan)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(plan.to_json())],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        assert stop_request.alive(plan)
+        with (
+            pytest.raises(UserError, match=f"process {holder.pid} on .* is running this study"),
+            stop_request.alone(plan),
+        ):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    assert not stop_request.alive(plan)
+    with stop_request.alone(plan):
+        pass
+
+
+def test_the_first_ctrl_c_asks_and_the_second_leaves(plan, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    with stop_request.interruptible(plan):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop_request.requested(plan)
+        assert "running trials keep their state first" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_process_that_makes_no_step_is_named_and_killed(tmp_path):
+    told = tmp_path / "told"
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom sweeps.trial.watchdog import Pulse\n"
+        "def stuck_in_a_collective():\n    time.sleep(60)\n"
+        "with Pulse(1.0, 'rank 3', Path(sys.argv[1]).write_text) as pulse:\n"
+        "    for _ in range(15):\n        time.sleep(0.1)\n        pulse.beat()\n"
+        "    print('alive', flush=True)\n    stuck_in_a_collective()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(told)],
+        capture_output=True,
+        timeout=30,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert ended.stdout == b"alive\n"
+    assert told.read_text().startswith("rank 3 (process ")
+    assert "stuck_in_a_collective" in told.read_text()
+
+
+def test_a_pulse_that_is_over_kills_nobody():
+    with Pulse(0.2, "rank 0", pytest.fail):
+        pass
+    time.sleep(0.5)
+    assert place(None) == "a place unknown"
+
+
+@pytest.fixture(params=["disk", "s3"])
+def stored(request, plan):
+    """A plan whose storage is a folder, or a bucket of a real S3 server."""
+    if request.param == "disk":
+        return plan
+    return dataclasses.replace(plan, storage=f"{request.getfixturevalue('s3')}/{os.urandom(4).hex()}")
+
+
+def test_events_are_read_in_order_and_once(stored):
+    for text in ("first\n  of two lines", "second"):
+        events.tell(stored, 3, text)
+        time.sleep(0.01)
+    events.tell(stored, None, "third")
+    found = events.told(stored)
+    assert [(event.trial, event.text) for event in found.values()] == [
+        (3, "first of two lines"),
+        (3, "second"),
+        (None, "third"),
+    ]
+    assert str(found[min(found)]).endswith("trial 3: first of two lines")
+    assert events.told(stored, max(found)) == {}
+    events.tell(stored, 0, "fourth")
+    assert [event.text for event in events.told(stored, max(found)).values()] == ["fourth"]
+
+
+def test_an_event_that_cannot_be_kept_stops_nobody(plan, tmp_path):
+    (tmp_path / "runs").write_text("a file where a folder should be")
+    events.tell(plan, 0, "nobody hears this")
+
+
+def test_a_shelf_keeps_files_and_folders(stored, tmp_path):
+    where = study_files.place(stored, "box")
+    assert study_files.names(where) == []
+    assert study_files.read(f"{where}/a") is None
+    study_files.write(f"{where}/a", b"one")
+    assert study_files.read(f"{where}/a") == b"one"
+    folder = Path(tmp_path, "some")
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "b").write_bytes(b"two")
+    study_files.upload(folder, f"{where}/c")
+    assert sorted(study_files.names(where)) == ["a", "c"]
+    study_files.download(f"{where}/c", tmp_path / "back")
+    assert (tmp_path / "back" / "deep" / "b").read_bytes() == b"two"
+    study_files.remove(where)
+    assert study_files.read(f"{where}/a") is None
+    assert study_files.read(f"{where}/c/deep/b") is None
+    study_files.remove(where)
+    study_files.download(where, tmp_path / "nothing")
+    assert not list(Path(tmp_path).glob("nothing/**/*.*"))
