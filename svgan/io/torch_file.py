@@ -2,8 +2,9 @@
 is run, whatever they carry.
 
 The pickle in them is walked by an unpickler with an allow-list (svgan.io.safe_unpickle) whose names stand for inert
-notes: a tensor is a `Stored`, a note of where its bytes lie. What a note says is checked when a tensor is made of it, on
-the bytes of the file itself, which is mapped: a file costs no more memory than it is long, and few bytes make nothing big.
+notes: a tensor is a `Stored`, a note of where its bytes lie. What a note says is checked when a tensor is made of it,
+on the bytes of the file itself, which is mapped: a file costs no more memory than it is long, and few bytes make
+nothing big.
 
 Layouts: zip (torch 1.6 and later); pickles and raw bytes in a row (before); a plain pickle whose every storage is a
 file of the second layout (NVIDIA's).
