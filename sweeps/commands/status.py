@@ -80,9 +80,9 @@ def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
 def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterator[str]:
     """Who runs the study, how much of it is done, for how long it will go on. alive: None where it runs elsewhere."""
     from svgan.training.reporter import duration
+    from sweeps.driver.flags import resume_command
     from sweeps.reports.trial_table import ENDED, time_left
     from sweeps.storage import stop_request
-    from sweeps.storage.plan import resume_command
 
     states = [row.status for row in rows]
     ended = sum(state in ENDED for state in states)

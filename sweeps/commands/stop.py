@@ -7,7 +7,7 @@ import time
 
 from svgan.errors import UserError
 from sweeps.commands import where
-from sweeps.storage.plan import resume_command
+from sweeps.driver.flags import resume_command
 
 HELP = "stop a living study, nothing lost"
 ABOUT = """Stop a study so that nothing is lost.

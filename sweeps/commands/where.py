@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
 from sweeps.storage import environment
-from sweeps.storage.plan import PLAN_FILE, Plan, absolute, default_tracking, study_folder
+from sweeps.storage.paths import absolute, default_tracking, study_folder
+from sweeps.storage.plan import PLAN_FILE, Plan
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

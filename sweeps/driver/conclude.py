@@ -12,7 +12,8 @@ from svgan.errors import UserError
 from sweeps.ray_runtime import resources
 from sweeps.reports import trial_table
 from sweeps.storage import environment
-from sweeps.storage.plan import Plan, absolute, is_remote
+from sweeps.storage.paths import absolute, is_remote
+from sweeps.storage.plan import Plan
 from sweeps.tracking.client import Tracking
 from sweeps.tracking.relay import LOOPBACK
 from sweeps.tracking.trial_log import failures, sync

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
-from sweeps.storage.plan import Plan, is_remote
+from sweeps.storage.paths import is_remote
+from sweeps.storage.plan import Plan
 
 if TYPE_CHECKING:
     from svgan.training.config import RunConfig

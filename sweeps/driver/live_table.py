@@ -16,7 +16,7 @@ from sweeps.reports.trial_table import SPEED, STATUS_OF_RUN, Row, differing, lin
 from sweeps.reports.variant_table import labels
 from sweeps.search.optuna_store import STEP
 from sweeps.storage import events, study_files
-from sweeps.storage.plan import is_remote
+from sweeps.storage.paths import is_remote
 from sweeps.storage.trial_outcome import FINISHED, WHY, Ending, how_it_ended
 from sweeps.tracking.trial_log import TrialLog
 

@@ -19,13 +19,14 @@ from sweeps.driver.disk_check import check_disk, size, state_bytes
 from sweeps.ray_runtime import resources
 from sweeps.search import optuna_store
 from sweeps.storage import stop_request, usage
-from sweeps.storage.plan import Plan, is_remote
+from sweeps.storage.paths import is_remote
+from sweeps.storage.plan import Plan
 from sweeps.tracking.database_check import check_tracking
 
 if TYPE_CHECKING:
     from svgan.training.config import RunConfig
     from svgan.training.data import Material
-    from sweeps.study import Study
+    from sweeps.driver.definition import Study
 
 
 @dataclasses.dataclass(frozen=True)

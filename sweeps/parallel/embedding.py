@@ -32,7 +32,7 @@ from svgan.pipelines import embed as alone
 from svgan.pipelines.embed import Embedded, Watcher
 from sweeps.parallel.encoder_pool import Arrays, Crew, Lost, Stretch, Video
 from sweeps.storage import study_files
-from sweeps.storage.plan import absolute
+from sweeps.storage.paths import absolute
 
 Lines = dict[str, deque[Stretch]]
 

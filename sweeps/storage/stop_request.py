@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps.storage import study_files
-from sweeps.storage.plan import is_remote
+from sweeps.storage.paths import is_remote
 
 if TYPE_CHECKING:
     from sweeps.storage.plan import Plan

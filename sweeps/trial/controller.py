@@ -29,7 +29,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from svgan.errors import UserError
 from sweeps.storage import events, stop_request, study_files
-from sweeps.storage.plan import Plan, is_remote
+from sweeps.storage.paths import is_remote
+from sweeps.storage.plan import Plan
 from sweeps.storage.trial_outcome import FAILED, HALTED, WHY
 
 if TYPE_CHECKING:

@@ -18,7 +18,9 @@ from toy import toy
 from svgan.errors import UserError
 from sweeps import study
 from sweeps.driver import disk_check, preflight
-from sweeps.storage.plan import Plan, parser
+from sweeps.driver.flags import parser
+from sweeps.driver.new_plan import fresh
+from sweeps.storage.plan import Plan
 from sweeps.tracking import database_check
 from sweeps.tracking.client import one_at_a_time
 
@@ -249,7 +251,7 @@ def test_the_whole_preflight_takes_less_than_three_seconds(footage, tmp_path, mo
     """Ours is to know, not to time a busy machine: seconds of CPU are counted, not of the clock."""
     monkeypatch.chdir(tmp_path)
     asked = toy(footage[0], clips=0)
-    plan = study.fresh(asked, parser("toy", "", trials=3, steps=16, clips=0).parse_args([]))
+    plan = fresh(asked, parser("toy", "", trials=3, steps=16, clips=0).parse_args([]))
     preflight.preflight(asked, plan)
     began = time.process_time()
     cleared = preflight.preflight(asked, plan)
@@ -262,7 +264,7 @@ def test_a_study_that_is_alive_is_not_resumed_beside_it(footage, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     asked = toy(footage[0], clips=0)
     flags = parser("toy", "", trials=3, steps=16, clips=0).parse_args(["--name", "alive"])
-    plan = study.fresh(asked, flags)
+    plan = fresh(asked, flags)
     plan.save()
     other = (
         "import fcntl, pathlib, sys\nfile = pathlib.Path(sys.argv[1]).open('w')\n"

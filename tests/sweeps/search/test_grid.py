@@ -11,11 +11,12 @@ from rich.console import Console
 
 from svgan.errors import UserError
 from sweeps import gap, width
+from sweeps.driver.new_plan import asked_grid
 from sweeps.search import grid
 from sweeps.search.optuna_store import open_study
 from sweeps.search.tune_searcher import OptunaSearcher
 from sweeps.storage.plan import Plan
-from sweeps.study import Study, asked_grid
+from sweeps.study import Study
 
 
 def test_values_are_json_scalars_else_text():

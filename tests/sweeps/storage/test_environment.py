@@ -5,36 +5,16 @@ import os
 import pytest
 
 from svgan.errors import UserError
+from sweeps.driver.flags import parser
 from sweeps.storage import environment
-from sweeps.storage.plan import LEAST, Plan, check_asked, default_tracking, parser
+from sweeps.storage.paths import default_tracking
+from sweeps.storage.plan import LEAST, check_asked
 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch):
     for variable in environment.VARIABLES.values():
         monkeypatch.delenv(variable.name, raising=False)
-
-
-def flags():
-    return parser("x", "", trials=3, steps=1, clips=2)
-
-
-def test_a_flag_beats_its_variable_and_that_the_default(monkeypatch):
-    assert flags().parse_args([]).workers == 1
-    monkeypatch.setenv("SVGAN_WORKERS", "4")
-    monkeypatch.setenv("SVGAN_STORAGE", "s3://bucket/runs")
-    assert flags().parse_args([]).workers == 4
-    assert flags().parse_args([]).storage == "s3://bucket/runs"
-    assert flags().parse_args(["--workers", "2"]).workers == 2
-
-
-def test_help_shows_the_default_in_force_and_its_source(monkeypatch):
-    assert "[1, or SVGAN_WORKERS]" in flags().format_help()
-    monkeypatch.setenv("SVGAN_WORKERS", "4")
-    monkeypatch.setenv("SVGAN_LATENTS", "s3://a/100%")
-    told = " ".join(flags().format_help().split())
-    assert "[4 from SVGAN_WORKERS]" in told
-    assert "[s3://a/100% from SVGAN_LATENTS]" in told
 
 
 @pytest.mark.parametrize(
@@ -83,7 +63,7 @@ def test_a_user_without_a_password_may_stand_in_a_databases_url():
 
 def test_a_password_in_the_tracking_variable_is_refused_wherever_it_is_read(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:geheim@host")
-    for reads in (default_tracking, lambda: flags().format_help()):
+    for reads in (default_tracking, lambda: parser("x", "", trials=3, steps=1, clips=2).format_help()):
         with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: no password"):
             reads()
 
@@ -111,17 +91,3 @@ def test_on_a_cluster_what_is_embedded_stays_when_the_jobs_package_goes(monkeypa
         commands.main(["embed", "me.mp4", "--domain", "nowhere", "--out", "codes"])
     assert "nowhere: no domain here" in capsys.readouterr().err
     assert os.getcwd() == str(tmp_path / "home")
-
-
-def test_on_a_cluster_a_study_is_resumed_and_seen_by_rays_launcher(monkeypatch):
-    from made_plan import PLAN
-
-    from sweeps.driver.conclude import ui_command
-    from sweeps.storage.plan import resume_command
-
-    monkeypatch.setenv("SVGAN_CLUSTER", "cluster/onprem.yaml")
-    assert resume_command(Plan(**PLAN)) == "ray submit cluster/onprem.yaml sweeps/toy.py -- --resume toy-1"
-    assert ui_command("http://127.0.0.1:5000") == "ray attach cluster/onprem.yaml -p 5000, at http://127.0.0.1:5000"
-    assert ui_command("http://mlflow.here:80") == "open http://mlflow.here:80"
-    monkeypatch.setenv("SVGAN_CLUSTER", "cluster/kuberay.yaml")
-    assert resume_command(Plan(**PLAN)).startswith("kubectl delete rayjob svgan-toy; kubectl apply -f cluster/kuberay")

@@ -1,25 +1,12 @@
 """Flags, the study file, and where things are kept."""
 
 import json
-from pathlib import Path
 
 import pytest
 from made_plan import PLAN
 
 from svgan.errors import UserError
-from sweeps.storage.plan import Plan, absolute, judged_on, parser, study_folder
-
-
-def test_the_flags_are_these_and_no_others():
-    flags = {
-        option for action in parser("x", "", trials=1, steps=1, clips=2)._actions for option in action.option_strings
-    }
-    assert flags == {
-        *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
-        *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
-        *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain", "--pictures", "--footage"),
-        *("--promotion-clips", "--promotion-seeds", "--seconds"),
-    }
+from sweeps.storage.plan import Plan
 
 
 def test_a_plan_comes_back_from_its_file(tmp_path):
@@ -88,33 +75,6 @@ def test_a_missing_damaged_or_newer_study_file_is_one_line(tmp_path):
         Plan.load(tmp_path)
 
 
-def test_locations_become_absolute_and_urls_stay(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert absolute("runs") == f"{tmp_path}/runs"
-    assert absolute("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
-    assert absolute("sqlite:////a/b.db") == "sqlite:////a/b.db"
-    for url in ("s3://bucket/runs", "http://host:5000", "postgresql://host/db"):
-        assert absolute(url) == url
-    assert study_folder("s3://bucket/runs", "n") == Path(tmp_path, "runs", "n")
-    assert study_folder(f"{tmp_path}/elsewhere", "n") == Path(tmp_path, "elsewhere", "n")
-
-
 def test_studies_of_one_name_in_two_storages_do_not_share_their_scratch():
     assert Plan(**PLAN).scratch == Plan(**PLAN).scratch
     assert Plan(**PLAN).scratch != Plan(**PLAN | {"storage": "elsewhere"}).scratch
-
-
-@pytest.mark.parametrize(
-    ("flags", "gpu", "expected"),
-    [
-        ([], False, (64, 0, 1)),
-        ([], True, (256, 2048, 3)),
-        (["--clips", "0"], True, (0, 0, 1)),
-        (["--clips", "128", "--promotion-clips", "512"], True, (128, 512, 1)),
-        (["--promotion-seeds", "5"], True, (256, 2048, 5)),
-        (["--promotion-clips", "512", "--promotion-seeds", "2"], False, (64, 512, 2)),
-    ],
-)
-def test_the_ladder_is_higher_where_there_are_gpus(flags, gpu, expected):
-    asked = parser("x", "", trials=1, steps=1, clips=None).parse_args(flags)
-    assert judged_on(asked, gpu) == expected

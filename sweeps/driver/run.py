@@ -1,0 +1,156 @@
+"""How a study runs, from flags to a promoted model. Everything that can be refused is refused before Ray starts."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svgan.errors import UserError
+from sweeps.driver.definition import Study
+from sweeps.driver.flags import parser, resume_command
+from sweeps.driver.new_plan import fresh, resumed
+from sweeps.ray_runtime import job_submission, log_capture
+from sweeps.ray_runtime.fork_server import forkserver
+from sweeps.ray_runtime.session import cluster_joined, ray_started
+from sweeps.storage import environment, stop_request
+from sweeps.storage.paths import fresh_name
+from sweeps.storage.plan import PLAN_FILE, Plan, check_asked
+from sweeps.storage.usage import Spent
+
+if TYPE_CHECKING:
+    from sweeps.promotion.registry import Promotion
+    from sweeps.trial.controller import Loop
+
+LOG = logging.getLogger(__name__)
+
+
+def main(study: Study, argv: Sequence[str] | None = None, *, loop: Loop | None = None) -> None:
+    """A study file's entry: run it, print errors as one line, exit 2 on bad input, 3 when its budget is used up
+    and 130 when interrupted. loop: as of `run`.
+
+    On a cluster's head it runs as a Ray Job, and the exit code is the job's.
+    """
+    doc = sys.modules["__main__"].__doc__ or ""
+    try:
+        prepared()
+        if job_submission.needed():
+            sys.exit(submitted(study, list(sys.argv[1:] if argv is None else argv), doc))
+        environment.settle()
+        run(study, argv, doc=doc, loop=loop)
+    except UserError as error:
+        print(f"svgan: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Spent as error:
+        print(f"svgan: {error}", file=sys.stderr)
+        sys.exit(3)
+
+
+def prepared() -> None:
+    """The environment that Ray, Tune and MLflow read when they are imported."""
+    log_capture.settings()
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # afterwards it would come too late: docs/traps.md
+
+
+def submitted(study: Study, arguments: list[str], doc: str) -> int:
+    """Run the study as a Ray Job, its flags checked and its name chosen before; returns the job's exit code."""
+    flags = flags_of(study, doc)
+    asked = flags.parse_args(arguments)
+    check_asked(vars(asked))
+    script, name = Path(sys.modules["__main__"].__file__ or ""), asked.resume or asked.name
+    if not name:
+        name = fresh_name(study.name)
+        arguments = [*arguments, "--name", name]
+    return job_submission.submit(script, arguments, name)
+
+
+def flags_of(study: Study, doc: str) -> argparse.ArgumentParser:
+    return parser(
+        study.name,
+        doc,
+        trials=study.trials,
+        steps=study.steps,
+        clips=study.clips,
+        seconds=study.seconds,
+        seeds=study.seeds,
+    )
+
+
+def run(
+    study: Study, argv: Sequence[str] | None = None, *, doc: str = "", loop: Loop | None = None
+) -> Promotion | None:
+    """Run or resume a study; returns what was promoted. `loop` replaces the workers' training loop (tests)."""
+    prepared()
+    flags = flags_of(study, doc)
+    asked = flags.parse_args(argv)
+    with cluster_joined():
+        plan = resumed(study, flags, asked) if asked.resume else fresh(study, asked)
+        with forkserver():
+            study = study.along(plan.grid) if plan.grid else study
+            return _run(study.first(plan.controls), plan, loop)
+
+
+def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
+    from sweeps.driver import forecast
+    from sweeps.driver.budget import Account
+    from sweeps.driver.conclude import conclude
+    from sweeps.driver.preflight import announce, preflight, prepare
+    from sweeps.driver.search_loop import search
+    from sweeps.driver.step_timing import lengths
+    from sweeps.ray_runtime import resources
+    from sweeps.search import grid
+    from sweeps.tracking.client import ROLE, SWEEP, Tracking
+    from sweeps.tracking.trial_log import failures
+
+    cleared = preflight(study, plan)
+    prepare(plan, cleared.material)
+    if plan.seconds and not plan.lengths:
+        print("timing iterations of each trial's own ...", flush=True)
+        plan = dataclasses.replace(plan, lengths=lengths(plan, cleared.runs[: plan.controls]))
+    tracking = Tracking(plan)
+    if not Path(plan.folder, PLAN_FILE).exists() and tracking.find(**{SWEEP: plan.name, ROLE: "study"}):
+        raise UserError(
+            f"--name {plan.name}: {plan.tracking} has a study of that name, begun elsewhere; choose another name, or "
+            "resume it where its study.json is"
+        )
+    with stop_request.alone(plan), log_capture.quiet(Path(plan.folder, "sweep.log")) as log:
+        stop_request.clear(plan)
+        parent = tracking.parent()
+        plan.save()
+        tracking.client.log_artifact(parent, str(Path(plan.folder, PLAN_FILE)))
+        LOG.info("preflight took %.2f s", cleared.seconds)
+        print(announce(plan, cleared, forecast.told(plan, forecast.pace(plan, cleared, tracking)), log), flush=True)
+        if plan.grid:
+            print(grid.told(plan.grid), flush=True)
+        status, account = "FAILED", Account(plan, cleared.used)
+        try:
+            slots = {resources.SLOT: plan.concurrency}
+            with (
+                ray_started(resources=slots, object_store_memory=256 * 2**20) as local,
+                stop_request.interruptible(plan),
+            ):
+                record = search(study, plan, tracking, loop, local, account)
+            promotion = conclude(plan, record)
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            print(f"\nstopped; go on with: {resume_command(plan)}", file=sys.stderr)
+            raise
+        except Spent:
+            status = "KILLED"
+            raise
+        finally:
+            shutil.rmtree(plan.scratch, ignore_errors=True)
+            with contextlib.suppress(*failures()):
+                tracking.close(status, account.figures())
+    return promotion

@@ -1,0 +1,114 @@
+"""The search itself: Tune hands out Optuna's proposals as trials until all have ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from svgan.errors import UserError
+from sweeps.driver.definition import Study
+from sweeps.driver.flags import resume_command
+from sweeps.ray_runtime.session import keep_secrets
+from sweeps.reports.variant_table import labels
+from sweeps.storage import stop_request, study_files
+from sweeps.storage.plan import Plan
+from sweeps.storage.usage import Spent
+
+if TYPE_CHECKING:
+    import optuna
+
+    from sweeps.driver.budget import Account
+    from sweeps.tracking.client import Tracking
+    from sweeps.trial.controller import Loop
+
+
+def search(
+    study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool, account: Account
+) -> optuna.Study:
+    """Hand out trials until all have ended; returns Optuna's study. Raises Spent where the budget ends before."""
+    from functools import partial
+
+    from ray import tune
+
+    from sweeps.driver.live_table import Board, Ledger
+    from sweeps.driver.stall_limit import Patience, Reaper
+    from sweeps.ray_runtime.resources import SLOT
+    from sweeps.reports.trial_table import rows_of
+    from sweeps.search.asha import Halving
+    from sweeps.search.optuna_store import open_study, unfinished
+    from sweeps.search.tune_searcher import OptunaSearcher
+    from sweeps.tracking import relay
+    from sweeps.tracking.trial_log import TrialLog
+    from sweeps.trial.controller import DRIVER_RETRIES, run_trial, storage_arguments, train_loop, trial_folder
+
+    keep_secrets()
+    record = open_study(plan, controls=study.controls)
+
+    def make(number: int, params: dict[str, Any]) -> dict[str, Any]:
+        config = study.config(plan, params, number)
+        TrialLog(plan, number).open(config | labels(params))
+        return {"run": config, "plan": plan.to_json()}
+
+    watch = stop_request.Watch(plan)
+    searcher = OptunaSearcher(
+        record,
+        study.space,
+        make,
+        metric=plan.objective,
+        trials=plan.trials,
+        concurrency=plan.concurrency,
+        stopping=watch,
+        objectives=plan.told,
+    )
+    scheduler = Halving(metric=plan.objective, rungs=plan.rungs, reduction=plan.reduction)
+    scheduler.recall(record.get_trials(deepcopy=False))
+    if not searcher.left:
+        return record
+    ledger = Ledger(plan, watch, account)
+    to_mlflow = None if local or not relay.of_one_machine(plan.tracking) else relay.start(plan)
+    with Board(plan, rows_of(tracking.runs())) as board:
+        tuner = tune.Tuner(
+            tune.with_resources(partial(run_trial, loop=loop or train_loop), {SLOT: 1}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=searcher.left,
+                trial_dirname_creator=trial_folder,
+            ),
+            run_config=tune.RunConfig(
+                name=f"{plan.name}/tune",
+                callbacks=[
+                    account,
+                    ledger,
+                    board,
+                    Reaper(),
+                    Patience(limit=3600.0 if local else 86400.0),
+                ],
+                failure_config=tune.FailureConfig(max_failures=DRIVER_RETRIES),
+                verbose=0,
+                **storage_arguments(plan.storage),
+            ),
+        )
+        try:
+            tuner.fit()
+        except UserError:
+            raise
+        except Exception as error:
+            broken = study_files.trouble(plan.folder, error) or study_files.trouble(study_files.place(plan), error)
+            if not broken:
+                raise
+            watch.stop(f"--storage {plan.storage}: cannot be written ({broken})")
+        board.listen()
+    del to_mlflow
+    if watch.why:
+        raise UserError(f"{watch.why}; when that is mended: {resume_command(plan)}")
+    if searcher.new or unfinished(record.get_trials(deepcopy=False)):
+        if account.spent:
+            raise Spent(f"{account.line()}; go on with a larger one: {resume_command(plan)} --max-gpu-hours X")
+        if ledger.died:
+            number, reason = next(iter(ledger.died.items()))
+            raise UserError(
+                f"trial {number}: its process died {DRIVER_RETRIES + 1} times, at last with {reason}; when that is "
+                f"mended: {resume_command(plan)}"
+            )
+        raise KeyboardInterrupt
+    return record
