@@ -9,7 +9,7 @@ SCRIPT ?= sweeps/gap.py
 CLUSTER ?= cluster/gpu.yaml
 JOBS   ?= 2
 # So many processes take a file of tests each; most of a slow test's time is waiting.
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder -rs
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder -rfEs
 
 .PHONY: help install sweep aws-setup submit test test-all e2e-cluster bench lint format ui clean
 

@@ -32,10 +32,12 @@ def test_ctrl_c_once_stops_cleanly_and_the_command_it_prints_goes_on(undisturbed
 
 
 def test_a_state_kept_between_two_reports_is_of_that_step(undisturbed, footage, tmp_path):
-    """A stop by file, as `python -m sweeps stop` makes it, falls between two reports and costs no step."""
-    environment = {"TOY_HEEDS_AT": str(2 * EVERY + 5)}
+    """A stop by file, as `python -m sweeps stop` makes it, falls between two reports and costs no step. It is asked for
+    once the worker has looked for a stop at step 45 and waits there for one: the next look, at step 46, heeds it."""
+    waits = tmp_path / "waits"
+    environment = {"TOY_HEEDS_AT": str(2 * EVERY + 5), "TOY_MARK": str(waits)}
     sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, environment=environment)
-    sweep.until_reports(2)
+    sweep.until(waits.exists)
     stop_request.request(sweep.plan)
     sweep.end(130, timeout=90)
     last = max(Path(sweep.plan.folder, "train-0000").glob("checkpoint_2*"))

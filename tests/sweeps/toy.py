@@ -21,8 +21,8 @@ def toy(domain, **change):
 
 def watched_loop(config):
     """The workers' real loop, slow enough on any machine to be disturbed while it runs: every step takes TOY_PACE
-    seconds more. At TOY_HANGS_AT it stands still the first time that a worker gets there; at TOY_HEEDS_AT it waits
-    until a stop was asked for and will be looked for at the next step."""
+    seconds more. At TOY_HANGS_AT it makes the file TOY_MARK and stands still, the first time that a worker gets there;
+    at TOY_HEEDS_AT it makes TOY_MARK and waits until a stop was asked for and will be looked for at the next step."""
     from sweeps.storage.plan import Plan
     from sweeps.trial import worker
 
@@ -33,7 +33,7 @@ def watched_loop(config):
         if str(state.step) == asked("TOY_HANGS_AT"):
             hang(Path(os.environ["TOY_MARK"]))
         if str(state.step) == asked("TOY_HEEDS_AT"):
-            heed(plan)
+            heed(plan, Path(os.environ["TOY_MARK"]))
         return inner(state, clips, process)
 
     worker.iterate = iterate
@@ -46,9 +46,10 @@ def hang(mark):
         time.sleep(3600)
 
 
-def heed(plan):
+def heed(plan, mark):
     from sweeps.storage import stop_request
 
+    mark.touch()
     while not stop_request.requested(plan):
         time.sleep(0.1)
     time.sleep(stop_request.Watch(plan).every + 0.1)

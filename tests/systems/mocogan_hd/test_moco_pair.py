@@ -88,7 +88,9 @@ def test_judges_of_the_footages_domain_see_the_others_pictures(
     assert shown.shape == (2, 4, 32, 32, 3)
     assert np.array_equal(shown[1], pair.pictures.render(codes[1]))
     read = pair.domain.encode(shown.reshape(8, 32, 32, 3)).reshape(2, 4, 6, 8)
-    assert np.array_equal(sampler.wplus(codes, pair.domain).numpy(), read)
+    # wplus renders 8 frames at once, shown 4: sums differ in their last bits, and a byte may round the other way, which
+    # moves a code by some 1e-6. Codes of different pictures lie 1e-2 apart.
+    np.testing.assert_allclose(sampler.wplus(codes, pair.domain).numpy(), read, rtol=0, atol=1e-4)
     monkeypatch.setattr(folder, "RENDERED_CLIPS", 6)
     figure = folder.latent_judge(source, 0, pair)(state)["latent_fd"]
     windows = source.windows(folder.JUDGED_CLIPS, 0)
