@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svgan.errors import UserError
+from sweeps.search.optuna_store import Record
 from sweeps.storage.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -82,7 +83,7 @@ class Clock:
         return found
 
 
-def fill(record: Any, count: int, template: int = 100) -> None:
+def fill(opened: Record, count: int, template: int = 100) -> None:
     """So many ended trials: a ninth complete, the others pruned at a rung, each with its reports.
 
     In a database the first `template` are written by Optuna, their rows are then copied.
@@ -99,11 +100,11 @@ def fill(record: Any, count: int, template: int = 100) -> None:
         "lr": floats(1e-4, 1e-2, log=True),
         "width": optuna.distributions.IntDistribution(8, 64, step=8),
     }
-    backend = getattr(record._storage, "_backend", None)
-    for _ in range(count if backend is None else min(count, template)):
+    engine = getattr(opened.storage, "engine", None)
+    for _ in range(count if engine is None else min(count, template)):
         params = {"gap_weight": draw.uniform(0, 20), "lr": 10 ** draw.uniform(-4, -2), "width": 8 * draw.randint(1, 8)}
         last = draw.choices([250, 500, 1000], [6, 2, 1])[0]
-        record.add_trial(
+        opened.study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.COMPLETE if last == STEPS else TrialState.PRUNED,
                 params=params,
@@ -113,8 +114,8 @@ def fill(record: Any, count: int, template: int = 100) -> None:
                 intermediate_values={step: merit(params, step) for step in range(125, last + 1, 125)},
             )
         )
-    if backend is not None and count > template:
-        _copy_trials(backend.engine, count, template)
+    if engine is not None and count > template:
+        _copy_trials(engine, count, template)
 
 
 def _copy_trials(engine: Any, count: int, template: int) -> None:
@@ -145,16 +146,17 @@ def _copy_trials(engine: Any, count: int, template: int) -> None:
 def search_costs(folder: Path, record_uri: str, size: int, asks: int) -> tuple[dict[str, tuple[float, float]], float]:
     """ask, report and tell of a driver whose study has `size` trials and 200 out; and the process's memory in MB."""
     from sweeps.search.asha import Halving
-    from sweeps.search.optuna_store import open_study
+    from sweeps.search.optuna_store import open_record
     from sweeps.search.tune_searcher import OptunaSearcher
 
     plan = plan_of(folder, "sqlite:///none", record_uri, size + CONCURRENCY + asks + 1000)
     Path(plan.folder).mkdir(parents=True)
-    record, clock = open_study(plan, controls=[]), Clock()
-    fill(record, size)
-    record = clock("open", open_study, plan, controls=[])
+    opened, clock = open_record(plan, controls=[]), Clock()
+    fill(opened, size)
+    opened = clock("open", open_record, plan, controls=[])
+    record = opened.study
     searcher = clock(
-        "searcher", OptunaSearcher, record, space, lambda number, params: {}, metric=plan.objective,
+        "searcher", OptunaSearcher, opened, space, lambda number, params: {}, metric=plan.objective,
         trials=plan.trials, concurrency=CONCURRENCY,
     )  # fmt: skip
     scheduler = Halving(metric=plan.objective, rungs=plan.rungs, reduction=plan.reduction)

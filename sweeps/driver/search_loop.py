@@ -34,14 +34,15 @@ def search(
     from sweeps.ray_runtime.resources import SLOT
     from sweeps.reports.trial_table import rows_of
     from sweeps.search.asha import Halving
-    from sweeps.search.optuna_store import open_study, unfinished
+    from sweeps.search.optuna_store import open_record, unfinished
     from sweeps.search.tune_searcher import OptunaSearcher
     from sweeps.tracking import relay
     from sweeps.tracking.trial_log import TrialLog
     from sweeps.trial.controller import DRIVER_RETRIES, run_trial, storage_arguments, train_loop, trial_folder
 
     keep_secrets()
-    record = open_study(plan, controls=study.controls)
+    opened = open_record(plan, controls=study.controls)
+    record = opened.study
 
     def make(number: int, params: dict[str, Any]) -> dict[str, Any]:
         config = study.config(plan, params, number)
@@ -50,7 +51,7 @@ def search(
 
     watch = stop_request.Watch(plan)
     searcher = OptunaSearcher(
-        record,
+        opened,
         study.space,
         make,
         metric=plan.objective,

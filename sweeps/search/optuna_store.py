@@ -11,6 +11,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,36 @@ def location(plan: Plan) -> str:
     return f"{plan.folder}/optuna.log" if plan.optuna == JOURNAL else plan.optuna
 
 
+@dataclass(frozen=True)
+class Record:
+    """Optuna's record of a study, with the storage that it was opened on.
+
+    Optuna's study has no method that stops a trial so that it may go on later; its storages have one. They are asked
+    here by the names that `BaseStorage` gives its methods, on the storage that this module made itself.
+    """
+
+    study: optuna.Study
+    storage: BaseStorage
+
+    def set_state(self, number: int, state: TrialState) -> None:
+        """Move an unfinished trial between WAITING and RUNNING; its parameters and reports stay."""
+        self.storage.set_trial_state_values(self._trial_id(number), state)
+
+    def trial(self, number: int) -> optuna.Trial:
+        """An unfinished trial, to be reported to and told like one that `Study.ask` returned."""
+        return optuna.Trial(self.study, self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
+        study = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study, number)
+
+
 def open_study(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = None) -> optuna.Study:
+    """`open_record`, for those that change no trial's state."""
+    return open_record(plan, controls=controls).study
+
+
+def open_record(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = None) -> Record:
     """Optuna's record of a study.
 
     With controls, as the driver opens it, it is made where it is missing, the controls first in line; its sampler's
@@ -77,7 +107,7 @@ def open_study(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = Non
             mend_journal(Path(location(plan)))
         storage = _storage(plan)
         if controls is None:
-            return optuna.load_study(storage=storage, study_name=plan.name)
+            return Record(optuna.load_study(storage=storage, study_name=plan.name), storage)
         study = optuna.create_study(
             storage=storage,
             study_name=plan.name,
@@ -90,7 +120,7 @@ def open_study(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = Non
             study.set_user_attr("format", 1)
             for control in controls:
                 study.enqueue_trial(dict(control), user_attrs={CONTROL: True})
-        return study
+        return Record(study, storage)
 
 
 def check_record(plan: Plan) -> None:

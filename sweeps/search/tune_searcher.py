@@ -22,6 +22,7 @@ from sweeps.search.optuna_store import (
     ERROR,
     REPORTS,
     STEP,
+    Record,
     Space,
     reports,
     sample,
@@ -45,7 +46,7 @@ class OptunaSearcher(Searcher):
 
     def __init__(
         self,
-        study: optuna.Study,
+        record: Record,
         space: Space,
         make: Callable[[int, dict[str, Any]], dict[str, Any]],
         *,
@@ -56,12 +57,12 @@ class OptunaSearcher(Searcher):
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(metric=metric, mode="min")
-        self.study, self.space, self.make = study, space, make
+        self.record, self.study, self.space, self.make = record, record.study, space, make
         self.concurrency, self.stopping = concurrency, stopping
         self.objectives = tuple(objectives) or (metric,)
         self.live: dict[str, optuna.Trial] = {}
         self.reported: dict[str, dict[int, float]] = {}
-        known = study.get_trials(deepcopy=False)
+        known = self.study.get_trials(deepcopy=False)
         self.unfinished = deque(unfinished(known))
         self.new = max(0, trials - sum(was_out(trial) for trial in known))
 
@@ -75,22 +76,23 @@ class OptunaSearcher(Searcher):
             return Searcher.FINISHED
         if len(self.live) >= self.concurrency:
             return None
-        trial = self._next()
+        trial, earlier = self._next()
         params = trial.user_attrs.get(CONFIG) or sample(self.space, trial)
         trial.set_user_attr(CONFIG, params)
         self.live[trial_id] = trial
-        self.reported[trial_id] = reports(self.study._storage.get_trial(trial._trial_id))
+        self.reported[trial_id] = earlier
         control = bool(trial.user_attrs.get(CONTROL))
         return {"number": trial.number, "params": params, "control": control, **self.make(trial.number, params)}
 
-    def _next(self) -> optuna.Trial:
+    def _next(self) -> tuple[optuna.Trial, dict[int, float]]:
+        """The next trial, with what an earlier driver recorded of it."""
         if not self.unfinished:
             self.new -= 1
-            return self.study.ask()
+            return self.study.ask(), {}
         again = self.unfinished.popleft()
         if again.state == TrialState.WAITING:
-            self.study._storage.set_trial_state_values(again._trial_id, TrialState.RUNNING)
-        return optuna.Trial(self.study, again._trial_id)
+            self.record.set_state(again.number, TrialState.RUNNING)
+        return self.record.trial(again.number), reports(again)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         value, step = result.get(self.metric), result.get(STEP)
@@ -115,7 +117,7 @@ class OptunaSearcher(Searcher):
         trial, seen = self.live.pop(trial_id), self.reported.pop(trial_id)
         missing = [name for name in self.objectives if not math.isfinite(result.get(name, math.nan))]
         if how == "halted":
-            self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            self.record.set_state(trial.number, TrialState.WAITING)
         elif how == "failed":
             self._fail(trial, str(result[FAILED]))
         elif how == "finished":

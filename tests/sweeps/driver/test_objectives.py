@@ -13,7 +13,7 @@ from sweeps import critic
 from sweeps.driver import conclude
 from sweeps.reports import plots, trial_table
 from sweeps.search.asha import Halving
-from sweeps.search.optuna_store import open_study, reports
+from sweeps.search.optuna_store import open_record, open_study, reports
 from sweeps.search.tune_searcher import OptunaSearcher
 from sweeps.storage.plan import Plan
 from sweeps.tracking.client import PARETO, Tracking
@@ -29,7 +29,7 @@ def plan(tmp_path):
 
 
 def searcher_on(plan, space):
-    record = open_study(plan, controls=[])
+    record = open_record(plan, controls=[])
     return OptunaSearcher(
         record, space, lambda number, params: {}, metric=METRIC, trials=8, concurrency=8, objectives=plan.told
     )
@@ -107,8 +107,9 @@ def test_bad_objectives_are_one_line(plan, change, words):
 
 def test_parameters_that_only_some_trials_have_are_proposed_drawn_and_weighed(tmp_path):
     plan = Plan(**PLAN | {"folder": str(tmp_path), "trials": 40, "controls": 5})
-    record = open_study(plan, controls=critic.STUDY.controls)
-    searcher = OptunaSearcher(record, critic.space, lambda number, params: {}, metric=METRIC, trials=40, concurrency=1)
+    opened = open_record(plan, controls=critic.STUDY.controls)
+    record = opened.study
+    searcher = OptunaSearcher(opened, critic.space, lambda number, params: {}, metric=METRIC, trials=40, concurrency=1)
     seen, frames = set(), {"gp_weight", "contrastive_weight"}
     for k in range(40):
         params = searcher.suggest(str(k))["params"]

@@ -13,7 +13,7 @@ from svgan.errors import UserError
 from sweeps import gap, width
 from sweeps.driver.new_plan import asked_grid
 from sweeps.search import grid
-from sweeps.search.optuna_store import open_study
+from sweeps.search.optuna_store import open_record
 from sweeps.search.tune_searcher import OptunaSearcher
 from sweeps.storage.plan import Plan
 from sweeps.study import Study
@@ -56,7 +56,7 @@ def test_points_are_trials_in_the_stated_order(tmp_path):
     study = Study("toy", {"batch": 8, "width": [1, 2]}).along(choices)
     assert not study.rungs
     plan = Plan(**PLAN | {"folder": str(tmp_path), "grid": choices, "trials": 6, "controls": 6})
-    record = open_study(plan, controls=study.controls)
+    record = open_record(plan, controls=study.controls)
     searcher = OptunaSearcher(
         record, study.space, lambda number, params: {}, metric="latent_fd_best", trials=6, concurrency=6
     )

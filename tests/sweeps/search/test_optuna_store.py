@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 
 from svgan.errors import UserError
 from sweeps.search.asha import Halving
-from sweeps.search.optuna_store import check_record, location, open_study, reports, unfinished
+from sweeps.search.optuna_store import check_record, location, open_record, open_study, reports, unfinished
 from sweeps.search.tune_searcher import OptunaSearcher
 from sweeps.storage.plan import JOURNAL, Plan
 
@@ -28,7 +28,7 @@ def space(trial):
 
 def searcher_on(plan, **change):
     asked = {"metric": METRIC, "trials": plan.trials, "concurrency": 9, "objectives": plan.objectives} | change
-    record = open_study(plan, controls=CONTROLS)
+    record = open_record(plan, controls=CONTROLS)
     return OptunaSearcher(record, space, lambda number, params: {"run": params}, **asked)
 
 

@@ -11,7 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeps.search.asha import Halving
-from sweeps.search.optuna_store import open_study, reports, sample
+from sweeps.search.optuna_store import open_record, reports, sample
 from sweeps.search.tune_searcher import OptunaSearcher
 from sweeps.storage.plan import Plan
 from sweeps.trial.training import running_minima
@@ -32,9 +32,9 @@ def storage(tmp_path):
 def searcher_on(folder, trials=5, concurrency=2, objectives=()):
     names = tuple({METRIC: "latent_fd"}.get(name, name) for name in objectives)
     plan = Plan(**PLAN | {"folder": str(folder), "seed": 3, "trials": trials, "objectives": names})
-    study = open_study(plan, controls=CONTROLS)
+    record = open_record(plan, controls=CONTROLS)
     own = {"metric": METRIC, "trials": trials, "concurrency": concurrency, "objectives": objectives}
-    return OptunaSearcher(study, space, lambda number, params: {"run": params}, **own)
+    return OptunaSearcher(record, space, lambda number, params: {"run": params}, **own)
 
 
 def states(searcher):
