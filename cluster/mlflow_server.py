@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import configparser
 import contextlib
-import fcntl
 import os
 import pwd
 import secrets
@@ -34,9 +33,12 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
+from filelock import Timeout
+
 from cluster import exit_code
 from cluster.environment import keep_secret, write_private
 from svgan.errors import UserError, one_line
+from svgan.io import process_lock
 
 LOOPBACK, DATABASE, SERVICE = "127.0.0.1", "mlflow", "svgan-mlflow"
 START_SECONDS, BACKUP_SECONDS = 180, 3600
@@ -245,27 +247,18 @@ def run(settings: Settings) -> None:
 @contextlib.contextmanager
 def alone(settings: Settings) -> Iterator[None]:
     """The one server of its folder; the file tells `stop` which process it is."""
-    with (settings.home / "pid").open("a+") as file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(process_lock.hold(settings.home / "pid", str(os.getpid())))
+        except Timeout:
             raise UserError(f"{settings.home}: MLflow's server is running already") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
         yield
 
 
 def running(settings: Settings) -> int | None:
     """The process that `run`s, if one does."""
-    try:
-        with (settings.home / "pid").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return None
-    except BlockingIOError:
-        return int((settings.home / "pid").read_text() or 0) or None
-    return None
+    file = settings.home / "pid"
+    return int(file.read_text() or 0) or None if process_lock.is_held(file) else None
 
 
 def answers(settings: Settings) -> bool:

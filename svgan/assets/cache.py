@@ -11,7 +11,6 @@ whole. A machine without a registry: put the archive by hand into `packages/` of
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from filelock import FileLock
 
 from svgan.assets.registries import Package, fetch
 from svgan.assets.table import ASSETS, Asset
@@ -105,13 +106,13 @@ def sha256(file: Path) -> str:
 @contextlib.contextmanager
 def _locked(root: Path, package: str) -> Iterator[None]:
     """One process at a time per package; the system lets go of the lock when its holder dies."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        stream = open(root / f".{package}.lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(f"cache {root}: not writable ({error.strerror}); set SVGAN_CACHE to another folder") from error
-    with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(root / f".{package}.lock"))
+        except OSError as error:
+            raise UserError(
+                f"cache {root}: not writable ({error.strerror}); set SVGAN_CACHE to another folder"
+            ) from error
         yield
 
 

@@ -12,7 +12,6 @@ Axes: N frame, R pixels of the domain.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from svgan.assets import cache
 from svgan.errors import UserError
@@ -122,12 +122,9 @@ def frame_map(name: str, shape: tuple[int, ...], parts: Callable[[], Iterator[np
     path = cached_frames(name)
     if (found := mapped(path, shape)) is not None:
         return found
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if mapped(path, shape) is None:
-                _make(path, shape, parts)
+    with writing(path), FileLock(path.with_suffix(".lock")):
+        if mapped(path, shape) is None:
+            _make(path, shape, parts)
     found = mapped(path, shape)
     assert found is not None
     return found

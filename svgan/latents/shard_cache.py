@@ -7,12 +7,13 @@ A file is named by the sha256 of its content and appears whole, by a rename. Pro
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from filelock import FileLock
 
 from svgan.errors import UserError
 from svgan.io.atomic import whole
@@ -116,6 +117,5 @@ def _alone(digest: str) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
             folder().mkdir(parents=True, exist_ok=True)
-            file = held.enter_context((folder() / f"{digest[:2]}.lock").open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            held.enter_context(FileLock(folder() / f"{digest[:2]}.lock"))
         yield

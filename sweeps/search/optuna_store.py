@@ -7,8 +7,6 @@ lives under its own name. `optuna-dashboard` opens each of them. Nothing here kn
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from filelock import FileLock
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from svgan.errors import UserError
@@ -173,7 +172,9 @@ def is_file(plan: Plan) -> bool:
 def _storage(plan: Plan) -> BaseStorage:
     if plan.optuna == JOURNAL:
         path = location(plan)
-        return JournalStorage(JournalFileBackend(path, _KernelLock(path)))
+        # The kernel frees this lock with its holder. Optuna's own locks outlive a killed driver by half a minute.
+        lock: Any = FileLock(f"{path}.lock", poll_interval=0.01)
+        return JournalStorage(JournalFileBackend(path, lock))
     if not plan.optuna:
         return RDBStorage(location(plan), engine_kwargs={"connect_args": {"timeout": 60}})
     reach = {"connect_args": {"connect_timeout": REACH_SECONDS}, "pool_pre_ping": True}
@@ -206,22 +207,6 @@ def _one_line(plan: Plan) -> Any:
         ) from None
     except KeyError:
         raise UserError(f"{location(plan)}: no record of a study {plan.name!r}; check its name") from None
-
-
-class _KernelLock(JournalFileOpenLock):
-    """A journal's lock that ends with its process: Optuna's own outlive a killed driver by half a minute."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path, self.held = f"{path}.lock", -1
-
-    def acquire(self) -> bool:
-        self.held = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(self.held, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        os.close(self.held)
 
 
 def mend_journal(path: Path) -> None:

@@ -8,7 +8,6 @@ driver that has a reason of its own all do no more than write that file.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -19,7 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import Timeout
+
 from svgan.errors import UserError
+from svgan.io import process_lock
 from sweeps.storage import study_files
 from sweeps.storage.paths import is_remote
 
@@ -70,32 +72,20 @@ class Watch:
 @contextlib.contextmanager
 def alone(plan: Plan) -> Iterator[None]:
     """Hold the study's lock; the system lets go of it however the process ends. UserError if another driver has it."""
-    path = Path(plan.folder, LOCK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(process_lock.hold(Path(plan.folder, LOCK), holder))
+        except Timeout:
             raise UserError(
                 f"{plan.name}: {driver(plan)} is running this study; stop it with: python -m sweeps stop {plan.name}"
             ) from None
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}))
-        file.flush()
         yield
 
 
 def alive(plan: Plan) -> bool:
     """Whether a driver holds the study's lock on this machine."""
-    path = Path(plan.folder, LOCK)
-    if not path.exists():
-        return False
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+    return process_lock.is_held(Path(plan.folder, LOCK))
 
 
 def driver(plan: Plan) -> str:

@@ -7,7 +7,6 @@ each trial's driver gets or makes its child run; rank 0 logs into it. `svgan.*` 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import socket
@@ -16,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from svgan.errors import UserError
 from sweeps.storage.trial_outcome import Ending
@@ -78,15 +79,11 @@ def one_at_a_time(uri: str) -> Iterator[None]:
         return
     name = hashlib.sha256(uri.encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir(), f"svgan-{os.getuid()}-{name}.lock")
-    while True:
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_nlink:  # else its last holder has removed it
-                try:
-                    yield
-                finally:
-                    path.unlink()
-                return
+    with FileLock(path):  # it tries again where the last holder has removed the file
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:

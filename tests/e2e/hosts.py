@@ -8,7 +8,6 @@ checkout nor anybody's home. To kill its first process is to cut its power: noth
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -19,6 +18,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BRIDGE, PREFIX = "svgan-e2e", "svgan-e2e-"  # a bridge; the prefix of namespaces and folders
@@ -233,8 +234,7 @@ class Network:
 @contextlib.contextmanager
 def network() -> Iterator[Network]:
     """Everything is taken down whole at the end; what a killed run left behind is taken down at the start."""
-    with LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(LOCK):
         sweep_up()
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
         made = Network(folder)

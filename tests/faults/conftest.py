@@ -1,11 +1,11 @@
 """What this room's sweeps share: a database, a process that their drivers are forked from, and the undisturbed sweep
 that all others are held against."""
 
-import fcntl
 import json
 import os
 
 import pytest
+from filelock import FileLock
 from harness import EVERY, FLAGS, STEPS, Sweep, figures
 
 from sweeps.ray_runtime.fork_server import forkserver
@@ -23,8 +23,7 @@ def undisturbed(footage, tmp_path_factory):
     """Its figures, made once however many processes run the tests (pytest-xdist)."""
     folder, run = tmp_path_factory.getbasetemp(), os.environ.get("PYTEST_XDIST_TESTRUNUID")
     kept = (folder.parent if run else folder) / f"undisturbed-{run}.json"
-    with kept.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(kept.with_suffix(".lock")):
         if not kept.exists():
             sweep = Sweep(tmp_path_factory.mktemp("undisturbed"), footage[0], "--name", "whole", *FLAGS)
             sweep.end()
