@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 from svgan.errors import UserError
 from sweeps.tracking.client import one_at_a_time
+from sweeps.tracking.mlflow_internals import migrations
 
 DATABASES = ("postgresql", "mysql", "mssql")
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+# How MLflow's client and urllib3 name the status of an answer that is no JSON.
+ANSWERED = re.compile(r"failed with error code (\d+) != 200|too many (\d+) error responses")
 
 
 def check_tracking(uri: str, experiment: str) -> None:
@@ -31,24 +38,52 @@ def check_tracking(uri: str, experiment: str) -> None:
 
 
 def _check_server(uri: str, experiment: str) -> None:
+    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
 
-    ask = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
     try:
-        answer = http_request(get_default_host_creds(uri), ask, "GET", max_retries=0, timeout=5, raise_on_status=False)
+        with _impatient():
+            MlflowClient(tracking_uri=uri).get_experiment_by_name(experiment)
+        return
     except (MlflowException, OSError) as error:
+        status = _status(error)
         reason = str(error).splitlines()[0].rpartition(": ")[2][:150]
+    if status is None:
         raise UserError(
             f"--tracking {uri}: MLflow is not reachable ({reason}); start it, or leave the flag out for a local file"
-        ) from None
-    if answer.status_code in (401, 403):
-        raise UserError(
-            f"--tracking {uri}: refused ({answer.status_code}); set MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN"
         )
-    if answer.status_code not in (200, 404) or not answer.text.lstrip().startswith("{"):
-        raise UserError(f"--tracking {uri}: answers {answer.status_code}, but not as MLflow does; see its log")
+    if status in (401, 403):
+        raise UserError(f"--tracking {uri}: refused ({status}); set MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN")
+    raise UserError(f"--tracking {uri}: answers {status}, but not as MLflow does; see its log")
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """One request and 5 s, in place of MLflow's 7 retries: a check has to be quick."""
+    before = {name: os.environ.get(name) for name in IMPATIENT}
+    os.environ.update(IMPATIENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of the answer behind a client's error; None where there was no answer."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    if named := ANSWERED.search(str(error)):
+        return int(named[1] or named[2])
+    if "not in a valid JSON format" in str(error):
+        return 200
+    if not isinstance(error, MlflowException) or isinstance(error.__context__, RequestException):
+        return None
+    return int(error.get_http_status_code())
 
 
 def _check_sqlite(uri: str, path: Path) -> None:
@@ -76,13 +111,14 @@ def _check_sqlite(uri: str, path: Path) -> None:
 
 def _check_database(uri: str) -> None:
     import sqlalchemy
-    from mlflow.store.db.utils import _get_schema_version
+    from alembic.runtime.migration import MigrationContext
 
     try:
         engine = sqlalchemy.create_engine(uri)
         try:
             if sqlalchemy.inspect(engine).has_table("alembic_version"):
-                _check_schema(uri, _get_schema_version(engine))
+                with engine.connect() as connection:
+                    _check_schema(uri, MigrationContext.configure(connection).get_current_revision())
         finally:
             engine.dispose()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
@@ -92,22 +128,21 @@ def _check_database(uri: str) -> None:
 
 def _check_schema(uri: str, found: str | None) -> None:
     """`found`: the revision in the database's alembic_version."""
-    from alembic.script import ScriptDirectory
     from alembic.util import CommandError
-    from mlflow import __version__ as version
-    from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision
+    from mlflow.version import VERSION
 
-    ours = _get_latest_schema_revision()
-    if found == ours:
+    scripts = migrations()
+    ours = scripts and scripts.get_current_head()
+    if not scripts or found == ours:
         return
     shown = _without_password(uri)
     try:
-        known = found is None or ScriptDirectory.from_config(_get_alembic_config("")).get_revision(found) is not None
+        known = found is None or scripts.get_revision(found) is not None
     except CommandError:
         known = False
     if not known:
         raise UserError(
-            f"--tracking {shown}: of a newer MLflow than {version} (schema {found}); install that one, or choose "
+            f"--tracking {shown}: of a newer MLflow than {VERSION} (schema {found}); install that one, or choose "
             "another database"
         )
     raise UserError(

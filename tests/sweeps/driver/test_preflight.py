@@ -21,8 +21,10 @@ from sweeps.driver import disk_check, preflight
 from sweeps.driver.flags import parser
 from sweeps.driver.new_plan import fresh
 from sweeps.storage.plan import Plan
+from sweeps.storage.tested_versions import PUBLIC_ONLY, warn_once
 from sweeps.tracking import database_check
-from sweeps.tracking.client import one_at_a_time
+from sweeps.tracking.client import one_at_a_time, open_experiment
+from sweeps.tracking.mlflow_internals import migrations
 
 
 def of_schema(database, tmp_path, revision):
@@ -35,10 +37,7 @@ def of_schema(database, tmp_path, revision):
 
 
 def older_revision():
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db.utils import _get_alembic_config
-
-    return next(iter(ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions())).down_revision
+    return next(iter(migrations().walk_revisions())).down_revision
 
 
 def test_a_database_of_this_mlflow_or_none_yet_passes_and_stays_as_it_is(database, tmp_path):
@@ -56,6 +55,16 @@ def test_an_older_or_newer_schema_is_refused_with_the_command(database, tmp_path
     path = of_schema(database, tmp_path, "f00dfacecafe")
     with pytest.raises(UserError, match=r"of a newer MLflow than .* \(schema f00dfacecafe\)"):
         database_check.check_tracking(f"sqlite:///{path}", "svgan")
+
+
+def test_with_the_public_interface_alone_mlflow_itself_judges_the_schema(database, tmp_path, monkeypatch):
+    uri = f"sqlite:///{of_schema(database, tmp_path, older_revision())}"
+    monkeypatch.setenv(PUBLIC_ONLY, "mlflow")
+    warn_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match="only the public interface of mlflow is used"):
+        database_check.check_tracking(uri, "svgan")
+    with pytest.raises(UserError, match=r"MLflow cannot be used \(Detected out-of-date database schema"):
+        open_experiment(uri, "svgan")
 
 
 def test_a_database_that_another_study_is_making_is_waited_for(database, tmp_path):
@@ -82,13 +91,15 @@ def test_an_old_database_passes_after_the_command_that_is_named(tmp_path):
     """docs/traps.md: MLflow itself would migrate one that lacks a table, without asking."""
     import sqlalchemy
     from alembic import command
-    from mlflow.store.db.utils import _get_alembic_config
+    from alembic.config import Config
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     engine = sqlalchemy.create_engine(uri)
     Base.metadata.create_all(engine)
-    config = _get_alembic_config(uri)
+    config = Config()
+    config.set_main_option("script_location", migrations().dir)
+    config.set_main_option("sqlalchemy.url", uri)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, older_revision())
@@ -115,11 +126,11 @@ def test_a_file_that_is_no_database_of_mlflow_is_refused(tmp_path):
 
 @pytest.fixture
 def wrong_server():
-    """A web server that is not MLflow: 401 to one experiment, a page to the others."""
+    """A web server that is not MLflow: an error to two experiments, a page to the others."""
 
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(401 if self.path.endswith("secret") else 200)
+            self.send_response({"secret": 401, "busy": 503}.get(self.path.rpartition("=")[2], 200))
             self.end_headers()
             self.wfile.write(b"<html>hello</html>")
 
@@ -136,8 +147,9 @@ def wrong_server():
 def test_a_server_that_is_away_another_one_or_closed_is_refused(wrong_server):
     with pytest.raises(UserError, match="MLflow is not reachable"):
         database_check.check_tracking("http://127.0.0.1:9", "svgan")
-    with pytest.raises(UserError, match="but not as MLflow does"):
-        database_check.check_tracking(wrong_server, "svgan")
+    for experiment, status in (("svgan", 200), ("busy", 503)):
+        with pytest.raises(UserError, match=f"answers {status}, but not as MLflow does"):
+            database_check.check_tracking(wrong_server, experiment)
     with pytest.raises(UserError, match=r"refused \(401\); set MLFLOW_TRACKING_USERNAME"):
         database_check.check_tracking(wrong_server, "secret")
 
