@@ -13,7 +13,6 @@ from svgan.metrics.motion_stats import (
     step_sizes,
     still_run,
     still_threshold,
-    wasserstein,
 )
 
 
@@ -48,16 +47,6 @@ def test_spread_and_correlation_leave_missing_frames_out():
 def test_one_frame_has_no_motion():
     with pytest.raises(UserError, match="two or more"):
         step_sizes(np.zeros((1, 3)))
-
-
-def test_wasserstein_equals_scipys():
-    from scipy.stats import wasserstein_distance
-
-    rng = np.random.default_rng(0)
-    x, y, u, v = rng.normal(size=30), rng.normal(size=45) + 1, rng.random(30), rng.random(45)
-    assert wasserstein(x, y) == pytest.approx(wasserstein_distance(x, y))
-    assert wasserstein(x, y, u, v) == pytest.approx(wasserstein_distance(x, y, u, v))
-    assert wasserstein(x, x + 2) == pytest.approx(2)
 
 
 def test_spectra_of_sines_lie_their_frequencies_apart():
