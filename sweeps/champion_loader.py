@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from svgan.errors import UserError
+from sweeps.promotion.model_store import DOMAIN
 
-DOMAIN = "domain"
 DEFAULTS = {"clips": 1, "frames": 250, "seed": 0}
 
 

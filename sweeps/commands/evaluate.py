@@ -186,7 +186,7 @@ def measured(
     from svgan.reports.evaluation import assessed
     from svgan.runs.folder import pick_device
     from svgan.sampling.sampler import Sampler
-    from sweeps.promotion.registry import downloaded
+    from sweeps.promotion.model_store import downloaded
     from sweeps.tracking.client import STEP, TRIAL
     from sweeps.trial.training import material_of
 

@@ -65,14 +65,14 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from sweeps.storage import stop_request
+    from sweeps.storage import driver_lock
     from sweeps.tracking import outbox
 
     plans = [where.folder_plan(asked, name, exact=asked.yes) for name in asked.names]
     for plan in plans:
-        if stop_request.alive(plan):
+        if driver_lock.alive(plan):
             raise UserError(
-                f"{plan.name}: {stop_request.driver(plan)} is running it; wait, or: python -m sweeps stop {plan.name}"
+                f"{plan.name}: {driver_lock.driver(plan)} is running it; wait, or: python -m sweeps stop {plan.name}"
             )
         if outbox.waiting(plan):
             raise UserError(f"{plan.name}: writes wait for MLflow in its outbox; first: python -m sweeps sync")

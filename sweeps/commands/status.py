@@ -82,7 +82,7 @@ def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterato
     from svgan.training.reporter import duration
     from sweeps.driver.flags import resume_command
     from sweeps.reports.trial_table import ENDED, time_left
-    from sweeps.storage import stop_request
+    from sweeps.storage import driver_lock, stop_request
 
     states = [row.status for row in rows]
     ended = sum(state in ENDED for state in states)
@@ -93,7 +93,7 @@ def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterato
         yield f"its folder is not on this machine ({plan.folder}), so whether its driver lives is not known here"
     elif alive:
         left = time_left(rows, plan.trials, plan.concurrency)
-        yield f"{stop_request.driver(plan)} runs it" + ("" if left is None else f"; about {duration(left)} left")
+        yield f"{driver_lock.driver(plan)} runs it" + ("" if left is None else f"; about {duration(left)} left")
         if stop_request.requested(plan):
             yield "it was asked to stop, and ends when the running trials have kept their state"
     elif ended < plan.trials:

@@ -31,17 +31,17 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from sweeps.storage import stop_request
+    from sweeps.storage import driver_lock, stop_request
 
     plan = where.folder_plan(asked, asked.name)
-    if not stop_request.alive(plan):
+    if not driver_lock.alive(plan):
         raise UserError(f"{plan.name}: no driver runs it on this machine; go on with: {resume_command(plan)}")
     stop_request.request(plan)
     if asked.no_wait:
         print(f"{plan.name}: asked to stop; afterwards go on with: {resume_command(plan)}")
         return
     console, started = Console(highlight=False), time.monotonic()
-    with console.status(f"{plan.name}: waiting for {stop_request.driver(plan)}, whose trials keep their state first"):
-        while stop_request.alive(plan):
+    with console.status(f"{plan.name}: waiting for {driver_lock.driver(plan)}, whose trials keep their state first"):
+        while driver_lock.alive(plan):
             time.sleep(LOOK_EVERY)
     print(f"{plan.name}: stopped after {time.monotonic() - started:.0f} s; go on with: {resume_command(plan)}")

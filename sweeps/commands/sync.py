@@ -53,10 +53,10 @@ def end(plan: Plan) -> None:
     """Plots, promotion and final status of a study whose trials are over but which MLflow does not know to be."""
     from sweeps.driver.conclude import conclude
     from sweeps.search import optuna_store
-    from sweeps.storage import stop_request
+    from sweeps.storage import driver_lock
     from sweeps.tracking.client import Tracking
 
-    if stop_request.alive(plan):
+    if driver_lock.alive(plan):
         return
     try:
         record = optuna_store.open_study(plan)

@@ -105,9 +105,9 @@ def folder_plan(asked: argparse.Namespace, name: str, *, exact: bool = False) ->
 
 def alive(plan: Plan) -> bool | None:
     """Whether a driver runs the study; None where its folder is not on this machine, so that nobody can tell."""
-    from sweeps.storage import stop_request
+    from sweeps.storage import driver_lock
 
-    return stop_request.alive(plan) if Path(plan.folder, PLAN_FILE).exists() else None
+    return driver_lock.alive(plan) if Path(plan.folder, PLAN_FILE).exists() else None
 
 
 def logged_plan(asked: argparse.Namespace, name: str) -> Plan:

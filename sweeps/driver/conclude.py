@@ -16,7 +16,8 @@ from sweeps.storage.paths import absolute, is_remote
 from sweeps.storage.plan import Plan
 from sweeps.tracking.client import Tracking
 from sweeps.tracking.relay import LOOPBACK
-from sweeps.tracking.trial_log import failures, sync
+from sweeps.tracking.sender import failures
+from sweeps.tracking.trial_log import sync
 
 if TYPE_CHECKING:
     import optuna

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from svgan.images.domain import Domain
     from svgan.training.data import Material
-    from sweeps.driver.preflight import Cleared
+    from sweeps.driver.cleared import Cleared
     from sweeps.tracking.client import Tracking
 
 Clock = Callable[[], float]

@@ -11,21 +11,18 @@ from ray.tune import Callback
 from rich.console import Console
 from rich.live import Live
 
-from sweeps.driver.stall_limit import failure
 from sweeps.reports.trial_table import SPEED, STATUS_OF_RUN, Row, differing, line, render
 from sweeps.reports.variant_table import labels
-from sweeps.search.optuna_store import STEP
 from sweeps.storage import events, study_files
 from sweeps.storage.paths import is_remote
-from sweeps.storage.trial_outcome import FINISHED, WHY, Ending, how_it_ended
+from sweeps.storage.trial_failure import failure
+from sweeps.storage.trial_outcome import FINISHED, Ending, how_it_ended
 from sweeps.tracking.trial_log import TrialLog
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-    from sweeps.driver.budget import Account
     from sweeps.storage.plan import Plan
-    from sweeps.storage.stop_request import Watch
 
 
 class Board(Callback):
@@ -103,35 +100,6 @@ class Board(Callback):
 
     def say(self, text: str, style: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True, style=style, markup=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class Ledger(Callback):
-    """Closes a trial's run as Tune ends the trial: a killed process cannot do it itself. Ends the study when a trial
-    was halted for a reason that would halt all others too."""
-
-    def __init__(self, plan: Plan, watch: Watch, account: Account) -> None:
-        self.plan, self.watch, self.account = plan, watch, account
-        self.died: dict[int, str] = {}  # trials whose process died too often, and what was said last
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        ending = how_it_ended(trial.last_result)
-        if ending == "halted" and (trial.last_result or {}).get(WHY):
-            self.watch.stop(str(trial.last_result[WHY]))
-        self._close(trial, ending, failure(trial) if ending == "failed" else None)
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.died[trial.config["number"]] = failure(trial)
-        self._close(trial, how_it_ended(trial.last_result, error=True), failure(trial))
-
-    def _close(self, trial: Trial, ending: Ending, error: str | None) -> None:
-        try:
-            number, step = trial.config["number"], int((trial.last_result or {}).get(STEP, 0))
-            TrialLog(self.plan, number).close(ending, error, self.account.figures(number), step)
-        except study_files.ERRORS as failed:
-            self.watch.stop(f"neither MLflow nor --storage {self.plan.storage} can be written ({failed})")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -9,36 +9,23 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from svgan.io.storage_errors import explained
+from sweeps.driver.cleared import Cleared
 from sweeps.driver.disk_check import check_disk, size, state_bytes
 from sweeps.ray_runtime import resources
 from sweeps.search import optuna_store
-from sweeps.storage import stop_request, usage
+from sweeps.storage import driver_lock, usage
 from sweeps.storage.paths import is_remote
 from sweeps.storage.plan import Plan
 from sweeps.tracking.database_check import check_tracking
 
 if TYPE_CHECKING:
-    from svgan.training.config import RunConfig
     from svgan.training.data import Material
     from sweeps.driver.definition import Study
-
-
-@dataclasses.dataclass(frozen=True)
-class Cleared:
-    """What the checks found, for the forecast. runs: the controls' configurations, then a few random points'."""
-
-    there: resources.Room
-    material: Material
-    runs: Sequence[RunConfig]
-    disk: int  # bytes that the study may keep
-    used: dict[int, float]  # seconds that each trial's workers have run by now
-    seconds: float
 
 
 def preflight(study: Study, plan: Plan) -> Cleared:
@@ -51,9 +38,9 @@ def preflight(study: Study, plan: Plan) -> Cleared:
     from sweeps.trial.training import material_of
 
     started = time.perf_counter()
-    if stop_request.alive(plan):
+    if driver_lock.alive(plan):
         raise UserError(
-            f"{plan.name}: {stop_request.driver(plan)} is running this study; stop it with: "
+            f"{plan.name}: {driver_lock.driver(plan)} is running this study; stop it with: "
             f"python -m sweeps stop {plan.name}"
         )
     there = resources.room()

@@ -20,7 +20,7 @@ from sweeps.driver.new_plan import fresh, resumed
 from sweeps.ray_runtime import job_submission, log_capture
 from sweeps.ray_runtime.fork_server import forkserver
 from sweeps.ray_runtime.session import cluster_joined, ray_started
-from sweeps.storage import environment, stop_request
+from sweeps.storage import driver_lock, environment, stop_request
 from sweeps.storage.paths import fresh_name
 from sweeps.storage.plan import PLAN_FILE, Plan, check_asked
 from sweeps.storage.usage import Spent
@@ -110,7 +110,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     from sweeps.ray_runtime import resources
     from sweeps.search import grid
     from sweeps.tracking.client import ROLE, SWEEP, Tracking
-    from sweeps.tracking.trial_log import failures
+    from sweeps.tracking.sender import failures
 
     cleared = preflight(study, plan)
     prepare(plan, cleared.material)
@@ -123,7 +123,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             f"--name {plan.name}: {plan.tracking} has a study of that name, begun elsewhere; choose another name, or "
             "resume it where its study.json is"
         )
-    with stop_request.alone(plan), log_capture.quiet(Path(plan.folder, "sweep.log")) as log:
+    with driver_lock.alone(plan), log_capture.quiet(Path(plan.folder, "sweep.log")) as log:
         stop_request.clear(plan)
         parent = tracking.parent()
         plan.save()

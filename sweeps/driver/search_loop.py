@@ -29,8 +29,10 @@ def search(
 
     from ray import tune
 
-    from sweeps.driver.live_table import Board, Ledger
-    from sweeps.driver.stall_limit import Patience, Reaper
+    from sweeps.driver.live_table import Board
+    from sweeps.driver.run_closer import Ledger
+    from sweeps.driver.stall_limit import Patience
+    from sweeps.ray_runtime.placement_groups import Reaper
     from sweeps.ray_runtime.resources import SLOT
     from sweeps.reports.trial_table import rows_of
     from sweeps.search.asha import Halving

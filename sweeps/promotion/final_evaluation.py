@@ -92,7 +92,7 @@ class Finals:
 
     def _measured(self, model: LoggedModel, seed: int) -> float:
         from svgan.sampling.sampler import Sampler
-        from sweeps.promotion.registry import downloaded
+        from sweeps.promotion.model_store import downloaded
 
         uri = f"models:/{model.model_id}"
         print(f"measuring FVD long of {uri} on {self.protocol.clips} clips of seed {seed} ...", flush=True)
@@ -112,7 +112,7 @@ class Finals:
 
     @cached_property
     def _material(self) -> Material:
-        from sweeps.promotion.registry import at_hand
+        from sweeps.promotion.model_store import at_hand
 
         return at_hand(self.plan)[0]
 

@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
-from sweeps.champion_loader import DOMAIN
 from sweeps.promotion.final_evaluation import FIGURE, FINALISTS, Finals, Juries
 from sweeps.promotion.final_evaluation import asked as finals_asked
+from sweeps.promotion.model_store import DOMAIN, at_hand, downloaded
 from sweeps.storage.plan import Plan
 from sweeps.tracking.client import SEED, STEP, SWEEP, TRIAL, Tracking, of_seed, sweep_models
 from sweeps.tracking.trial_log import TrialLog
 
 if TYPE_CHECKING:
-    import torch
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-    from svgan.training.data import Material
 
 ALIAS, PREVIOUS = "champion", "previous-champion"
 # What must agree before two figures may be compared: how it was measured, by what renderer, against which codes.
@@ -85,29 +83,6 @@ def score_uri(plan: Plan, uri: str) -> dict[str, float]:
     print(f"measuring FVD of {uri} on {plan.clips} clips ...", flush=True)
     with downloaded(plan.tracking, uri) as folder:
         return score(Sampler.load(folder, device), material, plan, device)
-
-
-def at_hand(plan: Plan) -> tuple[Material, torch.device]:
-    """What the study learnt from, on this machine's device.
-
-    On as many threads as a worker has: bfloat16 sums differ with their number, and FVD with them (docs/traps.md).
-    """
-    import torch
-
-    from svgan.runs.folder import pick_device
-    from sweeps.trial.training import material_of
-
-    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
-    device = pick_device("auto")
-    return material_of(plan, device), device
-
-
-@contextlib.contextmanager
-def downloaded(tracking: str, uri: str) -> Iterator[Path]:
-    import mlflow
-
-    with tempfile.TemporaryDirectory(prefix="svgan-model-") as folder:
-        yield Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=tracking))
 
 
 def champion(tracking: Tracking, name: str) -> ModelVersion | None:

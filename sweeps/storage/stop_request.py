@@ -1,4 +1,4 @@
-"""Stopping a study so that nothing is lost, and knowing whether it lives.
+"""Stop a study so that nothing is lost.
 
 A stop is a file in the study's storage. Workers look for it every few seconds, agree on a step, keep their whole state
 there and end; the driver hands out no more trials and waits for them. `python -m sweeps stop`, the first Ctrl-C and a
@@ -8,27 +8,20 @@ driver that has a reason of its own all do no more than write that file.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import Timeout
-
 from svgan.errors import UserError
-from svgan.io import process_lock
 from sweeps.storage import study_files
 from sweeps.storage.paths import is_remote
 
 if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
-STOP, LOCK = "stop", "lock"
+STOP = "stop"
 
 
 def request(plan: Plan) -> None:
@@ -67,34 +60,6 @@ class Watch:
             self.stopping = requested(self.plan)
             self.next = time.monotonic() + self.every
         return self.stopping
-
-
-@contextlib.contextmanager
-def alone(plan: Plan) -> Iterator[None]:
-    """Hold the study's lock; the system lets go of it however the process ends. UserError if another driver has it."""
-    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(process_lock.hold(Path(plan.folder, LOCK), holder))
-        except Timeout:
-            raise UserError(
-                f"{plan.name}: {driver(plan)} is running this study; stop it with: python -m sweeps stop {plan.name}"
-            ) from None
-        yield
-
-
-def alive(plan: Plan) -> bool:
-    """Whether a driver holds the study's lock on this machine."""
-    return process_lock.is_held(Path(plan.folder, LOCK))
-
-
-def driver(plan: Plan) -> str:
-    """'process 123 on HOST', as the lock's last holder wrote it."""
-    try:
-        fields: dict[str, Any] = json.loads(Path(plan.folder, LOCK).read_text())
-        return f"process {fields['pid']} on {fields['host']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ class Relay:
     """Applies entries of trials to MLflow; what goes wrong is returned in one line."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
-        from sweeps.tracking.trial_log import Sender
+        from sweeps.tracking.sender import Sender
 
         self.plan = Plan.from_json(plan)
         self.senders: dict[int, Sender] = {}
@@ -96,7 +96,7 @@ class Relay:
             sender.apply(Entry(kind, fields, None if files is None else Path(folder)))
 
     def _tried(self, number: int, what: Any) -> str | None:
-        from sweeps.tracking.trial_log import Sender, failures
+        from sweeps.tracking.sender import Sender, failures
 
         with self.locks[number]:
             try:

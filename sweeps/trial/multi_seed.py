@@ -27,15 +27,15 @@ from sweeps.search.optuna_store import REPORTS, STEP
 from sweeps.storage.trial_outcome import FINISHED, HALTED
 from sweeps.tracking.client import SEED, of_seed
 from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
+from sweeps.trial.reporter import BEST, STATE, RankZeroReporter
 from sweeps.trial.stoppable import Halted
 from sweeps.trial.training import Setting, running_minima, save_with_best
-from sweeps.trial.worker import BEST, STATE, RankZeroReporter
 
 if TYPE_CHECKING:
     import torch
 
+    from sweeps.trial.rank import Rank
     from sweeps.trial.stoppable import Attended
-    from sweeps.trial.worker import Worker
 
 SPEED, LATENT = "iterations_per_second", "latent_fd"
 CONFIDENCE = 0.95
@@ -96,18 +96,16 @@ class Silent:
 class Seeded:
     """One rank's part in a trial of several seeds."""
 
-    def __init__(self, worker: Worker, setting: Setting, process: Process, scratch: Path) -> None:
-        self.worker, self.setting, self.process, self.scratch = worker, setting, process, scratch
+    def __init__(self, rank: Rank, setting: Setting, process: Process, scratch: Path) -> None:
+        self.rank, self.setting, self.process, self.scratch = rank, setting, process, scratch
         self.seeds = [setting.run.seed + k for k in range(setting.plan.seeds)]
         self.states = self._restored()
-        first = worker.rank == 0
-        self.first = (
-            SeedsReporter(worker.config, setting.plan, setting.material, scratch, worker.meter) if first else None
-        )
+        first = rank.rank == 0
+        self.first = SeedsReporter(rank.config, setting.plan, setting.material, scratch, rank.meter) if first else None
 
     def _restored(self) -> dict[int, State]:
         here = self.scratch / "restored"
-        states = load_all(self.worker.kept(here), self.seeds, self.worker.device, self.worker.tell)
+        states = load_all(self.rank.kept(here), self.seeds, self.rank.device, self.rank.tell)
         for seed in self.seeds:
             if (_own(here, seed) / BEST).exists():
                 _own(self.scratch, seed).mkdir()
@@ -123,7 +121,7 @@ class Seeded:
                     self._report(end, speed)
             if self.first is None:
                 return {}
-            return self.first.finish_all(self.states, self.worker.attended)
+            return self.first.finish_all(self.states, self.rank.attended)
         except Halted as halted:
             self._halt(halted.state)
             return {HALTED: True}
@@ -133,7 +131,7 @@ class Seeded:
         taken, run = Silent(), dataclasses.replace(self.setting.run, seed=seed)
         part = dataclasses.replace(self.setting, run=dataclasses.replace(run, steps=end))
         try:
-            state = part.train(taken, state=self.states.get(seed), process=self.process, iteration=self.worker.attended)
+            state = part.train(taken, state=self.states.get(seed), process=self.process, iteration=self.rank.attended)
         except NonFiniteLoss as error:
             raise NonFiniteLoss(f"seed {seed}: {error}") from None
         state.config = run

@@ -17,6 +17,7 @@ from svgan.errors import UserError
 from sweeps import study
 from sweeps.driver import stall_limit
 from sweeps.promotion import registry
+from sweeps.ray_runtime import placement_groups
 from sweeps.storage.plan import Plan
 from sweeps.tracking.client import Tracking, sweep_models
 
@@ -212,7 +213,7 @@ def test_the_reaper_removes_what_leaked_and_nothing_else(ray_here):
     leaked, kept = ray.get([dead.start.remote(), living.start.remote()])
     slot = ray.util.placement_group([{stall_limit.SLOT: 1}])
     ray.get(slot.ready())
-    reaper = stall_limit.Reaper()
+    reaper = placement_groups.Reaper()
     reaper.look()
     assert not {leaked, kept, slot.id.hex()} & set(reaper.removed)
     reaper.removed.clear()

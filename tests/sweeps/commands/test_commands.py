@@ -16,7 +16,7 @@ from PIL import Image
 from sweeps import __main__ as commands
 from sweeps.commands import COMMANDS
 from sweeps.reports import trial_table
-from sweeps.storage import stop_request, study_files, usage
+from sweeps.storage import driver_lock, stop_request, study_files, usage
 from sweeps.tracking import outbox
 
 OPTIONS = {
@@ -137,7 +137,7 @@ def test_status_tells_the_hours_that_count_towards_the_budget(capsys, study):
 
 def test_status_of_a_living_study_tells_its_driver_and_the_time_left(capsys, study):
     plan = study("alive", "finished", None, trials=3).plan
-    with stop_request.alone(plan):
+    with driver_lock.alone(plan):
         shown = told(capsys, "status", "alive")
     assert "running" in shown
     assert "15s" in shown.split("running")[1].splitlines()[0]  # 30 of 40 steps at 2 a second
@@ -170,7 +170,7 @@ def test_status_without_a_name_lists_the_studies(capsys, study):
 
 def stopping_driver(plan, seconds):
     """A process that holds the study's lock until it is asked to stop, as a driver does."""
-    with stop_request.alone(plan):
+    with driver_lock.alone(plan):
         until = time.monotonic() + seconds
         while not stop_request.requested(plan) and time.monotonic() < until:
             time.sleep(0.05)
@@ -180,11 +180,11 @@ def test_stop_waits_for_the_driver_and_says_how_to_go_on(capsys, study):
     plan = study("alive", "finished", None).plan
     driver = multiprocessing.get_context("fork").Process(target=stopping_driver, args=(plan, 30))
     driver.start()
-    while not stop_request.alive(plan):
+    while not driver_lock.alive(plan):
         time.sleep(0.02)
     try:
         shown = told(capsys, "stop", "alive")
-        assert not stop_request.alive(plan)
+        assert not driver_lock.alive(plan)
     finally:
         driver.join(timeout=40)
     assert "python sweeps/toy.py --resume alive --storage" in shown
@@ -195,7 +195,7 @@ def test_stop_without_waiting_only_asks_and_a_study_that_is_dead_is_refused(caps
     plan = study("alive", None).plan
     assert "no driver runs it on this machine" in refused(capsys, "stop", "alive")
     assert not stop_request.requested(plan)
-    with stop_request.alone(plan):
+    with driver_lock.alone(plan):
         assert "asked to stop" in told(capsys, "stop", "alive", "--no-wait")
         assert stop_request.requested(plan)
 

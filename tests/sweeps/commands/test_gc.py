@@ -8,7 +8,7 @@ from made_studies import refused, told
 
 from sweeps import __main__ as commands
 from sweeps.commands import gc
-from sweeps.storage import stop_request
+from sweeps.storage import driver_lock
 
 
 def test_gc_frees_what_is_not_needed_and_nothing_else(capsys, study, here):
@@ -82,6 +82,6 @@ def test_gc_that_was_cut_is_run_again_and_mlflow_gc_takes_the_rest(capsys, study
 def test_gc_leaves_a_living_study_alone(capsys, study):
     made_study = study("alive", "finished")
     folder = made_study.train_folder(0)
-    with stop_request.alone(made_study.plan):
+    with driver_lock.alone(made_study.plan):
         assert "is running it" in refused(capsys, "gc", "alive", "--yes")
     assert folder.exists()

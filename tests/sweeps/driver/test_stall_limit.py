@@ -8,6 +8,7 @@ from made_plan import PLAN
 
 from svgan.errors import UserError
 from sweeps.driver import stall_limit
+from sweeps.storage import trial_failure
 from sweeps.storage.plan import Plan
 
 
@@ -25,11 +26,11 @@ def ended(text, path=None, last_result=None):
 def test_a_failed_trial_says_its_own_last_word(tmp_path):
     file = tmp_path / "error.txt"
     assert (
-        stall_limit.failure(ended(None, last_result={"failed": "NonFiniteLoss: at step 3"}))
+        trial_failure.failure(ended(None, last_result={"failed": "NonFiniteLoss: at step 3"}))
         == "NonFiniteLoss: at step 3"
     )
-    assert stall_limit.failure(ended("one\n\nlast line", file)) == "last line"
-    assert stall_limit.failure(ended(None)) == "no reason given"
+    assert trial_failure.failure(ended("one\n\nlast line", file)) == "last line"
+    assert trial_failure.failure(ended(None)) == "no reason given"
 
 
 def test_patience_ends_a_sweep_whose_first_trials_all_fail(tmp_path):

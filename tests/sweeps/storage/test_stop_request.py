@@ -12,7 +12,7 @@ import pytest
 from made_plan import PLAN
 
 from svgan.errors import UserError
-from sweeps.storage import events, stop_request, study_files
+from sweeps.storage import driver_lock, events, stop_request, study_files
 from sweeps.storage.plan import Plan
 from sweeps.storage.trial_outcome import how_it_ended
 from sweeps.trial.watchdog import Pulse, place
@@ -65,7 +65,7 @@ def test_a_living_study_has_one_driver(plan):
     )
     import json
 
-    assert not stop_request.alive(plan)
+    assert not driver_lock.alive(plan)
     holder = subprocess.Popen(
         [sys.executable, "-c", code, json.dumps(plan.to_json())],
         stdout=subprocess.PIPE,
@@ -73,17 +73,17 @@ def test_a_living_study_has_one_driver(plan):
     )
     try:
         assert holder.stdout.readline() == b"held\n"
-        assert stop_request.alive(plan)
+        assert driver_lock.alive(plan)
         with (
             pytest.raises(UserError, match=f"process {holder.pid} on .* is running this study"),
-            stop_request.alone(plan),
+            driver_lock.alone(plan),
         ):
             pass
     finally:
         holder.kill()
         holder.wait()
-    assert not stop_request.alive(plan)
-    with stop_request.alone(plan):
+    assert not driver_lock.alive(plan)
+    with driver_lock.alone(plan):
         pass
 
 

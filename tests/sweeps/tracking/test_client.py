@@ -13,7 +13,7 @@ from made_tracking import put_model
 
 from svgan.errors import UserError
 from sweeps import __main__ as commands
-from sweeps.promotion import registry
+from sweeps.promotion import model_store, registry
 from sweeps.reports import trial_table
 from sweeps.tracking.client import Tracking, one_at_a_time, open_experiment, sweep_models
 from sweeps.tracking.trial_log import TrialLog
@@ -160,7 +160,7 @@ def test_the_champion_loads_by_its_alias_and_gives_frames(tracking, plan, genera
 
 def test_nothing_in_a_logged_model_can_hold_code(tracking, plan, generator, tmp_path):
     model = put_model(tracking, 0, 10, generator, latent_fd=2.0)
-    with registry.downloaded(plan.tracking, f"models:/{model}") as folder:
+    with model_store.downloaded(plan.tracking, f"models:/{model}") as folder:
         assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {"", ".json", ".safetensors"}
         assert "loader_module: sweeps.champion_loader" in (folder / "MLmodel").read_text()
 

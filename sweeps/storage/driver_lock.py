@@ -1,0 +1,50 @@
+"""One driver per study: the lock that a driver holds, and who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import Timeout
+
+from svgan.errors import UserError
+from svgan.io import process_lock
+
+if TYPE_CHECKING:
+    from sweeps.storage.plan import Plan
+
+LOCK = "lock"
+
+
+@contextlib.contextmanager
+def alone(plan: Plan) -> Iterator[None]:
+    """Hold the study's lock; the system lets go of it however the process ends. UserError if another driver has it."""
+    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(process_lock.hold(Path(plan.folder, LOCK), holder))
+        except Timeout:
+            raise UserError(
+                f"{plan.name}: {driver(plan)} is running this study; stop it with: python -m sweeps stop {plan.name}"
+            ) from None
+        yield
+
+
+def alive(plan: Plan) -> bool:
+    """Whether a driver holds the study's lock on this machine."""
+    return process_lock.is_held(Path(plan.folder, LOCK))
+
+
+def driver(plan: Plan) -> str:
+    """'process 123 on HOST', as the lock's last holder wrote it."""
+    try:
+        fields: dict[str, Any] = json.loads(Path(plan.folder, LOCK).read_text())
+        return f"process {fields['pid']} on {fields['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,69 @@
+"""One rank of a trial: its place among the workers, its device, and the checkpoint that it continues from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+
+from svgan.training.checkpoint_manager import last_whole
+from svgan.training.state import State
+from sweeps.storage import events, study_files
+from sweeps.storage.plan import Plan
+from sweeps.storage.usage import Meter
+from sweeps.trial.reporter import BEST, STATE
+from sweeps.trial.stoppable import Attended
+
+
+class Rank:
+    """One rank of a trial, and the checkpoints that it starts from."""
+
+    def __init__(self, config: dict[str, Any], plan: Plan, attended: Attended) -> None:
+        context = ray.train.get_context()
+        self.config, self.plan, self.attended, self.number = config, plan, attended, int(config["number"])
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.device = _device(plan)
+        self.meter = Meter(plan, self.number)
+
+    def restored(self, scratch: Path) -> State | None:
+        """The state of the trial's last whole checkpoint, its best generator put back into scratch; None at a first
+        start. A damaged one is told of, and the one before it is used."""
+        here = scratch / "restored"
+        state = last_whole((folder / STATE for folder in self.kept(here)), self.device, self.tell)
+        if (here / BEST).exists():
+            shutil.move(here / BEST, scratch / BEST)
+        shutil.rmtree(here, ignore_errors=True)
+        return state
+
+    def kept(self, here: Path) -> Iterator[Path]:
+        """The trial's checkpoints, newest first, each fetched into `here` when its turn comes."""
+        kept = ray.train.get_checkpoint()
+        if kept is None:
+            return
+        kept.to_directory(str(here))
+        yield here
+        folder = study_files.place(self.plan, f"train-{self.number:04d}")
+        others = [name for name in study_files.names(folder) if name.startswith("checkpoint_2")]
+        for name in sorted(others, reverse=True):
+            if name != Path(kept.path).name:
+                shutil.rmtree(here)
+                study_files.download(f"{folder}/{name}", here)
+                yield here
+
+    def tell(self, text: str) -> None:
+        """A line for the user, from one rank alone."""
+        if self.rank == 0:
+            events.tell(self.plan, self.number, text)
+
+
+def _device(plan: Plan) -> torch.device:
+    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
+    if not plan.gpus_per_worker:
+        return torch.device("cpu")
+    from ray.train.torch import get_device
+
+    return get_device()

@@ -1,0 +1,104 @@
+"""Reporters of a trial's ranks: rank 0 sends figures to MLflow and checkpoints to Ray Train."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import ray.train
+
+from svgan.errors import UserError
+from svgan.sampling.sampler import Sampler
+from svgan.training import checkpoint
+from svgan.training.data import Material
+from svgan.training.state import State
+from sweeps.ray_runtime.resources import device_name
+from sweeps.reports.trial_table import SPEED, STEPS_DONE
+from sweeps.search.optuna_store import REPORTS, STEP
+from sweeps.storage import events
+from sweeps.storage.plan import Plan
+from sweeps.storage.trial_outcome import FINISHED
+from sweeps.storage.usage import Meter
+from sweeps.tracking.trial_log import TrialLog, attempt
+from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
+from sweeps.trial.stoppable import Attended
+from sweeps.trial.training import figures_so_far, running_minima, save_with_best
+
+STATE, BEST = "state", "best"
+
+
+class OtherRanksReporter:
+    """Ranks above 0 only take their part in Ray's collective report."""
+
+    def report(self, step: int, metrics: dict[str, float], state: State) -> None:
+        ray.train.report({STEP: step})
+
+    def keep(self, state: State) -> None:
+        ray.train.report({STEP: state.step})
+
+    def finish(self, state: State, attended: Attended) -> dict[str, Any]:
+        return {}
+
+
+class RankZeroReporter:
+    """Rank 0: figures to MLflow by step, a model per improvement, the whole state to Ray Train as its checkpoint.
+
+    What Ray keeps holds both the state and the best generator so far, so that a restart needs nothing else.
+    """
+
+    def __init__(self, config: dict[str, Any], plan: Plan, material: Material, scratch: Path, meter: Meter) -> None:
+        self.meter = meter
+        self.plan, self.material, self.scratch, self.params = plan, material, scratch, config["params"]
+        self.log = TrialLog(plan, config["number"])
+        times = attempt(plan, config["number"])
+        several = {"seeds": plan.seeds} if plan.seeds > 1 else {}
+        self.log.open(config["run"] | several, times, device_name(material.domain.device))
+        if times > 1:
+            events.tell(plan, config["number"], f"workers started again ({times} times now) on {socket.gethostname()}")
+
+    def report(self, step: int, metrics: dict[str, float], state: State) -> None:
+        if not math.isfinite(metrics["latent_fd"]):
+            raise UserError(f"latent_fd at step {step} is {metrics['latent_fd']}; the generator has diverged")
+        so_far, model = figures_so_far(state.history), None
+        folder = self.scratch / "report"
+        if save_with_best(state, folder / STATE, self.scratch / BEST):
+            self.log.model(step, self.scratch / BEST, self.plan.tags, self.params)
+            model = step
+        figures = {**metrics, "latent_fd_best": so_far["latent_fd_best"], STEPS_DONE: step}
+        self.log.metrics(step, figures, model)
+        if step in self.plan.rungs and step < state.config.steps:
+            log_sheet(self.log, Sampler.of(state), self.material, state.config.window, self.plan.seed, self.scratch)
+        self._report(folder, {**so_far, SPEED: metrics[SPEED], REPORTS: running_minima(state.history)})
+
+    def keep(self, state: State) -> None:
+        """Keep a state between two reports; its figures are told at the next one."""
+        folder = self.scratch / "report"
+        checkpoint.save(state, folder / STATE)
+        self._report(folder, {STEP: state.step})
+
+    def _report(self, folder: Path, figures: dict[str, Any]) -> None:
+        if (self.scratch / BEST).exists():
+            shutil.copytree(self.scratch / BEST, folder / BEST)
+        ray.train.report(figures | self.meter.told(), checkpoint=ray.train.Checkpoint.from_directory(folder))
+        shutil.rmtree(folder)
+
+    def finish(self, state: State, attended: Attended) -> dict[str, Any]:
+        """Score the trial's best generator, log a clip of it, and say the outcome."""
+        outcome, began = figures_so_far(state.history), time.perf_counter()
+        best = int(outcome["best_step"])
+        sampler = Sampler.load(self.scratch / BEST, state.device)
+        attended.scoring("clip", 0, 1)
+        log_clip(self.log, sampler, self.material, self.plan.seed, self.scratch)
+        attended.scoring("clip", 1, 1)
+        if self.plan.clips:
+            figures = self.log.figures(figures_of(self.plan))
+            if not figures:
+                figures = score(sampler, self.material, self.plan, state.device, attended.scoring)
+                self.log.metrics(best, figures, best)
+                self.log.metrics(best, {"seconds_scoring": time.perf_counter() - began})
+            outcome |= figures
+        return {**outcome, **self.meter.told(), REPORTS: running_minima(state.history), FINISHED: True}
