@@ -59,8 +59,8 @@ def test_a_stop_that_cannot_be_written_is_one_line(plan, tmp_path):
 
 def test_a_living_study_has_one_driver(plan):
     code = (
-        "import json, sys, time\nfrom sweeps.storage import stop_request\nfrom sweeps.storage.plan import Plan\n"
-        "with stop_request.alone(Plan.from_json(json.loads(sys.argv[1]))):\n    print('held', flush=True)\n"
+        "import json, sys, time\nfrom sweeps.storage import driver_lock\nfrom sweeps.storage.plan import Plan\n"
+        "with driver_lock.alone(Plan.from_json(json.loads(sys.argv[1]))):\n    print('held', flush=True)\n"
         "    time.sleep(60)\n"
     )
     import json
