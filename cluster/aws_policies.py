@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cluster.aws_setup import Wanted
+    from cluster.aws_wanted import Wanted
 
 Document = dict[str, Any]
 VERSION = "2012-10-17"

@@ -24,7 +24,7 @@ from cluster import exit_code
 from svgan.errors import UserError
 
 if TYPE_CHECKING:
-    from cluster.mlflow_server import Settings
+    from cluster.mlflow_settings import Settings
 
 KEPT = 200
 
@@ -64,7 +64,7 @@ def save(settings: Settings) -> str:
     """Dump the database, consistent at one moment, while it is in use; returns the backup's name."""
     import fsspec
 
-    from cluster.mlflow_server import binaries
+    from cluster.mlflow_settings import binaries
 
     name = f"mlflow-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.dump"
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +98,7 @@ def restore(settings: Settings, name: str, replace: bool = False) -> None:
     """Put a backup into the database, in one transaction. Raises UserError, and has then changed nothing."""
     import fsspec
 
-    from cluster.mlflow_server import binaries
+    from cluster.mlflow_settings import binaries
 
     if not replace and not is_empty(settings.database):
         raise UserError("the database has something in it already; give --replace to put the backup in its place")
@@ -124,7 +124,7 @@ def _call(command: list[str | Path]) -> None:
 
 
 def main() -> None:
-    from cluster.mlflow_server import Settings, running
+    from cluster.mlflow_settings import Settings, running
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)

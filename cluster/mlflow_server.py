@@ -15,12 +15,10 @@ is filled from the newest backup, and backed up every hour (`cluster.mlflow_back
 from __future__ import annotations
 
 import argparse
-import configparser
 import contextlib
 import os
 import pwd
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,88 +26,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote, urlsplit
-
-from filelock import Timeout
+from urllib.parse import urlsplit
 
 from cluster import exit_code
 from cluster.environment import keep_secret, write_private
+from cluster.mlflow_settings import LOOPBACK, SERVICE, Settings, alone, binaries, running
 from svgan.errors import UserError, one_line
-from svgan.io import process_lock
 
-LOOPBACK, DATABASE, SERVICE = "127.0.0.1", "mlflow", "svgan-mlflow"
 START_SECONDS, BACKUP_SECONDS = 180, 3600
-LEAST_PASSWORD = 12
 REPO = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Settings:
-    """root: URL of artifacts and backups. own: the head's PostgreSQL, with its socket in `home`; else `database`."""
-
-    home: Path
-    root: str
-    port: int
-    user: str
-    password: str
-    database: str
-
-    @property
-    def own(self) -> bool:
-        return not os.environ.get("SVGAN_MLFLOW_DATABASE")
-
-    @property
-    def address(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
-
-    @classmethod
-    def read(cls) -> Settings:
-        """From the environment. Raises UserError."""
-        home = Path(os.environ.get("SVGAN_MLFLOW_HOME") or "~/svgan-mlflow").expanduser().absolute()
-        root = os.environ.get("SVGAN_MLFLOW", "")
-        if not root:
-            raise UserError("SVGAN_MLFLOW: not set; give a URL for MLflow's files, such as s3://bucket/mlflow")
-        tracking = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
-        if tracking.scheme != "http" or tracking.hostname not in (LOOPBACK, "localhost"):
-            raise UserError(f"MLFLOW_TRACKING_URI: give a port of the loopback to listen on: http://{LOOPBACK}:5000")
-        credentials = Path("~/.mlflow/credentials").expanduser()
-        told = configparser.ConfigParser(interpolation=None)
-        told.read(credentials)
-        try:
-            user, password = (told["mlflow"][f"mlflow_tracking_{name}"] for name in ("username", "password"))
-        except KeyError:
-            raise UserError(
-                f"{credentials}: no user and password in it; python -m cluster.environment makes it"
-            ) from None
-        if len(password) < LEAST_PASSWORD:
-            raise UserError(f"{credentials}: MLflow takes no password of fewer than {LEAST_PASSWORD} characters")
-        database = os.environ.get("SVGAN_MLFLOW_DATABASE") or (
-            f"postgresql:///{DATABASE}?host={quote(str(home / 'socket'), safe='')}&user=svgan"
-        )
-        if urlsplit(database).password:
-            raise UserError("SVGAN_MLFLOW_DATABASE: no password in the URL, for programs show it; put it in ~/.pgpass")
-        return cls(home, root.rstrip("/"), tracking.port or 5000, user, password, database)
-
-
-def binaries() -> Path:
-    """The folder of initdb, postgres, pg_dump and pg_restore, which Debian keeps off the PATH."""
-    on_path = shutil.which("initdb")
-    folders = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)]
-    folders += [Path(on_path).resolve().parent] if on_path else []
-    for folder in folders:
-        if (folder / "initdb").exists():
-            return folder
-    raise UserError("PostgreSQL is not installed; apt-get install postgresql (cluster/node_setup.sh --postgresql)")
-
-
-def _version(folder: Path) -> float:
-    try:
-        return float(folder.parent.name)
-    except ValueError:
-        return 0
 
 
 @contextlib.contextmanager
@@ -242,23 +169,6 @@ def run(settings: Settings) -> None:
             mlflow_backup.save_or_say(settings)
         else:
             raise UserError("MLflow's server or its database has ended; see the lines before this in the log")
-
-
-@contextlib.contextmanager
-def alone(settings: Settings) -> Iterator[None]:
-    """The one server of its folder; the file tells `stop` which process it is."""
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(process_lock.hold(settings.home / "pid", str(os.getpid())))
-        except Timeout:
-            raise UserError(f"{settings.home}: MLflow's server is running already") from None
-        yield
-
-
-def running(settings: Settings) -> int | None:
-    """The process that `run`s, if one does."""
-    file = settings.home / "pid"
-    return int(file.read_text() or 0) or None if process_lock.is_held(file) else None
 
 
 def answers(settings: Settings) -> bool:

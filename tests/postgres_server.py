@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ports import free_port
 
-from cluster.mlflow_server import binaries
+from cluster.mlflow_settings import binaries
 from svgan.errors import UserError
 
 NOBODY = 65534

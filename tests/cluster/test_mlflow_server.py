@@ -17,7 +17,7 @@ import psutil
 import pytest
 from ports import free_port
 
-from cluster import mlflow_backup, mlflow_server
+from cluster import mlflow_backup, mlflow_server, mlflow_settings
 from cluster.environment import write_private
 from svgan.errors import UserError
 
@@ -39,14 +39,14 @@ def home(monkeypatch):
     for name in ("SVGAN_MLFLOW_DATABASE", "SVGAN_MLFLOW_HOME", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     yield folder
-    if pid := mlflow_server.running(mlflow_server.Settings.read()):
+    if pid := mlflow_settings.running(mlflow_settings.Settings.read()):
         os.kill(pid, signal.SIGTERM)
         psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=60)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_what_is_missing_is_named(home, monkeypatch):
-    settings = mlflow_server.Settings.read()
+    settings = mlflow_settings.Settings.read()
     assert settings.own
     assert settings.password == PASSWORD
     assert PASSWORD not in settings.database
@@ -60,18 +60,18 @@ def test_what_is_missing_is_named(home, monkeypatch):
         with monkeypatch.context() as changed:
             changed.setenv(name, value)
             with pytest.raises(UserError, match=words) as refused:
-                mlflow_server.Settings.read()
+                mlflow_settings.Settings.read()
             assert "secret" not in str(refused.value)
     text = "[mlflow]\nmlflow_tracking_username = a\nmlflow_tracking_password = b\n"
     write_private(home / "other/.mlflow/credentials", text)
     with monkeypatch.context() as changed:
         changed.setenv("HOME", str(home / "other"))
         with pytest.raises(UserError, match="no password of fewer than 12 characters"):
-            mlflow_server.Settings.read()
+            mlflow_settings.Settings.read()
 
 
 def test_secrets_go_to_mlflow_by_file_and_environment(home):
-    settings = mlflow_server.Settings.read()
+    settings = mlflow_settings.Settings.read()
     settings.home.mkdir()
     told = mlflow_server.environment(settings)
     assert not any(PASSWORD in value for value in told.values())
@@ -82,16 +82,16 @@ def test_secrets_go_to_mlflow_by_file_and_environment(home):
     users.touch()
     assert mlflow_server.environment(settings) == told
     assert users.exists()
-    mlflow_server.environment(mlflow_server.Settings(**{**vars(settings), "password": "another"}))
+    mlflow_server.environment(mlflow_settings.Settings(**{**vars(settings), "password": "another"}))
     assert not users.exists(), "MLflow takes a changed password only into an empty table"
 
 
 def test_the_service_is_one_that_systemd_takes(home, tmp_path):
-    text = mlflow_server.unit(mlflow_server.Settings.read())
+    text = mlflow_server.unit(mlflow_settings.Settings.read())
     assert PASSWORD not in text
     if not shutil.which("systemd-analyze"):
         pytest.skip("no systemd-analyze here")
-    file = tmp_path / f"{mlflow_server.SERVICE}.service"
+    file = tmp_path / f"{mlflow_settings.SERVICE}.service"
     file.write_text(text)
     told = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True, timeout=60)
     assert file.name not in told.stderr, told.stderr
@@ -141,10 +141,10 @@ def test_the_database_is_lost_and_restored_with_all_its_runs(home, s3, monkeypat
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     import mlflow
 
-    settings = mlflow_server.Settings.read()
+    settings = mlflow_settings.Settings.read()
     started = call("start")
     assert started.returncode == 0, started.stderr + (settings.home / "server.log").read_text()
-    pid = mlflow_server.running(settings)
+    pid = mlflow_settings.running(settings)
     address = settings.address
     assert [status(address), status(address, "wrong"), status(address, PASSWORD)] == [401, 401, 200]
     listening = {
@@ -194,9 +194,9 @@ def test_the_database_is_lost_and_restored_with_all_its_runs(home, s3, monkeypat
 
 @pytest.mark.slow
 def test_the_server_ends_whole_when_its_database_does(home):
-    settings = mlflow_server.Settings.read()
+    settings = mlflow_settings.Settings.read()
     assert call("start").returncode == 0, (settings.home / "server.log").read_text()
-    everyone = family(mlflow_server.running(settings))
+    everyone = family(mlflow_settings.running(settings))
     next(process for process in everyone if process.name() == "postgres").kill()
     assert not psutil.wait_procs(everyone, timeout=60)[1]
     assert "its database has ended" in (settings.home / "server.log").read_text()
@@ -207,13 +207,13 @@ def test_the_server_ends_whole_when_its_database_does(home):
 
 @pytest.mark.slow
 def test_a_port_that_is_taken_is_said_at_once(home):
-    settings = mlflow_server.Settings.read()
+    settings = mlflow_settings.Settings.read()
     with socket.create_server(("127.0.0.1", settings.port)):
         refused = call("start")
     assert refused.returncode == 2
     assert refused.stderr.startswith("svgan: MLflow's server or its database has ended; see the lines before this")
     assert "already in use" in (settings.home / "server.log").read_text()
-    assert mlflow_server.running(settings) is None
+    assert mlflow_settings.running(settings) is None
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from pathlib import Path
 from hosts import Host, Network, wait
 from ports import answers
 
-from cluster.mlflow_server import binaries
+from cluster.mlflow_settings import binaries
 from svgan.errors import UserError
 
 ADDRESS, REGION, BUCKET = "10.77.0.2", "us-west-2", "svgan-e2e"
