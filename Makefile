@@ -52,10 +52,11 @@ bench: $(READY)  ## the training step, and what the platform costs, on an idle m
 	$(BIN)/python bench/simulated_study.py
 	$(BIN)/python bench/s3_read.py
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff, mypy, and the contracts of imports (pyproject.toml)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
