@@ -48,7 +48,8 @@ def encode(folder: Path, device: str) -> None:
     import torch
 
     from svgan.images.domain import Domain
-    from svgan.latents.shards import VideoCodes, write_latents
+    from svgan.latents.manifest import VideoCodes
+    from svgan.latents.shards import write_latents
 
     domain = Domain.load(folder / "domain", device)
     crops = np.random.default_rng(0).integers(0, 256, (FRAMES, 256, 256, 3), np.uint8)
@@ -65,7 +66,8 @@ def train(folder: Path, device: str) -> None:
     """STEPS of recipe paper, without the clip that `svgan train` makes at the end."""
     import torch
 
-    from svgan.runs.folder import carry_out, plan_run
+    from svgan.runs.folder import plan_run
+    from svgan.runs.training import carry_out
     from svgan.training.reporter import NullReporter
 
     run = plan_run(

@@ -22,8 +22,9 @@ import torch
 
 from svgan.images.domain import Domain
 from svgan.io.atomic import whole
-from svgan.latents.shards import Latents, open_latents
-from svgan.latents.stats import make_space
+from svgan.latents.manifest import Latents
+from svgan.latents.shards import open_latents
+from svgan.latents.spaces import make_space
 from svgan.metrics import fvd
 from svgan.metrics.frechet import FrechetTo
 from svgan.metrics.intervals import bootstrap, endless

@@ -31,7 +31,7 @@ from svgan.assets import cache
 from svgan.images.domain import Domain
 from svgan.io.atomic import whole
 from svgan.latents.shards import open_latents
-from svgan.latents.stats import make_space
+from svgan.latents.spaces import make_space
 from svgan.metrics import fvd, i3d
 from svgan.metrics.frechet import frechet_distance
 from svgan.metrics.moments import Moments

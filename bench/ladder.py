@@ -23,7 +23,7 @@ from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
 from svgan.metrics.latent import LatentDistance
 from svgan.metrics.motion_stats import spectrum_distance, speed_distance
-from svgan.runs.folder import JUDGED_CLIPS
+from svgan.runs.validation import JUDGED_CLIPS
 from svgan.systems.stylevideogan.config import ITERATIONS
 
 STEPS, WEIGHTS, SEEDS = (100, 300, 1000), (0.0, 1.0), range(4)

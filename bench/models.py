@@ -18,7 +18,9 @@ from svgan.io.atomic import whole
 from svgan.latents.shards import open_latents
 from svgan.metrics.protocol import usual_precision
 from svgan.reports.evaluation import assessed, chosen
-from svgan.runs.folder import CHECKPOINTS, RECORD, carry_out, load_pair, plan_run
+from svgan.runs.folder import CHECKPOINTS, RECORD, plan_run
+from svgan.runs.loading import load_pair
+from svgan.runs.training import carry_out
 from svgan.sampling.sampler import Sampler
 from svgan.training.reporter import NullReporter
 

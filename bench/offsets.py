@@ -26,7 +26,7 @@ from svgan.images.domain import Domain
 from svgan.io.video_reader import read_frames
 from svgan.latents.shards import open_latents
 from svgan.metrics.transfer import Transfer, evenly, transfer
-from svgan.sampling.sampler import offset, offset_orthogonal
+from svgan.sampling.offset import offset, offset_orthogonal
 from svgan.sampling.subject import photo_code
 
 FIRST, FRAMES = 1000, 250

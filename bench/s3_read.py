@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from svgan.io import storage
 from svgan.latents import shard_cache
-from svgan.latents.shards import THREADS, Manifest, VideoCodes, open_latents, read_manifest, write_latents
+from svgan.latents.manifest import Manifest, VideoCodes, read_manifest
+from svgan.latents.shards import THREADS, open_latents, write_latents
 
 LAYERS, WIDTH, SHARD_ROWS = 18, 512, 1024  # of a 1024 px StyleGAN: 19 MB a shard
 

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from svgan.latents.shards import VideoCodes, open_latents, write_latents
+from svgan.latents.manifest import VideoCodes
+from svgan.latents.shards import open_latents, write_latents
 
 LAYERS, WIDTH = 18, 512
 GOAL = 0.6

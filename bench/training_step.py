@@ -34,8 +34,9 @@ from reference import Reference
 
 from svgan.images.domain import Domain
 from svgan.latents.clips import ClipSource
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
-from svgan.latents.stats import make_space
+from svgan.latents.manifest import Latents, VideoCodes
+from svgan.latents.shards import open_latents, write_latents
+from svgan.latents.spaces import make_space
 from svgan.systems.stylevideogan import fast, step
 from svgan.systems.stylevideogan.config import CodesConfig
 from svgan.systems.stylevideogan.state import CodesState

@@ -139,7 +139,7 @@ def as_rank(
     from training_step import random_codes
 
     from svgan.latents.clips import ClipSource
-    from svgan.latents.stats import make_space
+    from svgan.latents.spaces import make_space
     from svgan.torch_utils.distributed import current_process
     from svgan.training import recipes, registry
     from svgan.training.state import State

@@ -11,7 +11,8 @@ TOY_DIMENSIONS = (6, 8)
 
 def write_footage(folder: Path, domain: str, *, frames: int = 320, seed: int = 0) -> str:
     """Codes of two made videos: slow sines of a few directions, so that there is a motion to learn."""
-    from svgan.latents.shards import VideoCodes, write_latents
+    from svgan.latents.manifest import VideoCodes
+    from svgan.latents.shards import write_latents
 
     draw = np.random.default_rng(seed)
     directions = draw.normal(size=(6, *TOY_DIMENSIONS)).astype(np.float32)

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from svgan.latents.clips import ClipSource
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
-from svgan.latents.stats import make_space
+from svgan.latents.manifest import Latents, VideoCodes
+from svgan.latents.shards import open_latents, write_latents
+from svgan.latents.spaces import make_space
 from svgan.training import recipes
 from svgan.training.checkpoint_manager import FolderKeeper
 from svgan.training.config import RunConfig

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from svgan.images.domain import Domain
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
-from svgan.latents.stats import make_space
+from svgan.latents.manifest import Latents, VideoCodes
+from svgan.latents.shards import open_latents, write_latents
+from svgan.latents.spaces import make_space
 from svgan.motion import make_motion
 from svgan.sampling.sampler import Sampler
 from svgan.training import recipes

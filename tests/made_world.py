@@ -11,8 +11,9 @@ from svgan import cli
 from svgan.images.domain import Domain, save_domain
 from svgan.images.encoder import Encoder
 from svgan.images.stylegan2 import Generator, StyleGAN2Config
-from svgan.latents.shards import VideoCodes, write_latents
-from svgan.runs import folder as runs
+from svgan.latents.manifest import VideoCodes
+from svgan.latents.shards import write_latents
+from svgan.runs import training
 
 
 def made_world(random_domain: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
@@ -33,7 +34,7 @@ def made_world(random_domain: Path, tmp_path_factory: pytest.TempPathFactory) ->
     world["alien"] = folder / "alien"
     world["run"] = folder / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "CLIP_FRAMES", 30)
+        patch.setattr(training, "CLIP_FRAMES", 30)
         assert train(world, "run", "--steps", "4", "--report-every", "2") == 0
         yield world
 

@@ -13,7 +13,7 @@ from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
-from svgan.latents.stats import make_space
+from svgan.latents.spaces import make_space
 from svgan.sampling.sampler import Sampler
 from svgan.training import checkpoint
 from svgan.training.loop import train

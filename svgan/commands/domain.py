@@ -43,7 +43,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from svgan.pipelines.make_domain import make_domain
     from svgan.reports.progress import Stages, bars, plain_console
-    from svgan.runs.folder import pick_device
+    from svgan.torch_utils.device import pick_device
 
     console = plain_console()
     try:

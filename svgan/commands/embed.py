@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     from svgan.images.domain import Domain
     from svgan.pipelines.embed import embed
     from svgan.reports.progress import EmbedBars, bars, plain_console
-    from svgan.runs.folder import pick_device
+    from svgan.torch_utils.device import pick_device
 
     console = plain_console()
     domain = Domain.load(options.domain, pick_device(options.device))

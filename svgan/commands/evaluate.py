@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.latents.manifest import Latents
     from svgan.metrics.features import Extractor, Kind
     from svgan.metrics.fvd import Progress
     from svgan.sampling.sampler import Sampler
@@ -78,7 +78,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from svgan.reports.evaluation import as_json, write_figures
     from svgan.reports.progress import Stages, bars, plain_console
-    from svgan.runs.folder import pick_device
+    from svgan.torch_utils.device import pick_device
 
     _check(options)
     device, console = pick_device(options.device), plain_console()
@@ -107,7 +107,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def of_model(options: argparse.Namespace, device: torch.device, progress: Progress, console: Console) -> dict[str, Any]:
     """Figures of a checkpoint, printed for people and returned as JSON."""
-    from svgan.runs.folder import load_judged
+    from svgan.runs.loading import load_judged
 
     sampler, material = load_judged(options.checkpoint, options.domain, options.latents, options.footage, device)
     domain, latents, frames = material.domain, material.latents, material.recorded
@@ -178,7 +178,7 @@ def by_protocols(
     """The metrics asked for under the protocols asked for."""
     from svgan.metrics.protocol import usual_precision
     from svgan.reports.evaluation import assessed, assessment_tables, chosen
-    from svgan.runs.folder import load_judged
+    from svgan.runs.loading import load_judged
 
     metrics = (options.metrics or "fvd").split(",")
     extractors: dict[Kind, Extractor] = {}
@@ -220,11 +220,11 @@ def of_domain(
     some of which are in memory at a time."""
     from rich.table import Table
 
+    from svgan.faces.original_frames import crop_size
     from svgan.images.domain import Domain
     from svgan.metrics.assess import Figure
     from svgan.metrics.domain_report import of_footage
     from svgan.metrics.identity import FaceReader
-    from svgan.pipelines.embed import crop_size
     from svgan.reports.evaluation import ends, shown
 
     domain = Domain.load(options.domain, device)

@@ -32,7 +32,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from svgan.pipelines.import_domain import import_domain
     from svgan.reports.progress import plain_console
-    from svgan.runs.folder import pick_device
+    from svgan.torch_utils.device import pick_device
 
     console = plain_console()
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.latents.manifest import Latents
     from svgan.reports.progress import Stages
     from svgan.sampling.paste_back import Place
     from svgan.sampling.render import Mover
@@ -73,11 +73,12 @@ def run(options: argparse.Namespace) -> None:
     from svgan.latents.shards import open_latents
     from svgan.reports.evaluation import write_figures
     from svgan.reports.progress import Stages, bars, plain_console
-    from svgan.runs.folder import latents_of, load_pair, pick_device
+    from svgan.runs.loading import latents_of, load_pair
     from svgan.sampling import paste_back, render
     from svgan.sampling import sampler as sample
     from svgan.sampling.subject import load_subject
     from svgan.systems.mocogan_hd import content_motion
+    from svgan.torch_utils.device import pick_device
 
     video_writer.check_suffix(options.out)
     sample.check_truncation(options.truncation)

@@ -73,7 +73,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from svgan.runs.folder import carry_out, pick_device, plan_run, show
+    from svgan.runs.folder import plan_run
+    from svgan.runs.training import carry_out, show
+    from svgan.torch_utils.device import pick_device
     from svgan.training import overrides as fields
     from svgan.training.reporter import ConsoleReporter
 

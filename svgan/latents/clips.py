@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from svgan.errors import UserError
-from svgan.latents.shards import Latents
-from svgan.latents.stats import Space
+from svgan.latents.manifest import Latents
+from svgan.latents.spaces import Space
 from svgan.torch_utils import rng
 
 

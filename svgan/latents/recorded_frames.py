@@ -32,7 +32,7 @@ from svgan.io.atomic import whole, writing
 from svgan.latents import shard_cache
 
 if TYPE_CHECKING:
-    from svgan.latents.shards import Latents
+    from svgan.latents.manifest import Latents
 
 AT_MOST = 128 * 2**20  # bytes of pixels in a file
 NAME = "recorded-{:05d}.parquet"

@@ -33,7 +33,7 @@ from svgan.torch_utils import rng
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.latents.manifest import Latents
     from svgan.sampling.sampler import Sampler
 
 METRICS: dict[str, tuple[Kind, ...]] = {  # by name, what must be seen of generated clips

@@ -17,11 +17,11 @@ import torch
 
 from svgan.errors import UserError
 from svgan.faces.aligned_video import AlignedVideo, align_video, track_cached
+from svgan.faces.crops import shrink, split
 from svgan.faces.masks import face_hull
 from svgan.images.domain import Domain
 from svgan.metrics.identity import FaceReader, eye_opening, head_yaw, identity_distance, mouth_opening
 from svgan.metrics.intervals import DRAWS, Interval, interval, resamples
-from svgan.pipelines.domain_builder import shrink, split
 
 SAME_PERSON = 0.6  # dlib's threshold on the distance of descriptors
 LEAST_FACES = 3  # frames with a face on both sides that a correlation needs

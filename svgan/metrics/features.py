@@ -29,7 +29,7 @@ from svgan.metrics.windows import real_windows
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.latents.manifest import Latents
 
 Kind = Literal["clips", "pictures", "faces", "arcface"]
 Look = Callable[[Sequence[Kind], Clips, int, str, Progress], dict[Kind, np.ndarray]]

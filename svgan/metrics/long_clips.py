@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from svgan.errors import UserError
-from svgan.latents.stats import make_space
+from svgan.latents.spaces import make_space
 from svgan.metrics.loops import LEAST_SECONDS
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.latents.manifest import Latents
     from svgan.metrics.fvd import Progress
     from svgan.sampling.sampler import Sampler
 

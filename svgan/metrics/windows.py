@@ -18,7 +18,7 @@ from svgan.metrics.protocol import LEAST_REAL, PROTOCOLS, Protocol
 from svgan.torch_utils import rng
 
 if TYPE_CHECKING:
-    from svgan.latents.shards import Latents
+    from svgan.latents.manifest import Latents
     from svgan.sampling.sampler import Sampler
 
 # A rollout is cut out of a stream of at least so many frames: its pieces, and with them every bit, are then the same

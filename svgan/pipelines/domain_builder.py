@@ -14,37 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from svgan.errors import UserError
 from svgan.faces.aligned_video import AlignedVideo
+from svgan.faces.crops import shrink, split
 from svgan.faces.masks import reconstruction_weight
-from svgan.faces.tracking import Track
 from svgan.images.domain import Domain, save_domain
 from svgan.images.domain_trainer import DomainConfig, DomainState, Pictures, train_domain
 from svgan.images.encoder import Encoder
 from svgan.images.stylegan2 import Generator, StyleGAN2Config
 from svgan.io.atomic import writing
-
-HOLD_OUT = 0.1
-
-
-def split(video: AlignedVideo | Track, hold_out: float = HOLD_OUT) -> tuple[slice, slice]:
-    """Rows to train on and the held-out last rows of a video."""
-    if not 0 <= hold_out < 1:
-        raise UserError(f"hold_out: {hold_out} is no share of the video; give 0 <= hold_out < 1")
-    cut = len(video.index) - int(len(video.index) * hold_out)
-    return slice(0, cut), slice(cut, len(video.index))
-
-
-def shrink(crops: np.ndarray, size: int) -> np.ndarray:
-    """uint8 crops [N, S, S, 3] to [N, size, size, 3] by averaging whole blocks of pixels; S a multiple of size."""
-    n, side = crops.shape[:2]
-    if side == size:
-        return crops
-    if side % size:
-        raise UserError(f"crops of {side} px cannot be averaged to {size} px; align at a multiple of {size}")
-    k = side // size
-    blocks = crops.reshape(n, size, k, size, k, 3).astype(np.uint32).sum((2, 4))
-    return ((blocks + k * k // 2) // (k * k)).astype(np.uint8)
 
 
 def pictures_of(videos: Sequence[AlignedVideo], rows: Sequence[slice], size: int) -> Pictures:

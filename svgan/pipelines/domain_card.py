@@ -17,10 +17,13 @@ import numpy as np
 
 from svgan.errors import UserError
 from svgan.faces.aligned_video import align_cached
+from svgan.faces.crops import shrink, split
+from svgan.faces.original_frames import crop_size
 from svgan.images.domain import Domain
 from svgan.io.atomic import whole, writing
 from svgan.io.video_writer import write_png
-from svgan.latents.shards import Manifest, open_latents
+from svgan.latents.manifest import Manifest
+from svgan.latents.shards import open_latents
 from svgan.metrics import fvd, inception
 from svgan.metrics.domain_report import (
     LEAST_FACES,
@@ -31,8 +34,7 @@ from svgan.metrics.domain_report import (
     reconstruction,
 )
 from svgan.metrics.identity import FaceReader, typical_descriptor
-from svgan.pipelines.domain_builder import shrink, split
-from svgan.pipelines.embed import Watcher, crop_size, embed
+from svgan.pipelines.embed import Watcher, embed
 
 Say = Callable[[str], None]
 

@@ -10,8 +10,6 @@ crops and the codes. The set itself appears whole at the end.
 from __future__ import annotations
 
 import itertools
-import math
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,28 +20,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from svgan.assets import cache as assets
 from svgan.errors import UserError
-from svgan.faces.aligned_video import (
-    align_cached,
-    cached_arrays,
-    frames_at,
-    track_cached,
-    track_folder,
-    tracked,
-    video_digest,
-)
+from svgan.faces.aligned_video import cached_arrays, track_cached, track_folder, tracked, video_digest
 from svgan.faces.alignment import warp
+from svgan.faces.original_frames import cut_again, encoder_crop
 from svgan.faces.tracking import Track
 from svgan.images.domain import Domain
-from svgan.io.atomic import writing
 from svgan.io.video_reader import frame_rate, survey
+from svgan.latents.manifest import Manifest, VideoCodes
 from svgan.latents.origins import Origins, transforms
-from svgan.latents.shards import Latents, Manifest, Recorded, VideoCodes, open_origins, write_latents
+from svgan.latents.shards import Recorded, write_latents
 from svgan.metrics.identity import SAME_PERSON, FaceDescriber, typical_descriptor
-from svgan.pipelines.domain_builder import shrink
 
-LEAST_CROP = 128  # pixels: landmarks and original-reference figures want more than a 64 px domain has
 PROBES = 3  # frames a clip, by which its person is known
 WINDOW = 25  # frames that training and FVD take at a time
 
@@ -111,7 +99,7 @@ def cutter(paths: Sequence[Path], domain: Domain, watcher: Watcher) -> Recorded:
     by_name = {path.name: path for path in paths}
 
     def frames(name: str, origins: Origins) -> Iterator[np.ndarray]:
-        for row, frame in _cut_again(by_name[name], origins, domain):
+        for row, frame in cut_again(by_name[name], origins, domain):
             watcher.stage(name, "frames", row + 1, len(origins.pts))
             yield frame
 
@@ -282,64 +270,3 @@ def summary(track: Track, index: np.ndarray, lost: Counter[str]) -> str:
     if lengths.max() < WINDOW:
         text += f"; no clip has the {WINDOW} frames that training takes at a time"
     return text
-
-
-def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Domain) -> np.ndarray:
-    """The recorded frames uint8 [N, R, R, 3] behind every code, row by row: FVD's original reference.
-
-    They lie in a file of the cache that goes with them, for ten minutes of 1024 px are 47 GB. videos: the files that
-    were embedded, found by name. Raises UserError when one is missing or gives other frames, and on a full disk.
-    """
-    paths = {Path(video).name: Path(video) for video in videos}
-    known = open_origins(latents)
-    shape = (domain.config.resolution, domain.config.resolution, 3)
-    folder, done = assets.cache_folder(), 0
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        for number, video in enumerate(latents.manifest.videos):
-            if video["name"] not in paths:
-                raise UserError(
-                    f"--footage: {video['name']} is missing, but {latents.uri} holds its codes; give it too"
-                )
-            path, wanted = paths[video["name"]], latents.index[latents.video == number]
-            again = (
-                _cut_again(path, known[video["name"]], domain)
-                if video["name"] in known
-                else _found_again(path, wanted, domain, latents.uri)
-            )
-            for row, frame in again:
-                with writing(folder):
-                    file.seek((done + row) * math.prod(shape))
-                    file.write(frame.tobytes())
-            done += len(wanted)
-        with writing(folder):
-            file.flush()
-        return np.memmap(file, np.uint8, "c", shape=(done, *shape))
-
-
-def _cut_again(path: Path, origins: Origins, domain: Domain) -> Iterator[tuple[int, np.ndarray]]:
-    """Rows and frames uint8 [R, R, 3] that codes were made from, by their kept transforms."""
-    if video_digest(path) != origins.source:
-        raise UserError(f"--footage {path}: not the video that was embedded under this name; give that one")
-    for row, picture in frames_at(path, origins.pts):
-        yield row, shrink(warp(picture, origins.quads[row], crop_size(domain))[None], domain.config.resolution)[0]
-
-
-def _found_again(path: Path, wanted: np.ndarray, domain: Domain, uri: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Rows and frames of these numbers, their faces looked for anew, of codes without transforms."""
-    aligned = align_cached(path, crop_size(domain))
-    rows = np.searchsorted(aligned.index, wanted).clip(max=len(aligned.index) - 1)
-    if (aligned.index[rows] != wanted).any():
-        raise UserError(f"--footage {path}: not the video that {uri} was made from")
-    for row, found in enumerate(rows):
-        yield row, shrink(aligned.crops[found][None], domain.config.resolution)[0]
-
-
-def encoder_crop(domain: Domain) -> int:
-    """Side in pixels of the aligned crops that are encoded: what the encoder looks at, at least 128."""
-    return max(LEAST_CROP, domain.side)
-
-
-def crop_size(domain: Domain) -> int:
-    """Side in pixels of the aligned crops that pictures are compared with: the domain's resolution, at least 128."""
-    return max(LEAST_CROP, domain.config.resolution)

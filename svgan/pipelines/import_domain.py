@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from svgan.errors import UserError, one_line
+from svgan.faces.crops import shrink
 from svgan.images import foreign_generators, psp_encoder
 from svgan.images.domain import ALIGNMENT, Domain, save_domain, to_uint8
 from svgan.images.foreign_generators import FoundGenerator
@@ -26,7 +27,6 @@ from svgan.images.psp_encoder import FoundEncoder
 from svgan.images.stylegan2 import Generator
 from svgan.io.atomic import folder_beside
 from svgan.io.torch_file import read
-from svgan.pipelines.domain_builder import shrink
 from svgan.pipelines.make_domain import check_writable
 
 FACES = ("ffhq", "celebs", "toonify")  # how the data of encoders for faces is named

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.latents.manifest import Latents
     from svgan.metrics.features import Extractor, Kind, Look
     from svgan.metrics.fvd import Progress
     from svgan.metrics.i3d import Precision

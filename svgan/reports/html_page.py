@@ -26,11 +26,11 @@ from svgan.metrics.long_clips import LongClips, spaced_windows
 from svgan.metrics.loops import LoopJudge
 from svgan.reports import plots
 from svgan.reports.evaluation import ends, shown
-from svgan.runs.folder import LARGE
+from svgan.runs.training import LARGE
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
-    from svgan.latents.shards import Latents
+    from svgan.latents.manifest import Latents
     from svgan.sampling.sampler import Sampler
 
 SIDE_BY_SIDE, SECONDS, SHEET = 4, 5.0, 10  # clips of either side, how long, pictures of a strip

@@ -20,8 +20,9 @@ from svgan.errors import UserError
 from svgan.faces.aligned_video import frames_at, video_digest
 from svgan.faces.alignment import runs, to_crop
 from svgan.faces.masks import soft_face
+from svgan.latents.manifest import Latents
 from svgan.latents.origins import Origins
-from svgan.latents.shards import Latents, open_origins
+from svgan.latents.shards import open_origins
 
 MASK = 128  # side in pixels of the mask of a crop
 

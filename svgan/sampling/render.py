@@ -14,8 +14,9 @@ from torch import Tensor
 
 from svgan.errors import UserError
 from svgan.images.domain import Domain
-from svgan.latents.shards import Latents
-from svgan.sampling.sampler import Sampler, offset, offset_orthogonal
+from svgan.latents.manifest import Latents
+from svgan.sampling.offset import offset, offset_orthogonal
+from svgan.sampling.sampler import Sampler
 
 Mover = Callable[[Tensor], Tensor]
 OFFSETS = ("plain", "orthogonal")

@@ -1,4 +1,4 @@
-"""Clips of any length from a trained generator, and the offset that carries their motion to another subject.
+"""Clips of any length from a trained generator.
 
 Axes: B clip, T frame, L W+ layer, D width of W, K width of the space.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from svgan.errors import UserError
-from svgan.latents.stats import Space
+from svgan.latents.spaces import Space
 from svgan.motion import ContinuousMotion, Motion, RenderedMotion
 from svgan.motion.noise import ALL
 from svgan.torch_utils import rng
@@ -149,19 +149,3 @@ class Sampler:
 def check_truncation(truncation: float) -> None:
     if not 0 < truncation <= 1:
         raise UserError(f"truncation: must be above 0 and at most 1 (1 = none), got {truncation}")
-
-
-def offset(codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """w_k + (w_B - w_A): codes [..., L, D] of subject A moved to B, source and target [L, D] (systems.md 1.7)."""
-    return codes + (target - source)
-
-
-def offset_orthogonal(codes: Tensor, source: Tensor, target: Tensor, basis: Tensor) -> Tensor:
-    """w_k + o with o = (w_B - w_A) - U^T U (w_B - w_A): the offset without its part along A's motion.
-
-    basis U [m, L D]: orthonormal rows, the principal axes of A's codes. Our reconstruction of the paper's
-    PCA-orthogonal offset (systems.md 1.7).
-    """
-    apart = (target - source).flatten()
-    apart = apart - basis.T @ (basis @ apart)
-    return codes + apart.view_as(source)

@@ -14,11 +14,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from svgan.errors import UserError
 from svgan.faces.aligned_video import face_finder
 from svgan.faces.alignment import ffhq_frame, quads_from, warp
+from svgan.faces.original_frames import encoder_crop
 from svgan.faces.tracking import largest
 from svgan.images.domain import Domain
 from svgan.io import storage
-from svgan.latents.shards import Latents, open_latents
-from svgan.pipelines.embed import encoder_crop
+from svgan.latents.manifest import Latents
+from svgan.latents.shards import open_latents
 
 ENLARGE_TO = 640  # pixels: photographs smaller than this are enlarged for the detector
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from svgan.errors import UserError
 from svgan.io.atomic import folder_beside, whole
-from svgan.latents.stats import Space, space_from_state
+from svgan.latents.spaces import Space, space_from_state
 from svgan.motion import Motion
 from svgan.training import registry
 from svgan.training.config import RunConfig

@@ -10,18 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from svgan.errors import UserError
 from svgan.images.domain import Domain
+from svgan.latents.manifest import Latents
 from svgan.latents.recorded_frames import check_kept, open_recorded
-from svgan.latents.shards import Latents, open_latents
-
-if TYPE_CHECKING:
-    from svgan.sampling.sampler import Sampler
+from svgan.latents.shards import open_latents
 
 BESIDE = "*"  # in place of videos: the recorded frames that are kept beside the codes
 
@@ -64,7 +61,7 @@ class Material:
     def recorded(self) -> np.ndarray | None:
         """The recorded frames uint8 [N, R, R, 3], a row per code; None where they are not asked for. Raises UserError
         where they are not those of the codes."""
-        from svgan.pipelines.embed import original_frames
+        from svgan.faces.original_frames import original_frames
 
         if not self.videos:
             return None
@@ -81,15 +78,3 @@ class Material:
     def meta(self) -> dict[str, Any]:
         """What a checkpoint remembers of it."""
         return {"domain": self.shown.digest, "latents": self.latents.digest, "fps": self.latents.manifest.fps}
-
-    def pictured(self, sampler: Sampler) -> Sampler:
-        """The sampler as the judges take it, who know the footage's domain: with another's pictures, where it shows
-        those. Raises UserError where it was trained with other ones."""
-        if self.pictures is None:
-            return sampler
-        if (theirs := sampler.meta.get("domain")) != self.pictures.digest:
-            raise UserError(
-                f"--pictures {self.pictures.folder}: is {self.pictures.digest}, the model was trained with {theirs}; "
-                "restore that domain"
-            )
-        return sampler.pictured(self.pictures)

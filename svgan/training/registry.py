@@ -15,9 +15,8 @@ from torch import Tensor
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.clips import ClipSource
-from svgan.latents.picture_space import picture_space
-from svgan.latents.shards import Latents
-from svgan.latents.stats import Space, make_space
+from svgan.latents.manifest import Latents
+from svgan.latents.spaces import Space, make_space, picture_space
 from svgan.motion import Motion, make_motion
 from svgan.motion.acyclic import check_anchors
 from svgan.systems.mocogan_hd import step as mocogan_hd_step

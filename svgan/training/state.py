@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from svgan.errors import NonFiniteLoss, UserError
-from svgan.latents.stats import Space
+from svgan.latents.spaces import Space
 from svgan.motion.base import Motion
 from svgan.training.config import RunConfig
 

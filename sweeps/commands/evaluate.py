@@ -184,8 +184,9 @@ def measured(
     import torch
 
     from svgan.reports.evaluation import assessed
-    from svgan.runs.folder import pick_device
+    from svgan.sampling.judged_pictures import prepare_for_judges
     from svgan.sampling.sampler import Sampler
+    from svgan.torch_utils.device import pick_device
     from sweeps.promotion.model_store import downloaded
     from sweeps.tracking.client import STEP, TRIAL
     from sweeps.trial.training import material_of
@@ -205,7 +206,7 @@ def measured(
     samplers = []
     for one in filter(None, (logged, other)):
         with downloaded(one.plan.tracking, one.uri) as folder:
-            samplers.append(material.pictured(Sampler.load(folder, device)))
+            samplers.append(prepare_for_judges(Sampler.load(folder, device), material))
     told = assessed(
         samplers[0],
         samplers[1] if other is not None else None,

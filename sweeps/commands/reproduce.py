@@ -97,7 +97,7 @@ def _value(text: str) -> Any:
 def mismatches(plan: Plan, run: Run) -> Iterator[str]:
     """A line for each thing that the figures depend on and that is not here as it was there."""
     from svgan.images.domain import Domain
-    from svgan.latents.shards import read_manifest
+    from svgan.latents.manifest import read_manifest
     from sweeps.storage import provenance
 
     then, here = run.data.tags, provenance.code_tags()
@@ -145,8 +145,8 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
     """Train and score as the trial did; every figure by metric and step."""
     import torch
 
-    from svgan.runs.folder import pick_device
     from svgan.sampling.sampler import Sampler
+    from svgan.torch_utils.device import pick_device
     from sweeps.trial.artifacts import score
     from sweeps.trial.training import Setting, figures_so_far
 

@@ -153,7 +153,7 @@ def champion_clip(plan: Plan) -> Path:
     import mlflow
 
     from svgan.io.video_writer import contact_sheet, write_mp4, write_png
-    from svgan.latents.shards import read_manifest
+    from svgan.latents.manifest import read_manifest
 
     model = mlflow.pyfunc.load_model(f"models:/{plan.model}@champion")
     frames = model.predict({"clips": 1, "frames": 250, "seed": plan.seed})[0]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def fresh(study: Study, asked: argparse.Namespace) -> Plan:
     """The plan of a new study from its flags, everything made absolute, with digests of what figures depend on."""
     from svgan.images.domain import Domain
-    from svgan.latents.shards import read_manifest
+    from svgan.latents.manifest import read_manifest
     from svgan.metrics.protocol import usual_precision
     from sweeps.ray_runtime import resources
     from sweeps.storage import provenance

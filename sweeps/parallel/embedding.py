@@ -27,7 +27,8 @@ from svgan.images.domain import Domain
 from svgan.io import storage
 from svgan.io.storage_errors import storage_errors
 from svgan.io.video_reader import survey
-from svgan.latents.shards import MANIFEST, VideoCodes, write_latents
+from svgan.latents.manifest import MANIFEST, VideoCodes
+from svgan.latents.shards import write_latents
 from svgan.pipelines import embed as alone
 from svgan.pipelines.embed import Embedded, Watcher
 from sweeps.parallel.encoder_pool import Arrays, Crew, Lost, Stretch, Video

@@ -20,6 +20,7 @@ import numpy as np
 
 from svgan.errors import UserError, one_line
 from svgan.faces.aligned_video import face_finder
+from svgan.faces.original_frames import encoder_crop
 from svgan.faces.tracking import Track, scan
 from svgan.images.domain import Domain
 from svgan.io import storage
@@ -168,7 +169,7 @@ class Crew:
         if video.digest not in self._tracks:
             self._tracks[video.digest] = ray.put(video.track)
         assert video.track is not None
-        rows, size, track = video.track.rows(*chunk), alone.encoder_crop(self.domain), self._tracks[video.digest]
+        rows, size, track = video.track.rows(*chunk), encoder_crop(self.domain), self._tracks[video.digest]
         if self.gpus and self.ready:
             stretch.crops, people = self._cut.remote(path, track, rows, size)
             self.running[people] = stretch
@@ -326,7 +327,7 @@ class Encoder:
 @cache
 def domain_here(folder: str, digest: str, device: str) -> Domain:
     """device: named for CPU tasks, to which Ray shows a node's GPUs too."""
-    from svgan.runs.folder import pick_device
+    from svgan.torch_utils.device import pick_device
 
     domain = Domain.load(folder, pick_device(device))
     if domain.digest != digest:

@@ -91,13 +91,14 @@ class Finals:
         return Final(model, tuple(values))
 
     def _measured(self, model: LoggedModel, seed: int) -> float:
+        from svgan.sampling.judged_pictures import prepare_for_judges
         from svgan.sampling.sampler import Sampler
         from sweeps.promotion.model_store import downloaded
 
         uri = f"models:/{model.model_id}"
         print(f"measuring FVD long of {uri} on {self.protocol.clips} clips of seed {seed} ...", flush=True)
         with downloaded(self.plan.tracking, uri) as folder:
-            sampler = self._material.pictured(Sampler.load(folder, self._judge.domain.device))
+            sampler = prepare_for_judges(Sampler.load(folder, self._judge.domain.device), self._material)
         value = self._judge.measure(sampler, seed).statistics[FIGURE].plain
         assert value is not None
         return value

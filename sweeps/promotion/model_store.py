@@ -25,7 +25,7 @@ def at_hand(plan: Plan) -> tuple[Material, torch.device]:
     """
     import torch
 
-    from svgan.runs.folder import pick_device
+    from svgan.torch_utils.device import pick_device
     from sweeps.trial.training import material_of
 
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from svgan.faces.original_frames import crop_size
 from svgan.images.domain import Domain
 from svgan.io.video_writer import write_png
 from svgan.metrics.domain_report import Progress, of_footage, pairs_sheet
 from svgan.metrics.identity import FaceReader
-from svgan.pipelines.embed import crop_size
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

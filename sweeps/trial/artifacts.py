@@ -18,6 +18,7 @@ import torch
 from svgan.images.domain import Domain
 from svgan.io.atomic import whole
 from svgan.io.video_writer import contact_sheet, write_gif, write_mp4, write_png
+from svgan.sampling.judged_pictures import prepare_for_judges
 from svgan.sampling.sampler import Sampler
 from svgan.systems.mocogan_hd import content_motion
 from svgan.training import checkpoint
@@ -113,7 +114,7 @@ def score(
     hand are left out."""
     from svgan.metrics import fvd
 
-    sampler = material.pictured(sampler)
+    sampler = prepare_for_judges(sampler, material)
     if plan.metrics != ("fvd",):
         return judged(sampler, material, plan, progress or fvd.silent)
     found = fvd.score(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from svgan.runs.folder import latent_judge
+from svgan.runs.validation import latent_judge
 from svgan.torch_utils.distributed import SINGLE, Process
 from svgan.training import checkpoint, registry
 from svgan.training.config import RunConfig

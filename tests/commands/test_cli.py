@@ -15,7 +15,8 @@ from made_world import check_refused, made_world, train
 from svgan import cli
 from svgan.images.domain import Domain
 from svgan.io.video_reader import frame_rate, read_frames
-from svgan.runs import folder
+from svgan.runs import training
+from svgan.runs.folder import Run
 from svgan.training.recipes import RECIPES, make
 
 OPTIONS = {
@@ -371,13 +372,13 @@ def test_any_field_of_a_recipe_can_be_set_and_is_remembered(
     own = "form=paper basis=true lr=1e-3 video_widths=4,6 image_widths=4,6"
     flags = ["--recipe", "mocogan-hd-cross", "--steps", "1", "--set", *small.split(), *own.split()]
     assert cli.run(["train", "--out", str(tmp_path / "run"), *where, *flags]) == 0
-    config = folder.Run.load(tmp_path / "run").config
+    config = Run.load(tmp_path / "run").config
     assert (config.form, config.basis, config.lr, config.video_widths) == ("paper", True, 1e-3, (4, 6))
     again = ["train", "--out", str(tmp_path / "run"), "--resume", "--steps", "2", "--device", "cpu"]
     assert cli.run([*again, "--set", "lr=5e-4"]) == 2
     assert "lr (the run to be resumed has 0.001, asked for is 0.0005)" in capsys.readouterr().err
     assert cli.run(again) == 0
-    assert folder.Run.load(tmp_path / "run").config.form == "paper"
+    assert Run.load(tmp_path / "run").config.form == "paper"
 
 
 def test_help_states_what_the_recipes_use():
@@ -421,7 +422,7 @@ def test_interrupt_is_130_without_traceback(world: dict[str, Path], monkeypatch:
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder, "train", interrupted)
+    monkeypatch.setattr(training, "train", interrupted)
     assert train(world, "interrupted", "--steps", "2") == 130
     assert "--resume" in capsys.readouterr().err
 

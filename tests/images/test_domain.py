@@ -9,11 +9,11 @@ from video_files import talking_face, write_video
 
 from svgan.errors import UserError
 from svgan.faces.aligned_video import align_cached
+from svgan.faces.crops import shrink
 from svgan.images.domain import Domain, to_network, to_uint8
 from svgan.images.stylegan2 import StyleGAN2Config
 from svgan.latents.shards import open_latents
 from svgan.metrics.domain_report import psnr
-from svgan.pipelines.domain_builder import shrink
 
 
 def test_pictures_survive_the_network_range():

@@ -10,12 +10,13 @@ from made_faces import made_landmarks
 
 from svgan.errors import UserError
 from svgan.faces.aligned_video import AlignedVideo
+from svgan.faces.crops import shrink, split
 from svgan.faces.masks import face_hull, reconstruction_weight
 from svgan.images import losses
 from svgan.images.domain import Domain, to_network
 from svgan.images.domain_trainer import DomainConfig, DomainState
 from svgan.images.stylegan2 import StyleGAN2Config
-from svgan.pipelines.domain_builder import build_domain, shrink, split
+from svgan.pipelines.domain_builder import build_domain
 
 MODEL = StyleGAN2Config(resolution=16, w_dim=8, mapping_layers=2, channels={4: 16, 8: 16, 16: 16}, mapping_lr=0.1)
 CONFIG = DomainConfig(

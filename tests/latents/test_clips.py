@@ -6,8 +6,9 @@ import torch
 
 from svgan.errors import UserError
 from svgan.latents.clips import ClipSource
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
-from svgan.latents.stats import make_space
+from svgan.latents.manifest import Latents, VideoCodes
+from svgan.latents.shards import open_latents, write_latents
+from svgan.latents.spaces import make_space
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ from full_disk import no_room
 
 from svgan.errors import UserError
 from svgan.latents import recorded_frames
+from svgan.latents.manifest import VideoCodes
 from svgan.latents.origins import Origins
 from svgan.latents.recorded_frames import cached_frames, frame_map, open_recorded
-from svgan.latents.shards import VideoCodes, open_latents, write_latents
+from svgan.latents.shards import open_latents, write_latents
 
 SIZE = 8
 

@@ -10,9 +10,10 @@ import pytest
 from svgan.errors import UserError
 from svgan.io import storage
 from svgan.latents import shard_cache
+from svgan.latents.manifest import MANIFEST, VideoCodes, read_manifest
 from svgan.latents.origins import Origins
 from svgan.latents.recorded_frames import open_recorded
-from svgan.latents.shards import MANIFEST, VideoCodes, open_latents, read_manifest, write_latents
+from svgan.latents.shards import open_latents, write_latents
 
 
 @pytest.fixture

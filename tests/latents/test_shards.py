@@ -7,7 +7,8 @@ import pytest
 from full_disk import no_room
 
 from svgan.errors import UserError
-from svgan.latents.shards import VideoCodes, open_latents, write_latents
+from svgan.latents.manifest import VideoCodes
+from svgan.latents.shards import open_latents, write_latents
 
 LAYERS, WIDTH = 4, 8
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from svgan.errors import UserError
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
-from svgan.latents.stats import floored, make_space, principal_axes, space_from_state
+from svgan.latents.manifest import Latents, VideoCodes
+from svgan.latents.shards import open_latents, write_latents
+from svgan.latents.spaces import floored, make_space, space_from_state
+from svgan.latents.stats import principal_axes
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from made_sampler import made_codes
 
 from svgan.errors import UserError
 from svgan.images.domain import Domain
-from svgan.latents.shards import Latents, open_latents
+from svgan.latents.manifest import Latents
+from svgan.latents.shards import open_latents
 from svgan.metrics import assess, features, fvd, windows
 from svgan.metrics.assess import Judge, compare
 from svgan.metrics.features import FACE_FRAMES, Extractor, evenly

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from svgan.errors import UserError
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
+from svgan.latents.manifest import Latents, VideoCodes
+from svgan.latents.shards import open_latents, write_latents
 from svgan.metrics import fvd, i3d
 from svgan.metrics.protocol import PROTOCOLS, Protocol, usual_precision
 from svgan.metrics.windows import real_windows, rollouts

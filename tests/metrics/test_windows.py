@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from svgan.errors import UserError
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
-from svgan.latents.stats import make_space
+from svgan.latents.manifest import Latents, VideoCodes
+from svgan.latents.shards import open_latents, write_latents
+from svgan.latents.spaces import make_space
 from svgan.metrics import windows
 from svgan.metrics.protocol import LEAST_REAL, PROTOCOLS, Protocol
 from svgan.metrics.windows import check_real, real_count, real_windows, rollouts, sized

@@ -16,13 +16,15 @@ from svgan.assets import cache as assets
 from svgan.errors import UserError
 from svgan.faces import aligned_video
 from svgan.faces.alignment import to_crop
+from svgan.faces.crops import shrink
+from svgan.faces.original_frames import crop_size, original_frames
 from svgan.images.domain import Domain
 from svgan.io.video_reader import frame_rate, read_frames
 from svgan.latents.recorded_frames import open_recorded
 from svgan.latents.shards import open_latents, open_origins
 from svgan.pipelines import embed
-from svgan.pipelines.domain_builder import shrink
-from svgan.runs import folder as runs
+from svgan.runs.folder import plan_run
+from svgan.runs.training import carry_out
 from svgan.training import registry
 from svgan.training.data import BESIDE, Material
 from svgan.training.reporter import NullReporter
@@ -125,7 +127,7 @@ def test_failing_videos_are_told_and_the_rest_goes_on(
     assert [v["name"] for v in latents.manifest.videos] == ["good.mkv", "cut.mkv"]
     good = latents.video == 0
     assert latents.codes[good].shape == (FRAMES, 6, 8)
-    crops = aligned_video.align_cached(footage["good"], embed.crop_size(domain))
+    crops = aligned_video.align_cached(footage["good"], crop_size(domain))
     assert crops.crops.shape == (FRAMES, 128, 128, 3)
     assert crops.fps == 25
     np.testing.assert_allclose(latents.codes[good], domain.encode(crops.crops), rtol=2e-3, atol=1e-4)
@@ -134,11 +136,11 @@ def test_failing_videos_are_told_and_the_rest_goes_on(
     assert np.allclose(origins.quads, crops.quads, atol=1e-3)
     assert np.allclose(to_crop(origins.landmarks, origins.quads, 128), crops.landmarks, atol=0.01)
     assert np.allclose(origins.time, np.arange(FRAMES) / 25)
-    frames = embed.original_frames(latents, [footage["good"], footage["cut"]], domain)
+    frames = original_frames(latents, [footage["good"], footage["cut"]], domain)
     assert np.array_equal(frames[:FRAMES], shrink(crops.crops, 16))
     shutil.copy(footage["other"], tmp_path / "good.mkv")
     with pytest.raises(UserError, match="not the video that was embedded under this name"):
-        embed.original_frames(latents, [tmp_path / "good.mkv"], domain)
+        original_frames(latents, [tmp_path / "good.mkv"], domain)
 
 
 def test_systems_of_frames_learn_from_what_was_recorded(
@@ -150,17 +152,17 @@ def test_systems_of_frames_learn_from_what_was_recorded(
     small = {"width": 8, "channel_base": 128, "channel_max": 8, "joined": 8, "kernel": 3, "distance": 8, "window": 9}
     flags = {"domain": str(random_domain), "latents": where, "report_every": 1, "footage": [str(footage["good"])]}
     out, cpu = tmp_path / "run", torch.device("cpu")
-    run = runs.plan_run(out, "stylegan-v", small | {"batch": 4, "steps": 1}, resume=False, **flags)
+    run = plan_run(out, "stylegan-v", small | {"batch": 4, "steps": 1}, resume=False, **flags)
     source = registry.source(run.config, Material(domain=domain, latents=latents, videos=run.footage), cpu)
-    crops = shrink(aligned_video.align_cached(footage["good"], embed.crop_size(domain)).crops, 16)
+    crops = shrink(aligned_video.align_cached(footage["good"], crop_size(domain)).crops, 16)
     seen = (source.frames[torch.arange(FRAMES)].movedim(1, -1) + 1) * 127.5
     np.testing.assert_allclose(seen.numpy(), crops, atol=0.01)
-    assert runs.carry_out(run, out, reporter=NullReporter(), device=cpu).step == 1
-    again = runs.plan_run(out, None, {}, resume=True, **flags | {"footage": None, "domain": None, "latents": None})
+    assert carry_out(run, out, reporter=NullReporter(), device=cpu).step == 1
+    again = plan_run(out, None, {}, resume=True, **flags | {"footage": None, "domain": None, "latents": None})
     assert again.footage == run.footage == (str(footage["good"]),)
-    run = runs.plan_run(tmp_path / "other", "tiny", {"components": 4}, resume=False, **flags)
+    run = plan_run(tmp_path / "other", "tiny", {"components": 4}, resume=False, **flags)
     with pytest.raises(UserError, match="--footage: tiny learns from codes alone; leave it out, or take --recipe"):
-        runs.carry_out(run, tmp_path / "other", reporter=NullReporter(), device=cpu)
+        carry_out(run, tmp_path / "other", reporter=NullReporter(), device=cpu)
     assert not (tmp_path / "other").exists()
 
 
@@ -175,16 +177,16 @@ def test_recorded_frames_are_kept_beside_the_codes_and_learned_from(
     assert latents.digest == bare.digest, "codes are the same codes"
     assert latents.manifest.recorded["size"] == 16
     recorded = open_recorded(latents)
-    assert np.array_equal(recorded, embed.original_frames(latents, videos, domain))
+    assert np.array_equal(recorded, original_frames(latents, videos, domain))
     small = {"width": 8, "channel_base": 128, "channel_max": 8, "joined": 8, "kernel": 3, "distance": 8, "window": 9}
     flags = {"domain": str(random_domain), "latents": str(where), "report_every": 1, "footage": []}
     cpu = torch.device("cpu")
-    run = runs.plan_run(tmp_path / "run", "stylegan-v", small | {"batch": 4, "steps": 1}, resume=False, **flags)
+    run = plan_run(tmp_path / "run", "stylegan-v", small | {"batch": 4, "steps": 1}, resume=False, **flags)
     assert run.footage == (BESIDE,)
     source = registry.source(run.config, Material(domain=domain, latents=latents, videos=run.footage), cpu)
     seen = (source.frames[torch.arange(9)].movedim(1, -1) + 1) * 127.5
     np.testing.assert_allclose(seen.numpy(), recorded[:9], atol=0.01)
-    assert runs.carry_out(run, tmp_path / "run", reporter=NullReporter(), device=cpu).step == 1
+    assert carry_out(run, tmp_path / "run", reporter=NullReporter(), device=cpu).step == 1
     capsys.readouterr()
     where = ["--latents", str(tmp_path / "bare"), "--domain", str(random_domain), "--out", str(tmp_path / "other")]
     assert cli.run(["train", "--recipe", "stylegan-v", *where, "--footage"]) == 2
@@ -202,8 +204,8 @@ def test_a_generated_face_is_pasted_into_the_recorded_frames(
     embed.embed([footage["good"]], Domain.load(random_domain), codes)
     small = {"components": 4, "width": 8, "trunk": [8], "critic_widths": [8], "batch": 2, "steps": 1, "window": 9}
     where = {"domain": str(random_domain), "latents": str(codes)}
-    planned = runs.plan_run(run, "tiny", small, report_every=1, resume=False, **where)
-    runs.carry_out(planned, run, reporter=NullReporter(), device=torch.device("cpu"))
+    planned = plan_run(run, "tiny", small, report_every=1, resume=False, **where)
+    carry_out(planned, run, reporter=NullReporter(), device=torch.device("cpu"))
     flags = ["--paste-back", footage["good"], "--frames", 10, "--out", clip, "--device", "cpu"]
     assert cli.run(["sample", str(run), *map(str, flags)]) == 0, capsys.readouterr().err
     pasted, recorded = np.stack(list(read_frames(clip))), np.stack(list(islice(read_frames(footage["good"]), 10)))

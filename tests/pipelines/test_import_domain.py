@@ -18,11 +18,12 @@ from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.images.foreign_generators import find_generator
 from svgan.io.torch_file import read
-from svgan.latents.shards import VideoCodes, write_latents
+from svgan.latents.manifest import VideoCodes
+from svgan.latents.shards import write_latents
 from svgan.pipelines.embed import embed
 from svgan.pipelines.import_domain import import_domain
 from svgan.pipelines.make_domain import make_domain
-from svgan.runs import folder
+from svgan.runs import training
 
 WIDTHS = {4: 16, 8: 16, 16: 12, 32: 8}
 LAYERS = 8
@@ -118,7 +119,7 @@ def last_json(capsys) -> dict:
 
 def test_training_sampling_and_evaluating_in_an_imported_domain(files, tmp_path, monkeypatch, capsys):
     """All commands to their end, FVD by I3D itself; nobody finds a face in random pictures, and that is said."""
-    monkeypatch.setattr(folder, "CLIP_FRAMES", 30)
+    monkeypatch.setattr(training, "CLIP_FRAMES", 30)
     assert run(files["whole"], "--out", files["out"]) == 0
     domain, rng = Domain.load(files["out"]), np.random.default_rng(0)
     walk = np.cumsum(0.1 * rng.normal(size=(60, 8, 32)), 0).astype(np.float32)

@@ -17,7 +17,8 @@ from svgan.faces.aligned_video import AlignedVideo
 from svgan.images.domain import Domain
 from svgan.images.domain_trainer import DomainConfig, DomainState
 from svgan.images.stylegan2 import StyleGAN2Config
-from svgan.latents.shards import VideoCodes, open_latents, write_latents
+from svgan.latents.manifest import VideoCodes
+from svgan.latents.shards import open_latents, write_latents
 from svgan.metrics import domain_report
 from svgan.metrics.identity import Faces
 from svgan.pipelines import domain_card, make_domain

@@ -10,7 +10,7 @@ from made_sampler import made_codes
 from PIL import Image
 
 from svgan.errors import UserError
-from svgan.latents.shards import Latents
+from svgan.latents.manifest import Latents
 from svgan.reports import html_page
 
 ONE = {"value": 1.25, "low": 1.0, "high": 1.5, "endless": None, "footage": 0.75}

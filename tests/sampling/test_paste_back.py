@@ -12,8 +12,9 @@ from svgan.faces.aligned_video import video_digest
 from svgan.faces.alignment import ffhq_frame, quads_from, warp
 from svgan.faces.masks import soft_face
 from svgan.io.video_reader import survey
+from svgan.latents.manifest import Latents, VideoCodes
 from svgan.latents.origins import Origins, transforms
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
+from svgan.latents.shards import open_latents, write_latents
 from svgan.sampling.paste_back import MASK, find_place, paste, pasted
 
 GAP = 3  # the frame that a made video's codes lack

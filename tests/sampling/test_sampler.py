@@ -7,7 +7,8 @@ import torch
 from made_runs import CODE_WIDTH, LAYERS, made_latents, made_state
 
 from svgan.errors import UserError
-from svgan.sampling.sampler import Sampler, offset, offset_orthogonal
+from svgan.sampling.offset import offset, offset_orthogonal
+from svgan.sampling.sampler import Sampler
 
 
 @pytest.fixture

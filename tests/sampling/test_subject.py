@@ -9,7 +9,8 @@ from video_files import talking_face
 
 from svgan.errors import UserError
 from svgan.images.domain import Domain
-from svgan.latents.shards import VideoCodes, write_latents
+from svgan.latents.manifest import VideoCodes
+from svgan.latents.shards import write_latents
 from svgan.sampling.subject import load_subject, read_photo
 
 UPSIDE = 3  # EXIF's orientation of a picture that is to be turned by half

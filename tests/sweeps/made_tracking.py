@@ -16,7 +16,7 @@ def checkpoint_folder(footage, tmp_path_factory):
     """A whole checkpoint of an untrained run on the made footage."""
     from svgan.images.domain import Domain
     from svgan.latents.shards import open_latents
-    from svgan.latents.stats import make_space
+    from svgan.latents.spaces import make_space
     from svgan.training import checkpoint, recipes
     from svgan.training.state import State
 

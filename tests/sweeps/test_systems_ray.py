@@ -11,8 +11,9 @@ from made_world import another_domain
 from test_ray import optuna_trials, place, ray_here  # noqa: F401  (fixtures)
 
 from svgan.images.domain import Domain
+from svgan.latents.manifest import VideoCodes
 from svgan.latents.origins import Origins
-from svgan.latents.shards import VideoCodes, open_latents, write_latents
+from svgan.latents.shards import open_latents, write_latents
 from sweeps import study
 from sweeps.storage.plan import Plan
 from sweeps.study import Study

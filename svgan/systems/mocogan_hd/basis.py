@@ -15,16 +15,16 @@ from torch import Tensor
 
 from svgan.errors import UserError
 from svgan.images.stylegan2 import EqualLinear, Generator
-from svgan.latents.spaces import Mapping, WSpace
+from svgan.latents.spaces import MappingNetwork, WSpace
 from svgan.torch_utils import rng
 
 CHUNK = 4000  # samples at a time, as in the released code
 LEAST = 1e-8
 
 
-def mapping_of(generator: Generator) -> Mapping:
+def mapping_of(generator: Generator) -> MappingNetwork:
     """The generator's own, in figures equal to Generator.map."""
-    made = Mapping(len(generator.mapping), generator.config.w_dim).to(generator.w_avg.device)
+    made = MappingNetwork(len(generator.mapping), generator.config.w_dim).to(generator.w_avg.device)
     for number, layer in enumerate(generator.mapping):
         assert isinstance(layer, EqualLinear)
         made.weight[number] = layer.weight.detach() * layer.gain
@@ -33,7 +33,7 @@ def mapping_of(generator: Generator) -> Mapping:
 
 
 @torch.no_grad()
-def samples(mapping: Mapping, count: int, seed: int) -> Iterator[Tensor]:
+def samples(mapping: MappingNetwork, count: int, seed: int) -> Iterator[Tensor]:
     """`count` codes w of random subjects in parts [<= 4000, D], the same for the same seed on any device."""
     width = mapping.weight.shape[-1]
     for number, first in enumerate(range(0, count, CHUNK)):

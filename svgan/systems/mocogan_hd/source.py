@@ -16,9 +16,8 @@ from svgan.images.domain import Domain
 from svgan.images.frame_bank import FrameBank
 from svgan.images.stylegan2 import Generator
 from svgan.latents.clips import ClipSource
-from svgan.latents.picture_space import picture_space
-from svgan.latents.shards import Latents
-from svgan.latents.stats import Space
+from svgan.latents.manifest import Latents
+from svgan.latents.spaces import Space, picture_space
 from svgan.systems.mocogan_hd.config import MoCoConfig
 from svgan.torch_utils import rng
 

@@ -10,8 +10,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import nn
 
-from svgan.latents.spaces import WSpace
-from svgan.latents.stats import Space
+from svgan.latents.spaces import Space, WSpace
 from svgan.systems.mocogan_hd.config import MoCoConfig
 from svgan.systems.mocogan_hd.critics import EmbeddingCritic, KeyQueue, PatchCritic
 from svgan.systems.mocogan_hd.motion import LSTMMotion, NoiseGuess

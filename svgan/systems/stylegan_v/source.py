@@ -13,8 +13,8 @@ from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.images.frame_bank import FrameBank, kept_frames
 from svgan.latents.clips import ClipSource
-from svgan.latents.shards import Latents
-from svgan.latents.stats import Space
+from svgan.latents.manifest import Latents
+from svgan.latents.spaces import Space
 from svgan.systems.stylegan_v.config import StyleGANVConfig
 from svgan.systems.stylegan_v.frame_times import draw_times
 from svgan.torch_utils import rng

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from svgan.images.stylegan2 import StyleGAN2Config
-from svgan.latents.picture_space import PictureSpace
-from svgan.latents.stats import Space
+from svgan.latents.spaces import PictureSpace, Space
 from svgan.motion.acyclic import AcyclicCodes
 from svgan.systems.stylegan_v.augment import Adaptation
 from svgan.systems.stylegan_v.config import StyleGANVConfig

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from svgan.latents.stats import Space
+from svgan.latents.spaces import Space
 from svgan.motion import AcyclicMotion, GRUMotion, make_motion
 from svgan.systems.stylevideogan.config import CodesConfig
 from svgan.systems.stylevideogan.critics import make_critic

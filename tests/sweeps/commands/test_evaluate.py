@@ -19,7 +19,7 @@ def trial(tmp_path_factory, database, footage):
     from svgan.images.domain import Domain
     from svgan.latents.clips import ClipSource
     from svgan.latents.shards import open_latents
-    from svgan.latents.stats import make_space
+    from svgan.latents.spaces import make_space
     from svgan.metrics.protocol import usual_precision
     from svgan.sampling.sampler import Sampler
     from svgan.training import recipes

@@ -17,8 +17,8 @@ def trial(tmp_path_factory, database, footage):
     from svgan.images.domain import Domain
     from svgan.latents.clips import ClipSource
     from svgan.latents.shards import open_latents
-    from svgan.latents.stats import make_space
-    from svgan.runs.folder import latent_judge
+    from svgan.latents.spaces import make_space
+    from svgan.runs.validation import latent_judge
     from svgan.training import recipes
     from svgan.training.loop import train
 

@@ -11,8 +11,9 @@ import pytest
 
 from svgan.errors import UserError
 from svgan.images.domain import Domain
-from svgan.latents.shards import VideoCodes, open_latents, write_latents
-from svgan.latents.stats import make_space
+from svgan.latents.manifest import VideoCodes
+from svgan.latents.shards import open_latents, write_latents
+from svgan.latents.spaces import make_space
 from svgan.metrics.protocol import PROTOCOLS, usual_precision
 from svgan.motion import make_motion
 from svgan.reports.evaluation import assessed

@@ -9,7 +9,7 @@ import scipy.stats
 from made_plan import PLAN
 
 from svgan.latents.shards import open_latents
-from svgan.latents.stats import make_space
+from svgan.latents.spaces import make_space
 from svgan.training import checkpoint, recipes
 from svgan.training.checkpoint import Damaged
 from svgan.training.state import State

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from svgan.images.domain import Domain
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
+from svgan.latents.manifest import Latents, VideoCodes
+from svgan.latents.shards import open_latents, write_latents
 from svgan.systems.mocogan_hd.config import MoCoConfig
 from svgan.systems.mocogan_hd.source import FrameSource
 from svgan.systems.mocogan_hd.state import MoCoState

@@ -8,7 +8,7 @@ import torch
 
 from svgan.errors import UserError
 from svgan.images.stylegan2 import Generator, StyleGAN2Config
-from svgan.latents.stats import space_from_state
+from svgan.latents.spaces import space_from_state
 from svgan.systems.mocogan_hd import basis
 
 CONFIG = StyleGAN2Config(resolution=8, w_dim=12, mapping_layers=3, channels={4: 8, 8: 8}, mapping_lr=0.1)

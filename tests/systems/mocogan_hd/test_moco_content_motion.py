@@ -11,7 +11,7 @@ from test_moco_prediction import run  # noqa: F401  (a fixture)
 from svgan import cli
 from svgan.errors import UserError
 from svgan.images.domain import Domain
-from svgan.latents.stats import make_space
+from svgan.latents.spaces import make_space
 from svgan.sampling.sampler import Sampler
 from svgan.systems.mocogan_hd import content_motion
 from svgan.training import recipes

@@ -14,8 +14,10 @@ from svgan.errors import UserError
 from svgan.images.domain import Domain, to_uint8
 from svgan.metrics import long_clips
 from svgan.metrics.latent import LatentDistance
-from svgan.runs import folder
+from svgan.runs import training, validation
 from svgan.runs.folder import Run
+from svgan.runs.loading import checkpoint_of
+from svgan.sampling.judged_pictures import prepare_for_judges
 from svgan.sampling.sampler import Sampler
 from svgan.systems.mocogan_hd.source import FrameSource
 from svgan.training import recipes, registry
@@ -52,7 +54,7 @@ def test_a_run_of_a_pair_trains_goes_on_and_shows_the_others_pictures(
     dogs: Path, random_domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(recipes.RECIPES, "mocogan-hd-cross", lambda **own: small(**CROSS | own))
-    monkeypatch.setattr(folder, "CLIP_FRAMES", 4)
+    monkeypatch.setattr(training, "CLIP_FRAMES", 4)
     latents, out = made_latents(tmp_path / "latents", Domain.load(random_domain)), tmp_path / "run"
     where = ["--domain", str(random_domain), "--latents", str(latents.uri), "--out", str(out)]
     assert cli.run(["train", *where, *FLAGS, "--pictures", str(dogs)]) == 0
@@ -62,7 +64,7 @@ def test_a_run_of_a_pair_trains_goes_on_and_shows_the_others_pictures(
     from PIL import Image
 
     assert Image.open(min((tmp_path / "clip").iterdir())).size == (32, 32)
-    best = folder.checkpoint_of(out)
+    best = checkpoint_of(out)
     history = json.loads((out / "figures.json").read_text())
     assert best.name == f"step-{min(history, key=lambda report: report['latent_fd'])['step']:08d}"
     assert Sampler.load(best).meta["domain"] == Domain.load(dogs).digest
@@ -79,9 +81,9 @@ def test_judges_of_the_footages_domain_see_the_others_pictures(
     assert isinstance(source, FrameSource)
     state = made_state(source, config)
     with pytest.raises(UserError, match=f"--pictures {dogs}: is .*, the model was trained with made; restore"):
-        pair.pictured(Sampler.of(state))
+        prepare_for_judges(Sampler.of(state), pair)
     state.meta = pair.meta
-    sampler = pair.pictured(Sampler.of(state))
+    sampler = prepare_for_judges(Sampler.of(state), pair)
     codes = sampler.codes(2, 4, seed=0)
     assert codes.shape == (2, 4, 8, 8)
     shown = np.stack([sampler.shown(clip) for clip in codes])
@@ -91,9 +93,9 @@ def test_judges_of_the_footages_domain_see_the_others_pictures(
     # wplus renders 8 frames at once, shown 4: sums differ in their last bits, and a byte may round the other way, which
     # moves a code by some 1e-6. Codes of different pictures lie 1e-2 apart.
     np.testing.assert_allclose(sampler.wplus(codes, pair.domain).numpy(), read, rtol=0, atol=1e-4)
-    monkeypatch.setattr(folder, "RENDERED_CLIPS", 6)
-    figure = folder.latent_judge(source, 0, pair)(state)["latent_fd"]
-    windows = source.windows(folder.JUDGED_CLIPS, 0)
+    monkeypatch.setattr(validation, "RENDERED_CLIPS", 6)
+    figure = validation.latent_judge(source, 0, pair)(state)["latent_fd"]
+    windows = source.windows(validation.JUDGED_CLIPS, 0)
     seen = source.judged.encode(sampler.wplus(sampler.codes(6, 4, seed=0), pair.domain))
     seen, windows = (one - one.mean(1, keepdim=True) for one in (seen, windows))
     assert figure == pytest.approx(LatentDistance(windows)(seen), rel=1e-4)
@@ -103,7 +105,7 @@ def test_a_runs_figures_are_of_the_others_pictures_against_the_footage(
     dogs: Path, random_domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     monkeypatch.setitem(recipes.RECIPES, "mocogan-hd-cross", lambda **own: small(**CROSS | own))
-    monkeypatch.setattr(folder, "CLIP_FRAMES", 4)
+    monkeypatch.setattr(training, "CLIP_FRAMES", 4)
     monkeypatch.setattr(long_clips, "FRAMES", 150)
     monkeypatch.setattr(long_clips, "CLIPS", 2)
     latents, out = made_latents(tmp_path / "latents", Domain.load(random_domain), frames=1700), tmp_path / "run"

@@ -11,9 +11,10 @@ from made_moco import made_source, made_state, small
 from svgan import cli
 from svgan.errors import UserError
 from svgan.images.domain import Domain
+from svgan.latents.manifest import VideoCodes
 from svgan.latents.origins import Origins
-from svgan.latents.shards import VideoCodes, open_latents, write_latents
-from svgan.latents.stats import make_space
+from svgan.latents.shards import open_latents, write_latents
+from svgan.latents.spaces import make_space
 from svgan.metrics.domain_report import psnr, ssim
 from svgan.runs.folder import Run
 from svgan.sampling.sampler import Sampler

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from svgan.images.domain import Domain
-from svgan.latents.shards import Latents, VideoCodes, open_latents, write_latents
+from svgan.latents.manifest import Latents, VideoCodes
+from svgan.latents.shards import open_latents, write_latents
 from svgan.systems.stylegan_v.config import StyleGANVConfig
 from svgan.systems.stylegan_v.source import SparseClips
 from svgan.systems.stylegan_v.state import StyleGANVState

@@ -14,7 +14,7 @@ from svgan.images.frame_bank import kept_frames
 from svgan.metrics import fvd
 from svgan.metrics.protocol import Protocol
 from svgan.reports import html_page
-from svgan.runs.folder import latent_judge
+from svgan.runs.validation import latent_judge
 from svgan.sampling import render
 from svgan.sampling.sampler import Sampler
 from svgan.systems.stylegan_v.augment import EVERY

@@ -8,7 +8,7 @@ import torch
 from svgan.errors import UserError
 from svgan.images.losses import r1, with_lazy_r1
 from svgan.images.stylegan2 import Discriminator, Generator, StyleGAN2Config
-from svgan.latents.picture_space import PictureSpace
+from svgan.latents.spaces import PictureSpace
 from svgan.motion.acyclic import AcyclicCodes, draw_anchor_noise
 from svgan.systems.stylegan_v.augment import TARGET, adapted, augment, draw, draw_colour, draw_place
 from svgan.systems.stylegan_v.frame_times import SPANS, draw_times

@@ -8,7 +8,7 @@ import torch
 from reference import Reference
 from torch import Tensor, nn
 
-from svgan.latents.stats import Space
+from svgan.latents.spaces import Space
 from svgan.systems.stylevideogan import fast, step
 from svgan.systems.stylevideogan.critics import DESIGNS
 from svgan.systems.stylevideogan.fast.critic import ByHand

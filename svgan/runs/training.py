@@ -1,0 +1,83 @@
+"""Training in a run folder, from its last checkpoint where there is one, and the clip that is shown at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from svgan.errors import UserError
+from svgan.runs.folder import CHECKPOINTS, FIGURES, Run, write_json
+from svgan.runs.loading import load_pair
+from svgan.runs.validation import latent_judge
+from svgan.training import registry
+from svgan.training.checkpoint_manager import FolderKeeper
+from svgan.training.data import Material
+from svgan.training.loop import train
+from svgan.training.reporter import Reporter
+from svgan.training.state import State
+
+CLIP_FRAMES = 250
+
+
+LARGE, FEW = 256, 25  # pixels above which a CPU takes seconds a frame, and the clip's length then
+
+
+def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) -> State:
+    """Train `run` in the folder `out` from its last checkpoint, if there is one. Everything is checked before `out` is
+    touched."""
+    material = Material.open(run.domain, run.latents, pictures=run.pictures, videos=run.footage)
+    source = registry.source(run.config, material, device)
+    keeper = FolderKeeper(out / CHECKPOINTS)
+    state = keeper.latest(device)
+    if state is not None:
+        if state.meta.get("latents") != material.meta["latents"]:
+            raise UserError(f"--latents {run.latents}: not the codes that the run in {out} was trained on; give those")
+        if state.meta.get("domain", material.shown.digest) != material.shown.digest:
+            raise UserError(f"--pictures {run.pictures}: not what the run in {out} renders with; leave it out")
+        state.continues(run.config)
+        if run.config.steps < state.step:
+            raise UserError(
+                f"--steps {run.config.steps}: the run in {out} is at step {state.step} already; give more, or none"
+            )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        run.save(out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot write ({error.strerror}); give another folder") from error
+    return train(
+        run.config,
+        source,
+        state=state,
+        meta=material.meta,
+        reporter=WithFigures(reporter, out / FIGURES),
+        keeper=keeper,
+        evaluate=latent_judge(source, run.config.seed, material),
+        report_every=run.report_every,
+        device=device,
+    )
+
+
+class WithFigures:
+    """A reporter that also keeps the state's history of figures as JSON, a resumed run's from its start."""
+
+    def __init__(self, inner: Reporter, path: Path):
+        self.inner, self.path = inner, path
+
+    def report(self, step: int, metrics: dict[str, float], state: State) -> None:
+        write_json(self.path, state.history)
+        self.inner.report(step, metrics, state)
+
+
+def show(out: Path, device: torch.device) -> Path:
+    """A clip and a contact sheet by the run's best checkpoint; returns the clip's path."""
+    from svgan.io import video_writer as video
+    from svgan.sampling import render
+
+    sampler, domain = load_pair(out, None, device)
+    slow = device.type == "cpu" and domain.config.resolution > LARGE
+    frames = np.stack(list(render.frames(sampler, domain, length=FEW if slow else CLIP_FRAMES)))
+    video.write_mp4(frames, out / "clip.mp4", sampler.meta["fps"])
+    video.write_png(video.contact_sheet(frames), out / "contact_sheet.png")
+    return out / "clip.mp4"
