@@ -1,8 +1,7 @@
 """Archives from package registries, by the user's own clients and their settings (mirrors, proxies, certificates).
 
-pip builds the metadata of a source archive as it downloads it, which runs the package's code. So pip's own finder
-and session are asked, in a child process, for the archive's bytes alone. npm pack runs nothing of a published
-package.
+Nothing of a package is run. pip checks a source archive's sha256, then asks a build backend for its metadata; it finds
+ours (PEP 517), which answers from the known name and version. npm pack runs nothing of a published package.
 """
 
 from __future__ import annotations
@@ -19,26 +18,17 @@ from svgan.errors import UserError
 
 TIMEOUT = 1800  # seconds
 
-PIP_ARCHIVE = """
-import sys
-name, archive, target = sys.argv[1:]
-try:
-    from pip._internal.commands import create_command
-    command = create_command("download")
-    options, _ = command.parse_args([])
-    with command.main_context():
-        session = command.get_default_session(options)
-        links = command._build_package_finder(options, session).find_all_candidates(name)
-        link = next((c.link for c in links if c.link.filename == archive), None)
-        if link is None:
-            sys.exit(f"error: no archive {archive} among the {len(links)} that the index lists for {name}")
-        reply = session.get(link.url_without_fragment, stream=True, headers={"Accept-Encoding": "identity"})
-        reply.raise_for_status()
-        with open(target, "wb") as out:
-            for chunk in reply.iter_content(1 << 20):
-                out.write(chunk)
-except Exception as error:
-    sys.exit(f"error: {type(error).__name__}: {error}".splitlines()[0])
+# Takes setuptools' place for pip's child processes, so that no setup.py is run.
+BACKEND = """
+import pathlib, sys
+
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    folder = pathlib.Path(metadata_directory, "{name}-{version}.dist-info")
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+    return folder.name
+
+__legacy__ = sys.modules[__name__]
 """
 
 
@@ -61,12 +51,20 @@ class Package:
 def fetch(package: Package, folder: Path, *, remedy: str) -> Path:
     """The archive, brought into `folder`, not yet verified. Raises UserError ending in the remedy."""
     command = _npm(package, remedy) if package.client == "npm" else _pip(package, folder)
+    environment = os.environ | {"TMPDIR": str(folder)}  # so that what a killed client leaves goes with the folder
     if package.client == "pip":
         remedy = f"run `pip download --no-deps {package.name}=={package.version}` and {remedy}"
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), environment.get("PYTHONPATH"))))
     what = f"{package.client} {package.name} {package.version}"
     try:
         done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{what}: not here after {TIMEOUT} s; try again, or {remedy}") from error
@@ -83,7 +81,17 @@ def _reason(lines: list[str]) -> str:
 
 
 def _pip(package: Package, folder: Path) -> list[str]:
-    return [sys.executable, "-c", PIP_ARCHIVE, package.name, package.archive, str(folder / package.archive)]
+    """pip download; `folder` gets what it needs for that."""
+    backend = folder / "setuptools" / "build_meta.py"
+    backend.parent.mkdir()
+    backend.with_name("__init__.py").touch()
+    backend.write_text(BACKEND.format(name=package.name.replace("-", "_"), version=package.version))
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+    kind = "--only-binary" if package.archive.endswith(".whl") else "--no-binary"
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input"]
+    command += ["--progress-bar", "off", "--no-deps", kind, package.name, "--no-build-isolation", "--use-pep517"]
+    return [*command, "--dest", str(folder), "--requirement", str(requirements)]
 
 
 def _npm(package: Package, remedy: str) -> list[str]:

