@@ -11,7 +11,7 @@ JOBS   ?= 2
 # So many processes take a file of tests each; most of a slow test's time is waiting.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder -rfEs
 
-.PHONY: help install sweep aws-setup submit test test-all e2e-cluster bench lint format ui clean
+.PHONY: help install sweep aws-setup submit test test-all e2e-cluster bench lint docs format ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -52,11 +52,15 @@ bench: $(READY)  ## the training step, and what the platform costs, on an idle m
 	$(BIN)/python bench/simulated_study.py
 	$(BIN)/python bench/s3_read.py
 
-lint: $(READY)  ## ruff, mypy, and the contracts of imports (pyproject.toml)
+lint: $(READY)  ## ruff, mypy, the contracts of imports (pyproject.toml), and no sentence above 35 words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tests/docs/check_sentences.py
+
+docs: $(READY)  ## the documentation as a site in build/docs; a broken link is an error
+	$(BIN)/zensical build --clean --strict
 
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
@@ -66,4 +70,4 @@ ui: $(READY)  ## the MLflow UI on this folder's runs, at http://127.0.0.1:5000 (
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1
 
 clean:  ## the virtual environment and Python's leavings; runs stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build .cache *.egg-info .pytest_cache .ruff_cache .mypy_cache

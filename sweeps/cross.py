@@ -3,7 +3,7 @@ cross-domain mode, which takes content from one domain and motion from another's
 
     python sweeps/cross.py --pictures dogs                 the embedded default footage, pictures of the domain in dogs/
     python sweeps/cross.py --pictures dogs --footage       learning from the frames that svgan embed --frames kept
-    ray submit cluster/gpu.yaml sweeps/cross.py            the footage's own pictures, on a cluster (cluster/README.md)
+    ray submit cluster/gpu.yaml sweeps/cross.py            the footage's own pictures, on a cluster (docs/clusters.md)
 
 Trials 0 and 1 are controls, the released code's weights and those that it has for FFHQ; both always finish. With
 --pictures, latent FD is of movements alone, as the footage's encoder reads them in the pictures; FVD is against the

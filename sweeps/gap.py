@@ -4,7 +4,7 @@
     python sweeps/gap.py --resume NAME                        finish one that was cut
     python sweeps/gap.py --grid gap_weight=0,1,10 --seeds 3   an ablation table: mean and interval of three seeds
     python sweeps/gap.py --objectives fvd_short,fvd_long      both at once, towards their Pareto front
-    ray submit cluster/gpu.yaml sweeps/gap.py                 on a cluster (cluster/README.md)
+    ray submit cluster/gpu.yaml sweeps/gap.py                 on a cluster (docs/clusters.md)
 
 It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
 

@@ -2,7 +2,7 @@
 
     python sweeps/width.py                                 this machine, the embedded default footage
     python sweeps/width.py --grid                          widths 8, 16, 32 and 64, all whole, as a table
-    ray submit cluster/gpu.yaml sweeps/width.py            on a cluster (cluster/README.md)
+    ray submit cluster/gpu.yaml sweeps/width.py            on a cluster (docs/clusters.md)
 
 It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
 

@@ -32,7 +32,7 @@ Figures compare only under one protocol hash; few clips bias FVD upwards. All co
   svgan evaluate runs/one --protocol svg-long --report one.html           a page: figures, clips, plots of the motion
   svgan evaluate --domain ffhq --footage me.mp4                           PSNR, SSIM, identity of reconstructions
 
-Protocols: svg-short, svg-long, stylegan-v-16, stylegan-v-128, stylegan-v-128-s8, mocogan-hd-16 (docs/metrics.md).
+Protocols: svg-short, svg-long, stylegan-v-16, stylegan-v-128, stylegan-v-128-s8, mocogan-hd-16 (docs/judging.md).
 Metrics: fvd, kvd, fid, kid, identity (ACD, distance from the subject), loops (with motion and phi). The last line of
 what is printed is JSON.
 

@@ -227,7 +227,7 @@ def _protocols(protocols: Mapping[str, Any]) -> str:
     fields = list(dict.fromkeys(key for one in protocols.values() for key in one if key != "name"))
     fields = ["hash", *(key for key in fields if key != "hash")]
     rows = [[escape(key), *(escape(str(one.get(key, "-"))) for one in protocols.values())] for key in fields]
-    note = '<p class="quiet">Figures compare only under one hash. What the fields mean: docs/metrics.md.</p>'
+    note = '<p class="quiet">Figures compare only under one hash. What the fields mean: docs/judging.md.</p>'
     return f"<h2>Protocols</h2>{note}{_table(['', *map(escape, protocols)], rows, ())}"
 
 

@@ -13,7 +13,7 @@ from sweeps.storage.environment import on_cluster, shown
 from sweeps.storage.paths import absolute, study_folder
 from sweeps.storage.plan import OBJECTIVES, Plan
 
-# The ladder of docs/metrics.md: clips of a trial's FVD; on a GPU also a champion's, and over how many seeds.
+# The ladder of docs/judging.md: clips of a trial's FVD; on a GPU also a champion's, and over how many seeds.
 ON_CPU, ON_GPU = 64, (256, 2048, 3)
 
 
