@@ -202,7 +202,7 @@ def measured(
         raise UserError(f"--against {asked.against}: of another domain than {asked.model}; no figure compares those")
     protocols = asked_protocols(asked, plan)
     known = [p for p in protocols if logged.model.tags.get(USUAL.get(p.name, "")) == p.hash]
-    jury = spread.jury(asked, plan, domain)
+    pool = spread.feature_pool(asked, plan, domain)
     samplers = []
     for one in filter(None, (logged, other)):
         with downloaded(one.plan.tracking, one.uri) as folder:
@@ -218,7 +218,7 @@ def measured(
         progress=progress,
         frames=material.recorded,
         strict=len(known) < len(protocols),
-        spread=jury.of if jury else None,
+        spread=pool.extractor if pool else None,
     )
     same = all(logged.model.tags.get(name) == digest for name, digest in here.items())
     told["logged"] = compared(logged.model, known, told["figures"]) if same else {}

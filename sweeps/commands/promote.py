@@ -45,5 +45,5 @@ def run(asked: argparse.Namespace) -> int | None:
     plan = dataclasses.replace(plan, **{name: value for name, value in given.items() if value is not None})
     tracking = where.open_tracking(plan)
     with spread.workers(asked):
-        print(registry.promote(tracking, plan, partial(spread.jury, asked, plan)).message)
+        print(registry.promote(tracking, plan, partial(spread.feature_pool, asked, plan)).message)
     return None

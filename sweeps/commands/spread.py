@@ -14,7 +14,7 @@ from svgan.errors import UserError
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
-    from sweeps.parallel.feature_pool import Jury
+    from sweeps.parallel.feature_pool import FeaturePool
     from sweeps.storage.plan import Plan
 
 MAIN = Path(sweeps.__file__).with_name("__main__.py")
@@ -65,10 +65,10 @@ def workers(asked: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def jury(asked: argparse.Namespace, plan: Plan, domain: Domain) -> Jury | None:
+def feature_pool(asked: argparse.Namespace, plan: Plan, domain: Domain) -> FeaturePool | None:
     """Who looks at a domain's clips; None: this process."""
     if asked.workers == 1:
         return None
-    from sweeps.parallel.feature_pool import Jury
+    from sweeps.parallel.feature_pool import FeaturePool
 
-    return Jury(domain, asked.workers, plan.cpus_per_worker, plan.gpus_per_worker)
+    return FeaturePool(domain, asked.workers, plan.cpus_per_worker, plan.gpus_per_worker)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import optuna
 
     from svgan.images.domain import Domain
-    from sweeps.parallel.feature_pool import Jury
+    from sweeps.parallel.feature_pool import FeaturePool
     from sweeps.promotion.registry import Promotion
 
 
@@ -114,7 +114,7 @@ def promoted(plan: Plan, tracking: Tracking) -> Promotion | None:
     from sweeps.promotion import registry
 
     try:
-        promotion = registry.promote(tracking, plan, partial(cluster_jury, plan))
+        promotion = registry.promote(tracking, plan, partial(cluster_feature_pool, plan))
     except UserError as error:
         print(f"no promotion: {error}")
         return None
@@ -126,13 +126,13 @@ def promoted(plan: Plan, tracking: Tracking) -> Promotion | None:
     return promotion
 
 
-def cluster_jury(plan: Plan, domain: Domain) -> Jury | None:
+def cluster_feature_pool(plan: Plan, domain: Domain) -> FeaturePool | None:
     """The workers that trials had, where a cluster is joined."""
     if not resources.joined():
         return None
-    from sweeps.parallel.feature_pool import Jury
+    from sweeps.parallel.feature_pool import FeaturePool
 
-    return Jury(domain, plan.workers * plan.concurrency, plan.cpus_per_worker, plan.gpus_per_worker)
+    return FeaturePool(domain, plan.workers * plan.concurrency, plan.cpus_per_worker, plan.gpus_per_worker)
 
 
 def pareto(plan: Plan, tracking: Tracking, record: optuna.Study) -> str:

@@ -37,7 +37,7 @@ def on_a_worker(plan: Plan, runs: Sequence[RunConfig]) -> list[float]:
     """`step_seconds` of each run."""
     import ray
 
-    from sweeps.parallel.feature_pool import cause_of
+    from sweeps.parallel.remote_tasks import cause_of
 
     task: Any = ray.remote(num_cpus=plan.cpus_per_worker, num_gpus=plan.gpus_per_worker)(step_seconds)
     try:

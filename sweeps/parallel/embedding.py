@@ -1,13 +1,14 @@
-"""`svgan embed` by many workers: the same stretches of the same videos, scanned and encoded wherever there is room.
+"""`svgan embed` on a cluster: many workers scan and encode the stretches of the same videos.
 
-Ray tasks, and an actor on each GPU (`encoder_pool`), are our choice over Ray Data: a video's landmarks must all be
-there before its first crop, a video that fails is left out with its reason, and where no GPU is to be had CPUs go on,
-none of which fits a dataset's fixed line of steps (docs/choices.md). Every finished stretch is a file in OUT.embedding,
-beside the set that is to be, so that a driver killed at any moment goes on where it was, with whatever workers there
-are then; nothing that was finished is done again. The driver keeps landmarks and codes, and never a picture, but that
-where recorded frames are to lie beside the codes it cuts them at the end.
+We use Ray tasks and one actor per GPU (`encoder_pool`) instead of Ray Data, for three reasons (docs/choices.md): all
+landmarks of a video must be known before its first crop, a video that fails is left out with its reason, and CPUs go on
+when no GPU can be had.
 
-Videos and domain are read by the workers from the paths that were given: every node must have them there.
+Every finished stretch is a file in OUT.embedding, beside the set to be written. A driver that is killed continues
+there, with any number of workers, and repeats nothing. The driver holds landmarks and codes, but no pictures, except
+that it cuts the recorded frames at the end if they are asked for.
+
+Workers read the videos and the domain from the paths given, so every node must have them there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from svgan.latents.manifest import MANIFEST, VideoCodes
 from svgan.latents.shards import write_latents
 from svgan.pipelines import embed as alone
 from svgan.pipelines.embed import Embedded, Watcher
-from sweeps.parallel.encoder_pool import Arrays, Crew, Lost, Stretch, Video
+from sweeps.parallel.encoder_pool import EncoderPool, Stretch, Video, WorkerLost
+from sweeps.parallel.remote_tasks import Arrays
 from sweeps.storage import study_files
 from sweeps.storage.paths import absolute
 
@@ -47,9 +49,10 @@ def embed(
     frames: bool = False,
     watcher: Watcher | None = None,
 ) -> Embedded:
-    """What `svgan.pipelines.embed.embed` does, with the tasks of a running Ray; the set is equal in every bit.
+    """Embed videos with the tasks of a running Ray. The set equals that of `svgan.pipelines.embed.embed` on such a
+    machine.
 
-    Raises UserError as that does; what was finished stays in OUT.embedding then.
+    Raises UserError as that does; finished stretches stay in OUT.embedding.
     """
     watcher = watcher or Watcher()
     domain.check_embeds()
@@ -61,7 +64,7 @@ def embed(
     rates = alone.rates_of([path.absolute() for path in paths], failures)
     work = f"{absolute(out).rstrip('/')}.embedding"  # a Ray Job's workers start in another folder than its driver
     with storage_errors(work, "write"):
-        started = [_opened(path, work, domain) for path in rates]
+        started = [_open(path, work, domain) for path in rates]
         _work(started, domain, failures, watcher)
 
         def finished() -> Iterator[VideoCodes]:
@@ -83,8 +86,8 @@ def embed(
     return Embedded(manifest=manifest, failures=failures)
 
 
-def _opened(path: Path, work: str, domain: Domain) -> Video:
-    """A video with what is finished of it."""
+def _open(path: Path, work: str, domain: Domain) -> Video:
+    """A video, and which of its stretches are finished."""
     digest = video_digest(path)
     video = Video(path=path, digest=digest, found=survey(path), place=f"{work}/{digest}-v{TRACK_VERSION}")
     there = set(study_files.names(video.place))
@@ -96,8 +99,8 @@ def _opened(path: Path, work: str, domain: Domain) -> Video:
 
 
 def _work(videos: list[Video], domain: Domain, failures: dict[str, str], watcher: Watcher) -> None:
-    """Scan and encode all stretches that are not finished, as many at a time as there is room for."""
-    lines: Lines = {"codes": deque(), "faces": deque()}  # the first that can go on does: nearer to a finished video
+    """Scan and encode all unfinished stretches, as many at once as the pool has room for."""
+    lines: Lines = {"codes": deque(), "faces": deque()}  # codes first: they finish a video
     for video in videos:
         chunks = range(len(video.found.chunks()))
         lines["faces"].extend(
@@ -106,20 +109,20 @@ def _work(videos: list[Video], domain: Domain, failures: dict[str, str], watcher
         _advance(video, domain, lines, failures, watcher)
     if not any(lines.values()):
         return
-    crew = Crew(domain)
+    pool = EncoderPool(domain)
     try:
-        while crew.running or any(lines.values()):
-            crew.look(len(lines["codes"]))
+        while pool.running or any(lines.values()):
+            pool.update(len(lines["codes"]))
             for step, line in lines.items():
-                while line and crew.takes(step):
+                while line and pool.has_room_for(step):
                     stretch = line.popleft()
                     if stretch.video.path.name not in failures:
-                        crew.start(stretch)
-            if (found := crew.wait()) is None:
+                        pool.start(stretch)
+            if (found := pool.wait()) is None:
                 continue
             stretch, trouble = found
             video = stretch.video
-            if isinstance(trouble, Lost):
+            if isinstance(trouble, WorkerLost):
                 lines[stretch.step].appendleft(stretch)
             elif trouble is not None:
                 failures[video.path.name] = str(trouble)
@@ -127,12 +130,11 @@ def _work(videos: list[Video], domain: Domain, failures: dict[str, str], watcher
                 video.done[stretch.step].add(stretch.number)
                 _advance(video, domain, lines, failures, watcher)
     finally:
-        crew.dismiss()
+        pool.close()
 
 
 def _advance(video: Video, domain: Domain, lines: Lines, failures: dict[str, str], watcher: Watcher) -> None:
-    """Tell how far a video is; follow its subject, and put its stretches in line for their codes, when all are
-    scanned."""
+    """Report a video's progress. Once all its stretches are scanned, track its subject and queue its codes."""
     chunks = video.found.chunks()
     ends = np.searchsorted(video.found.pts, [past for _, past in chunks])
     lengths = np.diff([0, *ends])
@@ -151,7 +153,8 @@ def _advance(video: Video, domain: Domain, lines: Lines, failures: dict[str, str
 
 
 def _load(file: str) -> Arrays:
-    """Raises UserError for a file that went or is broken: with it gone, the same command makes it again."""
+    """Load the arrays of a finished stretch. Raises UserError if the file is missing or broken; the same command
+    makes a missing one again."""
     if (data := study_files.read(file)) is None:
         raise UserError(f"{file}: not here, though a worker wrote it; give an --out that all nodes share, or a URL")
     try:

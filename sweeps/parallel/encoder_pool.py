@@ -1,46 +1,41 @@
-"""Who does the stretches of `sweeps.parallel.embedding`: tasks on a running Ray's CPUs, and an actor on each GPU.
+"""A pool of Ray tasks on CPUs and Ray actors on GPUs that scans and encodes the stretches of `embedding`.
 
-Ray is asked for as many tasks as the nodes that there are and those that an autoscaler could add would work on; what
-has no place yet is what makes an autoscaler bring nodes. An actor is asked for per GPU, too: each takes part as soon as
-it is there, whatever the others do, and one that was lost is asked for anew. Codes wait for the first GPU where there
-is one or one could come, yet no longer than GPU_PATIENCE; then CPUs make them until a GPU comes.
+The pool asks Ray for as many tasks as the nodes of the cluster, and those that its autoscaler could add, would work on:
+pending tasks are what makes an autoscaler add nodes. It also asks for one actor per GPU. Each actor takes part as soon
+as it has started, and the pool replaces an actor that is lost.
+
+If the cluster has a GPU, or could add one, codes wait for the first GPU, at most GPU_PATIENCE seconds. After that, CPUs
+make codes until a GPU comes.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from svgan.errors import UserError, one_line
-from svgan.faces.aligned_video import face_finder
 from svgan.faces.original_frames import encoder_crop
-from svgan.faces.tracking import Track, scan
+from svgan.faces.tracking import Track
 from svgan.images.domain import Domain
 from svgan.io import storage
 from svgan.io.video_reader import Survey
 from svgan.pipelines import embed as alone
+from sweeps.parallel.remote_tasks import Encoder, cause_of, code_stretch, cut_stretch, scan_stretch
 from sweeps.ray_runtime import resources
-from sweeps.storage import study_files
 
-Arrays = dict[str, np.ndarray]
-
-PER_CPU = 2  # stretches under way
-PER_ENCODER = 4  # stretches for which a further GPU is asked for
-GPU_PATIENCE = 900.0  # seconds; a cloud's machine takes minutes to come, and as long again to be installed
+PER_CPU = 2  # stretches at once on each CPU
+PER_ENCODER = 4  # waiting stretches for which the pool asks for one more GPU
+GPU_PATIENCE = 900.0  # seconds; a cloud needs minutes to start a machine, and as long to install it
 LOOK_EVERY = 2.0  # seconds
-LOSSES = 3  # workers that may be lost over one stretch, in which spot machines rarely have a part
+LOSSES = 3  # workers that may be lost over one stretch before it fails
 
 
 @dataclass(kw_only=True)
 class Video:
-    """A video under way: its stretches, the track when all are scanned, and how many of which step are finished."""
+    """A video: its file and survey, its track once it is scanned, and the finished stretches of each step."""
 
     path: Path
     digest: str
@@ -55,8 +50,8 @@ class Video:
 
 
 @dataclass(kw_only=True, eq=False)
-class Hand:
-    """An encoder that is asked for (loading) or there. busy: stretches that it has; node: where it is."""
+class GPUEncoder:
+    """An actor on a GPU. loading: its start, None once it is ready; busy: its stretches; node: the id of its node."""
 
     actor: Any
     loading: Any
@@ -66,99 +61,106 @@ class Hand:
 
 @dataclass(kw_only=True, eq=False)
 class Stretch:
-    """A step ('faces' or 'codes') of a stretch. crops, hand: of one whose codes an encoder makes."""
+    """One step ('faces' or 'codes') of a stretch. crops, encoder: set while a GPU makes its codes."""
 
     video: Video
     step: str
     number: int
     losses: int = 0
     crops: Any = None
-    hand: Hand | None = None
+    encoder: GPUEncoder | None = None
 
 
-class Lost(Exception):
-    """A worker went in the middle of a stretch, which is to be begun again."""
+class WorkerLost(Exception):
+    """A worker was lost during a stretch. Start the stretch again."""
 
 
-class Crew:
-    """Workers of a running Ray. Raises UserError where it has no CPU, and none could come."""
+class EncoderPool:
+    """Tasks and actors of a running Ray. Raises UserError if the cluster has no CPU and cannot add one."""
 
     def __init__(self, domain: Domain):
         import ray
 
         self.domain, self.folder = domain, str(Path(domain.folder).resolve())
         self.running: dict[Any, Stretch] = {}
-        self.hands: list[Hand] = []
+        self.encoders: list[GPUEncoder] = []
         self._scan: Any = ray.remote(num_cpus=1, max_retries=0)(scan_stretch)
         self._codes: Any = ray.remote(num_cpus=1, max_retries=0)(code_stretch)
         self._cut: Any = ray.remote(num_cpus=1, max_retries=0, num_returns=2)(cut_stretch)
         self._encoder: Any = ray.remote(num_cpus=0, num_gpus=1, max_restarts=0, max_task_retries=0)(Encoder)
         self._tracks: dict[str, Any] = {}
         self._said: set[str] = set()
-        self.there, self.looked = resources.room(), time.monotonic()
-        self.since: float | None = None  # when codes began to wait for a GPU; None while there is an encoder
-        if self.there.total("CPU") < 1:
-            raise UserError(f"{self.there.where} has no CPU to work on ({self.there.growth}); start a node with some")
+        self.cluster, self.updated = resources.room(), time.monotonic()
+        self.waiting_since: float | None = None  # for a GPU; None while no codes wait
+        if self.cluster.total("CPU") < 1:
+            raise UserError(
+                f"{self.cluster.where} has no CPU to work on ({self.cluster.growth}); start a node with some"
+            )
 
     @property
     def cpus(self) -> int:
-        """Those that are there."""
-        return int(sum(node.get("CPU", 0) for node in self.there.nodes))
+        """CPUs of the nodes that have joined."""
+        return int(sum(node.get("CPU", 0) for node in self.cluster.nodes))
 
     @property
     def gpus(self) -> int:
-        """Those that are there or could come."""
-        return self.there.workers(0, 1)
+        """GPUs of the nodes that have joined or that the autoscaler could add."""
+        return self.cluster.workers(0, 1)
 
     @property
-    def ready(self) -> list[Hand]:
-        return [hand for hand in self.hands if not hand.loading]
+    def ready(self) -> list[GPUEncoder]:
+        return [encoder for encoder in self.encoders if not encoder.loading]
 
     @property
     def patience_is_over(self) -> bool:
-        return self.since is not None and time.monotonic() - self.since > GPU_PATIENCE
+        return self.waiting_since is not None and time.monotonic() - self.waiting_since > GPU_PATIENCE
 
-    def look(self, codes: int) -> None:
-        """See what there is by now, and ask for the encoders that so many stretches in line for their codes want."""
+    def update(self, codes: int) -> None:
+        """Read the cluster's state and adjust the number of GPU encoders. codes: stretches waiting for codes."""
         now = time.monotonic()
-        if now - self.looked > LOOK_EVERY:
-            self.looked, self.there = now, resources.room()
+        # The cluster, as it is now.
+        if now - self.updated > LOOK_EVERY:
+            self.updated, self.cluster = now, resources.room()
             self._forget_lost_nodes()
             if not self.cpus:
                 self._say("waiting for a node: none has a CPU now; it goes on when one joins")
+        # One encoder per PER_ENCODER stretches; encoders that have not started and are not needed are removed.
         under_way = sum(stretch.step == "codes" for stretch in self.running.values())
-        wanted = encoders(self.gpus, codes + under_way)
-        for hand in [hand for hand in self.hands[wanted:] if hand.loading]:
-            self._dismiss(hand)
-        while len(self.hands) < wanted:
+        wanted = encoders_wanted(self.gpus, codes + under_way)
+        for encoder in [encoder for encoder in self.encoders[wanted:] if encoder.loading]:
+            self._remove(encoder)
+        while len(self.encoders) < wanted:
             actor = self._encoder.remote(self.folder, self.domain.digest)
-            self.hands.append(Hand(actor=actor, loading=actor.load.remote()))
+            self.encoders.append(GPUEncoder(actor=actor, loading=actor.load.remote()))
+        # The clock of codes that wait for a GPU, and what the user is told of it.
         if self.ready or not self.gpus:
-            self.since = None
-        elif codes and self.since is None:
-            self.since = now
+            self.waiting_since = None
+        elif codes and self.waiting_since is None:
+            self.waiting_since = now
         if self.patience_is_over:
             self._say(
                 f"no GPU for {GPU_PATIENCE / 60:.0f} min: CPUs make the codes until one comes; theirs may differ from "
                 "a GPU's in the last bit"
             )
-        elif self.since is not None and not any(node.get("GPU") for node in self.there.nodes):
+        elif self.waiting_since is not None and not any(node.get("GPU") for node in self.cluster.nodes):
             self._say(f"waiting for a GPU, {GPU_PATIENCE / 60:.0f} min at most; then CPUs make the codes")
 
-    def takes(self, step: str) -> bool:
-        """Whether another stretch may begin this step. Few more crops are cut than there are CPUs and encoders: they
-        are kept in memory until they are encoded."""
-        if len(self.running) >= under_way_at_most(self.there):
+    def has_room_for(self, step: str) -> bool:
+        """Whether one more stretch may start this step.
+
+        Crops stay in memory until they are encoded, so the pool cuts few more than its CPUs and encoders can use.
+        """
+        if len(self.running) >= most_stretches_at_once(self.cluster):
             return False
         if step == "faces" or not self.gpus:
             return True
         if ready := self.ready:
-            cut = sum(stretch.crops is not None or stretch.hand is not None for stretch in self.running.values())
+            cut = sum(stretch.crops is not None or stretch.encoder is not None for stretch in self.running.values())
             return cut < self.cpus + 2 * len(ready)
         return self.patience_is_over
 
     def start(self, stretch: Stretch) -> None:
-        """Begin a stretch that `takes` let through."""
+        """Start one step of a stretch. Call `has_room_for` first."""
         import ray
 
         video, chunk = stretch.video, stretch.video.found.chunks()[stretch.number]
@@ -177,16 +179,15 @@ class Crew:
             codes = self._codes.remote(path, track, rows, size, self.folder, self.domain.digest, file)
             self.running[codes] = stretch
 
-    def wait(self) -> tuple[Stretch, UserError | Lost | None] | None:
-        """The next stretch that is finished, with what came in its way; None after LOOK_EVERY seconds, or when
-        something else has changed.
+    def wait(self) -> tuple[Stretch, UserError | WorkerLost | None] | None:
+        """Wait for the next finished stretch; return it with its error, or with None if it succeeded.
 
-        Raises UserError for a stretch over which workers were lost again and again, and for a node that has not the
-        driver's domain.
+        Returns None after LOOK_EVERY seconds, when an encoder has started, and when crops went to an encoder. Raises
+        UserError if workers were lost over one stretch more than LOSSES times, or if a node has another domain.
         """
         import ray
 
-        loading = {hand.loading: hand for hand in self.hands if hand.loading}
+        loading = {encoder.loading: encoder for encoder in self.encoders if encoder.loading}
         if not self.running and not loading:
             return None
         found, _ = ray.wait([*self.running, *loading], timeout=LOOK_EVERY, fetch_local=False)
@@ -196,62 +197,62 @@ class Crew:
             self._loaded(loading[found[0]])
             return None
         stretch = self.running.pop(found[0])
-        crops, hand, stretch.crops, stretch.hand = stretch.crops, stretch.hand, None, None
-        if hand:
-            hand.busy -= 1
+        crops, encoder, stretch.crops, stretch.encoder = stretch.crops, stretch.encoder, None, None
+        if encoder:
+            encoder.busy -= 1
         try:
             people = ray.get(found[0])
         except ray.exceptions.RayError as error:
-            return stretch, self._trouble(stretch, hand, error)
+            return stretch, self._why(stretch, encoder, error)
         if crops is None:
             return stretch, None
         if not (ready := self.ready):
-            return stretch, Lost()
-        stretch.hand = min(ready, key=lambda hand: hand.busy)
-        stretch.hand.busy += 1
+            return stretch, WorkerLost()
+        stretch.encoder = min(ready, key=lambda encoder: encoder.busy)
+        stretch.encoder.busy += 1
         file = stretch.video.file("codes", stretch.number, self.domain)
-        self.running[stretch.hand.actor.encode.remote(crops, people, file)] = stretch
+        self.running[stretch.encoder.actor.encode.remote(crops, people, file)] = stretch
         return None
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         import ray
 
         for ref in self.running:
             ray.cancel(ref, force=False)
-        for hand in list(self.hands):
-            self._dismiss(hand)
+        for encoder in list(self.encoders):
+            self._remove(encoder)
 
-    def _dismiss(self, hand: Hand) -> None:
+    def _remove(self, encoder: GPUEncoder) -> None:
         import ray
 
-        if hand in self.hands:
-            self.hands.remove(hand)
-            ray.kill(hand.actor)
+        if encoder in self.encoders:
+            self.encoders.remove(encoder)
+            ray.kill(encoder.actor)
 
-    def _loaded(self, hand: Hand) -> None:
-        """An encoder has its domain, or was lost before."""
+    def _loaded(self, encoder: GPUEncoder) -> None:
+        """Mark an encoder as ready, or remove it if it was lost while it started."""
         import ray
 
         try:
-            hand.node, hand.loading = ray.get(hand.loading), None
+            encoder.node, encoder.loading = ray.get(encoder.loading), None
         except ray.exceptions.RayError as error:
             cause = cause_of(error)
             if isinstance(cause, UserError):
                 raise cause from None
             if not isinstance(cause, ray.exceptions.RayError):
                 raise
-            self._dismiss(hand)
+            self._remove(encoder)
 
     def _forget_lost_nodes(self) -> None:
-        """Let no stretch be given to an encoder that went with its node while it had nothing to do."""
+        """Remove idle encoders whose node was lost, so that no stretch is sent to them."""
         import ray
 
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        for hand in self.ready:
-            if hand.node not in alive:
-                self._dismiss(hand)
+        for encoder in self.ready:
+            if encoder.node not in alive:
+                self._remove(encoder)
 
-    def _trouble(self, stretch: Stretch, hand: Hand | None, error: Exception) -> UserError | Lost:
+    def _why(self, stretch: Stretch, encoder: GPUEncoder | None, error: Exception) -> UserError | WorkerLost:
         import ray
 
         cause = cause_of(error)
@@ -259,15 +260,15 @@ class Crew:
             return cause
         if not isinstance(cause, ray.exceptions.RayError):
             raise error
-        if hand and isinstance(cause, ray.exceptions.RayActorError):
-            self._dismiss(hand)
+        if encoder and isinstance(cause, ray.exceptions.RayActorError):
+            self._remove(encoder)
         stretch.losses += 1
         if stretch.losses > LOSSES:
             why = one_line(error, 200)
             raise UserError(
                 f"{stretch.video.path}: a worker was lost again and again ({why}); see Ray's logs"
             ) from error
-        return Lost()
+        return WorkerLost()
 
     def _say(self, text: str) -> None:
         if text not in self._said:
@@ -275,73 +276,10 @@ class Crew:
             print(text, flush=True)
 
 
-def under_way_at_most(there: resources.Room) -> int:
-    return PER_CPU * max(1, int(there.total("CPU")))
+def most_stretches_at_once(cluster: resources.Room) -> int:
+    return PER_CPU * max(1, int(cluster.total("CPU")))
 
 
-def encoders(gpus: int, stretches: int) -> int:
-    """How many encoders so many stretches are worth."""
+def encoders_wanted(gpus: int, stretches: int) -> int:
+    """How many GPU encoders to ask for."""
     return min(gpus, math.ceil(stretches / PER_ENCODER))
-
-
-def cause_of(error: Exception) -> Exception:
-    """What a task raised; a task may have failed because another did."""
-    import ray
-
-    cause: Any = error
-    while isinstance(cause, ray.exceptions.RayTaskError) and cause.cause is not None:
-        cause = cause.cause
-    return cause
-
-
-def scan_stretch(path: str, chunk: tuple[int, int], file: str) -> None:
-    save(file, scan(_there(path), chunk, face_finder()))
-
-
-def code_stretch(path: str, track: Track, rows: slice, size: int, folder: str, digest: str, file: str) -> None:
-    crops, people = alone.cut(_there(path), track, rows, size)
-    save(file, {"codes": alone.encode(domain_here(folder, digest, "cpu"), crops), "people": people})
-
-
-def cut_stretch(path: str, track: Track, rows: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
-    return alone.cut(_there(path), track, rows, size)
-
-
-class Encoder:
-    """An actor on a GPU."""
-
-    def __init__(self, folder: str, digest: str):
-        self.domain = (folder, digest, "auto")
-
-    def load(self) -> str:
-        """The domain; returns the node's id. Not in __init__, whose errors Ray hands on as text."""
-        import ray
-
-        domain_here(*self.domain)
-        return ray.get_runtime_context().get_node_id()
-
-    def encode(self, crops: np.ndarray, people: np.ndarray, file: str) -> None:
-        save(file, {"codes": alone.encode(domain_here(*self.domain), crops), "people": people})
-
-
-@cache
-def domain_here(folder: str, digest: str, device: str) -> Domain:
-    """device: named for CPU tasks, to which Ray shows a node's GPUs too."""
-    from svgan.torch_utils.device import pick_device
-
-    domain = Domain.load(folder, pick_device(device))
-    if domain.digest != digest:
-        raise UserError(f"{folder}: another domain on this node ({domain.digest}) than the driver's ({digest})")
-    return domain
-
-
-def _there(path: str) -> Path:
-    if not Path(path).exists():
-        raise UserError(f"{path}: not on every node of the cluster; put it where all of them see it")
-    return Path(path)
-
-
-def save(file: str, arrays: Arrays) -> None:
-    out = io.BytesIO()
-    np.savez(out, **arrays)  # type: ignore[arg-type]
-    study_files.write(file, out.getvalue())

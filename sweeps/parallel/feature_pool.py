@@ -1,8 +1,8 @@
-"""Figures by many: clips are looked at in pieces, each by whichever worker of a running Ray is free.
+"""A pool of Ray tasks that extracts features of clips for FVD and other metrics.
 
-A piece is a function of its codes alone. So Ray begins a piece anew whose worker was lost, and as what was seen is put
-together in the clips' order, the figures of any number of workers are those of one process in every digit, where their
-processors are of one kind.
+Clips are split into pieces, and each piece goes to the next free worker. A piece depends on its codes alone, so Ray can
+repeat a piece whose worker was lost. Features are joined in the order of the clips. Any number of workers therefore
+gives the figures of one process in every digit, if their processors are of one kind.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from svgan.metrics import features, fvd
 from svgan.metrics.features import Extractor, Kind, Look
 from svgan.metrics.fvd import Clips, Progress
 from svgan.metrics.protocol import Protocol
-from sweeps.parallel.encoder_pool import cause_of, domain_here
+from sweeps.parallel.remote_tasks import cause_of, domain_here
 from sweeps.ray_runtime import resources
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
 
-PIECE = 8  # clips, at least; whole batches of the networks, so that these see what one process shows them
+PIECE = 8  # clips at least; a multiple of the networks' batch, so that batches are those of one process
 
 
-class Jury:
-    """So many workers of a running Ray, each with a trial's worker's CPUs and GPUs. Raises UserError where there is no
-    room for one, and none could come."""
+class FeaturePool:
+    """Workers of a running Ray, each with the CPUs and GPUs of a trial's worker.
+
+    Raises UserError if the cluster has no room for one worker and cannot add a node.
+    """
 
     def __init__(self, domain: Domain, workers: int, cpus: float, gpus: float):
         import ray
@@ -45,16 +47,16 @@ class Jury:
         self.workers, self.where = workers, (str(Path(domain.folder).resolve()), domain.digest)
         self.device, self.threads = "cuda" if gpus else "cpu", max(1, int(cpus))
         self.piece = max(PIECE, fvd.BATCH[self.device])
-        self.task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(look_at)
+        self.task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(extract_piece)
 
-    def of(self, protocol: Protocol) -> Look:
-        """Who looks at the clips of a protocol, as `svgan.reports.evaluation.assessed` asks."""
-        return partial(self._look, protocol)
+    def extractor(self, protocol: Protocol) -> Look:
+        """The function that extracts the features of clips by this protocol."""
+        return partial(self._extract, protocol)
 
-    def _look(
+    def _extract(
         self, protocol: Protocol, kinds: Sequence[Kind], clips: Clips, total: int, stage: str, progress: Progress
     ) -> dict[Kind, np.ndarray]:
-        """Codes are made here as pieces are given out; of those no more are under way than there are workers."""
+        """Sample codes here, and send them out in pieces, at most one per worker at a time."""
         import ray
 
         running: dict[Any, tuple[int, int]] = {}
@@ -88,7 +90,7 @@ class Jury:
         return {kind: np.concatenate([part[kind] for part in in_order if kind in part]) for kind in kinds}
 
 
-def look_at(
+def extract_piece(
     where: tuple[str, str],
     device: str,
     threads: int,
@@ -97,7 +99,10 @@ def look_at(
     clips: np.ndarray,
     first: int,
 ) -> dict[Kind, np.ndarray]:
-    """What networks see in a piece: codes [n, T, L, D], or pictures uint8 [n, T, R, R, 3]; its first clip's number."""
+    """Extract the features of one piece.
+
+    clips: codes [n, T, L, D] or pictures uint8 [n, T, R, R, 3]; first: the number of the first clip.
+    """
     import torch
 
     torch.set_num_threads(threads)

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from svgan.images.domain import Domain
     from svgan.metrics.assess import Judge
     from svgan.training.data import Material
-    from sweeps.parallel.feature_pool import Jury
+    from sweeps.parallel.feature_pool import FeaturePool
 
 FINALISTS = 3
 FIGURE = "fvd_long"
 SAME = ("domain", "pictures", "latents")  # tags of a model whose kept values are the study's own
-Juries = Callable[["Domain"], "Jury | None"]
+MakePool = Callable[["Domain"], "FeaturePool | None"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +61,11 @@ def asked(plan: Plan) -> bool:
 class Finals:
     """The final judgement of a study's models, and of the champion that they challenge.
 
-    jury: makes who looks at clips, of a domain; None: this process.
+    make_pool: returns the pool that extracts features in a domain; None: this process extracts them.
     """
 
-    def __init__(self, tracking: Tracking, plan: Plan, jury: Juries | None = None):
-        self.tracking, self.plan, self.jury = tracking, plan, jury
+    def __init__(self, tracking: Tracking, plan: Plan, make_pool: MakePool | None = None):
+        self.tracking, self.plan, self.make_pool = tracking, plan, make_pool
         clips = plan.promotion_clips or plan.clips
         self.protocol = dataclasses.replace(PROTOCOLS["svg-long"], clips=clips, precision=plan.precision)
         self.seeds = range(plan.seed, plan.seed + plan.promotion_seeds)
@@ -108,8 +108,10 @@ class Finals:
         from svgan.metrics.assess import Judge
 
         domain = self._material.domain
-        jury: Any = self.jury(domain) if self.jury else None
-        return Judge(self.protocol, domain, self._material.latents, strict=False, spread=jury.of if jury else None)
+        pool: Any = self.make_pool(domain) if self.make_pool else None
+        return Judge(
+            self.protocol, domain, self._material.latents, strict=False, spread=pool.extractor if pool else None
+        )
 
     @cached_property
     def _material(self) -> Material:

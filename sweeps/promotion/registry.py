@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
-from sweeps.promotion.final_evaluation import FIGURE, FINALISTS, Finals, Juries
+from sweeps.promotion.final_evaluation import FIGURE, FINALISTS, Finals, MakePool
 from sweeps.promotion.final_evaluation import asked as finals_asked
 from sweeps.promotion.model_store import DOMAIN, at_hand, downloaded
 from sweeps.storage.plan import Plan
@@ -116,17 +116,17 @@ def champion_figure(
     return score_uri(plan, f"models:/{plan.model}/{version.version}")[FIGURE]
 
 
-def promote(tracking: Tracking, plan: Plan, jury: Juries | None = None) -> Promotion:
+def promote(tracking: Tracking, plan: Plan, make_pool: MakePool | None = None) -> Promotion:
     """Register the study's best checkpoint as `champion` if its FVD long is lower than the present champion's.
 
     Where the plan asks for a final judgement, it is of the best few, and the figure its mean over generation seeds.
-    jury: makes who looks at clips then, of a domain; None: this process.
+    make_pool: returns the pool that extracts features in a domain; None: this process extracts them.
 
     Raises UserError for a study without FVD (--clips 0), without models, or of another domain than the champion's.
     """
     if not plan.clips:
         raise UserError(f"{plan.name}: run with --clips 0, so without FVD; a champion is chosen by FVD")
-    finals = Finals(tracking, plan, jury) if finals_asked(plan) else None
+    finals = Finals(tracking, plan, make_pool) if finals_asked(plan) else None
     candidate, *others = best_models(tracking, plan)
     value = figure(candidate, FIGURE)
     assert value is not None

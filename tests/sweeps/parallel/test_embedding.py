@@ -201,8 +201,9 @@ def test_a_cluster_whose_nodes_are_yet_to_come_is_asked_for_all_of_them(monkeypa
     head = {"CPU": 0.0, resources.HEAD: 1.0}
     coming, _ = resources.could_come([head])
     there = resources.Room(resources.CLUSTER, (head,), coming)
-    assert encoder_pool.under_way_at_most(there) == 2 * 8 * 4
-    assert [encoder_pool.encoders(there.workers(0, 1), stretches) for stretches in (0, 1, 5, 1000)] == [0, 1, 2, 8]
+    assert encoder_pool.most_stretches_at_once(there) == 2 * 8 * 4
+    gpus = there.workers(0, 1)
+    assert [encoder_pool.encoders_wanted(gpus, stretches) for stretches in (0, 1, 5, 1000)] == [0, 1, 2, 8]
 
 
 def test_codes_wait_for_a_gpu_no_longer_than_the_patience(
@@ -210,34 +211,34 @@ def test_codes_wait_for_a_gpu_no_longer_than_the_patience(
 ):
     there = resources.Room(resources.CLUSTER, ({"CPU": 4.0},), ({"CPU": 4.0, "GPU": 1.0},) * 2)
     monkeypatch.setattr(resources, "room", lambda: there)
-    made, asked = encoder_pool.Crew(Domain.load(random_domain)), []
+    made, asked = encoder_pool.EncoderPool(Domain.load(random_domain)), []
 
     def actor(*arguments: str) -> SimpleNamespace:
         asked.append(arguments)
         return SimpleNamespace(load=SimpleNamespace(remote=object))
 
-    made._encoder, made._dismiss = SimpleNamespace(remote=actor), made.hands.remove  # no Ray is started
+    made._encoder, made._remove = SimpleNamespace(remote=actor), made.encoders.remove  # no Ray is started
     monkeypatch.setattr(encoder_pool, "LOOK_EVERY", 1e9)
-    made.look(codes=5)
+    made.update(codes=5)
     assert len(asked) == 2
-    assert made.takes("faces")
-    assert not made.takes("codes")
+    assert made.has_room_for("faces")
+    assert not made.has_room_for("codes")
     assert capsys.readouterr().out == "waiting for a GPU, 15 min at most; then CPUs make the codes\n"
     monkeypatch.setattr(encoder_pool, "GPU_PATIENCE", -1.0)
-    made.look(codes=5)
-    assert made.takes("codes")
+    made.update(codes=5)
+    assert made.has_room_for("codes")
     assert "CPUs make the codes until one comes" in capsys.readouterr().out
-    made.look(codes=0)
-    assert made.takes("codes"), "the next video's codes do not wait again"
+    made.update(codes=0)
+    assert made.has_room_for("codes"), "the next video's codes do not wait again"
     monkeypatch.setattr(encoder_pool, "GPU_PATIENCE", 900.0)
-    made.look(codes=5)
-    made.hands[0].loading = None
+    made.update(codes=5)
+    made.encoders[0].loading = None
     taken = 0
-    while made.takes("codes"):
+    while made.has_room_for("codes"):
         made.running[taken] = encoder_pool.Stretch(video=None, step="codes", number=taken, crops=object())
         taken += 1
     assert taken == 4 + 2, "crops are kept in memory: as many as CPUs that are there and an encoder's two"
-    assert made.takes("faces")
+    assert made.has_room_for("faces")
 
 
 def test_a_cluster_without_cpus_that_could_get_none_is_refused(random_domain: Path, monkeypatch: pytest.MonkeyPatch):
@@ -245,7 +246,7 @@ def test_a_cluster_without_cpus_that_could_get_none_is_refused(random_domain: Pa
         resources, "room", lambda: resources.Room(resources.CLUSTER, ({"CPU": 0.0, "GPU": 1.0},), growth="none")
     )
     with pytest.raises(UserError, match=r"the cluster has no CPU to work on \(none\)"):
-        encoder_pool.Crew(Domain.load(random_domain))
+        encoder_pool.EncoderPool(Domain.load(random_domain))
 
 
 def test_a_video_has_the_name_that_was_given(random_domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -72,8 +72,8 @@ def test_any_number_of_workers_gives_the_figures_of_one_process(world, monkeypat
     session.start(num_cpus=2, object_store_memory=100 * 2**20)
     try:
         with pytest.raises(UserError, match=r"each takes 3 CPU .* for which .* has no node"):
-            feature_pool.Jury(domain, 2, 3, 0)
-        spread = feature_pool.Jury(domain, 2, 1, 0).of
+            feature_pool.FeaturePool(domain, 2, 3, 0)
+        spread = feature_pool.FeaturePool(domain, 2, 1, 0).extractor
         other = replace(SHORT, detector="i3d/other")
         with pytest.raises(UserError, match="its detector is i3d/other"):
             assessed(sampler, None, domain, latents, [other], metrics, **asked, progress=progress, spread=spread)
