@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from svgan.motion.gradient_angle import gap_distance, gradient_angle, gradient_angle_penalty
 from svgan.motion.gru import GRUMotion
 from svgan.motion.noise import Noise
 from svgan.motion.recurrence import CELLS
@@ -110,9 +111,9 @@ class Reference:
         loss = losses.wasserstein_generator(self.critic(codes))
         figures, total = {"generator_loss": loss.detach()}, loss
         if weight:
-            distance = losses.gap_distance(latents, *self.running.mean_and_spread())
-            phi = losses.gradient_angle(distance, noise)
-            penalty = losses.gradient_angle_penalty(phi)
+            distance = gap_distance(latents, *self.running.mean_and_spread())
+            phi = gradient_angle(distance, noise)
+            penalty = gradient_angle_penalty(phi)
             total = loss + weight * penalty
             figures |= {"gap": penalty.detach(), "phi": phi.mean().detach()}
         if config.gap_weight:

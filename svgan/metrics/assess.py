@@ -34,7 +34,7 @@ from svgan.torch_utils import rng
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
     from svgan.latents.manifest import Latents
-    from svgan.sampling.sampler import Sampler
+    from svgan.metrics.clip_model import ClipModel
 
 METRICS: dict[str, tuple[Kind, ...]] = {  # by name, what must be seen of generated clips
     "fvd": ("clips",),
@@ -195,7 +195,7 @@ class Judge:
     def _logits(self, clips: fvd.Clips, total: int, stage: str, progress: Progress) -> np.ndarray:
         return self.look(["clips"], clips, total, stage, progress)["clips"]
 
-    def measure(self, sampler: Sampler, seed: int | None = None) -> Measured:
+    def measure(self, sampler: ClipModel, seed: int | None = None) -> Measured:
         """All metrics of a model's clips, of another seed than the judge's own where one is given. Raises UserError
         where its codes are not finite."""
         seed = self.seed if seed is None else seed
@@ -203,7 +203,7 @@ class Judge:
         if self.extractors:
             name = self.protocol.name
             groups = rollouts(sampler, {name: self.protocol}, seed)
-            clips = (sampler.shown(clip) for group in groups for clip in group[name])
+            clips = (sampler.render_own(clip) for group in groups for clip in group[name])
             stage = "generated clips"
             seen = self.look(list(self.extractors), clips, self.protocol.clips, stage, self.progress)
             measured.statistics.update(self._distances(seen))
@@ -271,7 +271,7 @@ class Judge:
             found[name] = Statistics(weighted([measure(clip) for clip in seen]), len(seen), footage=own)
         return found
 
-    def _loops(self, sampler: Sampler, seed: int) -> dict[str, Statistics]:
+    def _loops(self, sampler: ClipModel, seed: int) -> dict[str, Statistics]:
         assert self.loops is not None
         clips, own = self.long.of(sampler, self.domain, seed, self.progress), self.loops.own
         found = {

@@ -31,7 +31,7 @@ from svgan.metrics.windows import real_windows, rollouts, sized
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
     from svgan.latents.manifest import Latents
-    from svgan.sampling.sampler import Sampler
+    from svgan.metrics.clip_model import ClipModel
 
 Reference = Literal["wplus", "original"]
 Progress = Callable[[str, int, int], None]  # what is being done, clips done, clips in all
@@ -139,7 +139,7 @@ def ship(
 
 
 def score(
-    sampler: Sampler,
+    sampler: ClipModel,
     domain: Domain,
     latents: Latents,
     *,
@@ -175,7 +175,7 @@ def score(
     fakes = {kind: Moments(400) for kind in protocols}
     for codes in rollouts(sampler, protocols, seed):
         for kind, protocol in protocols.items():
-            for some in batches(shown(domain, protocol, map(sampler.shown, codes[kind])), batch):
+            for some in batches(shown(domain, protocol, map(sampler.render_own, codes[kind])), batch):
                 fakes[kind].update(see(np.stack(some)))
                 progress(f"generated clips, {kind}", fakes[kind].count, clips)
     for kind, protocol in protocols.items():

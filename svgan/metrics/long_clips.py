@@ -18,8 +18,8 @@ from svgan.metrics.loops import LEAST_SECONDS
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
     from svgan.latents.manifest import Latents
+    from svgan.metrics.clip_model import ClipModel
     from svgan.metrics.fvd import Progress
-    from svgan.sampling.sampler import Sampler
 
 CLIPS, FRAMES, COORDINATES = 16, 1000, 16
 
@@ -42,7 +42,7 @@ class LongClips:
         starts = spaced_windows(latents, length, CLIPS)
         self.footage = np.stack([self.coordinates(codes[start : start + length]) for start in starts])
 
-    def of(self, sampler: Sampler, domain: Domain, seed: int, progress: Progress) -> np.ndarray:
+    def of(self, sampler: ClipModel, domain: Domain, seed: int, progress: Progress) -> np.ndarray:
         """As many clips of a model, as long, [n, T, K]."""
         clips, length = self.footage.shape[:2]
         pieces = []

@@ -16,8 +16,8 @@ import torch
 from svgan.errors import UserError
 from svgan.metrics.intervals import Statistic, weighted
 from svgan.metrics.motion_stats import spectrum_statistic, speed_statistic, step_sizes, still_threshold
+from svgan.motion.gradient_angle import EPSILON, gap_distance, gradient_angle
 from svgan.motion.gru import GRUMotion
-from svgan.training.losses import EPSILON, gap_distance, gradient_angle
 
 QUANTILE = 0.05  # of the footage's distances to the nearest earlier code: nearer than that is a recurrence
 FROZEN = 1e-3  # a clip whose codes spread less, in the footage's spread, repeats itself at every lag

@@ -19,7 +19,7 @@ from svgan.torch_utils import rng
 
 if TYPE_CHECKING:
     from svgan.latents.manifest import Latents
-    from svgan.sampling.sampler import Sampler
+    from svgan.metrics.clip_model import ClipModel
 
 # A rollout is cut out of a stream of at least so many frames: its pieces, and with them every bit, are then the same
 # whether one protocol is measured or several together.
@@ -81,7 +81,7 @@ def check_real(protocol: Protocol, latents: Latents) -> None:
     )
 
 
-def rollouts(sampler: Sampler, protocols: dict[str, Protocol], seed: int) -> Iterator[dict[str, Tensor]]:
+def rollouts(sampler: ClipModel, protocols: dict[str, Protocol], seed: int) -> Iterator[dict[str, Tensor]]:
     """Codes [<= GROUP, T, L, D] of the scored frames for each protocol, all cut from one rollout of the longest; the
     clips of the protocols, equally many, group by group.
 
@@ -93,7 +93,7 @@ def rollouts(sampler: Sampler, protocols: dict[str, Protocol], seed: int) -> Ite
         yield _group(sampler, protocols, seed, slice(start, min(start + GROUP, clips)))
 
 
-def _group(sampler: Sampler, protocols: dict[str, Protocol], seed: int, part: slice) -> dict[str, Tensor]:
+def _group(sampler: ClipModel, protocols: dict[str, Protocol], seed: int, part: slice) -> dict[str, Tensor]:
     first = next(iter(protocols.values()))
     longest = max(p.rollout for p in protocols.values())
     wanted = {k: range(p.rollout - p.span, p.rollout, p.stride) for k, p in protocols.items()}

@@ -31,7 +31,7 @@ class Sampler:
     """A generator, the space it works in, and what is known of it (config, step, domain digest, fps).
 
     Its codes are W+'s [B, T, L, D], which a domain renders; of a generator with a renderer of its own they are that
-    one's [B, T, K]. `render`, `shown` and `wplus` are the same for both.
+    one's [B, T, K]. `render`, `render_own` and `wplus` are the same for both.
 
     Same arguments, same clips; a longer clip begins with the shorter one of the same seed.
     start, step: when frames are, in frames of the footage (see `timed`). pictures: a domain that renders in place of
@@ -105,8 +105,8 @@ class Sampler:
         """Frames' codes [N, ...] to pictures uint8 [N, R, R, 3], by the generator's own renderer or by the domain."""
         return (self.painter or domain).render(codes)
 
-    def shown(self, clip: Tensor) -> Tensor | np.ndarray:
-        """A clip's codes [T, ...] as the judges of frames take it: W+ codes that they render, or its pictures."""
+    def render_own(self, clip: Tensor) -> Tensor | np.ndarray:
+        """Pictures of a clip's codes [T, ...] where a domain that is given does not render them; else its W+ codes."""
         return clip if self.painter is None else self.painter.render(clip)
 
     def wplus(self, codes: Tensor, domain: Domain) -> Tensor:

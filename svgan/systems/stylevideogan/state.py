@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from svgan.latents.spaces import Space
 from svgan.motion import AcyclicMotion, GRUMotion, make_motion
+from svgan.motion.gradient_angle import EPSILON
 from svgan.systems.stylevideogan.config import CodesConfig
 from svgan.systems.stylevideogan.critics import make_critic
-from svgan.training.losses import EPSILON
 from svgan.training.state import State, make_adam
 
 RUNNING_DECAY = 0.995  # of GAP's running moments (systems.md 1.5)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from svgan.errors import NonFiniteLoss
 from svgan.motion.acyclic import AnchorNoise
+from svgan.motion.gradient_angle import gap_distance, gradient_angle, gradient_angle_penalty
 from svgan.motion.noise import Noise
 from svgan.systems.stylevideogan.state import CodesState
 from svgan.torch_utils import rng
@@ -91,8 +92,8 @@ def generator_step(state: CodesState, draws: Draws, process: Process) -> dict[st
         total = losses.wasserstein_generator(losses.wide(state.critic(fake)))
     figures, moments = {"generator_loss": total}, []
     if isinstance(noise, Noise) and weight:
-        phi = losses.gradient_angle(losses.gap_distance(latents, *state.running.mean_and_spread()), noise)
-        penalty = losses.gradient_angle_penalty(phi)
+        phi = gradient_angle(gap_distance(latents, *state.running.mean_and_spread()), noise)
+        penalty = gradient_angle_penalty(phi)
         total = total + weight * penalty
         figures |= {"gap": penalty, "phi": phi.mean()}
     if with_gap:

@@ -86,7 +86,7 @@ def test_judges_of_the_footages_domain_see_the_others_pictures(
     sampler = prepare_for_judges(Sampler.of(state), pair)
     codes = sampler.codes(2, 4, seed=0)
     assert codes.shape == (2, 4, 8, 8)
-    shown = np.stack([sampler.shown(clip) for clip in codes])
+    shown = np.stack([sampler.render_own(clip) for clip in codes])
     assert shown.shape == (2, 4, 32, 32, 3)
     assert np.array_equal(shown[1], pair.pictures.render(codes[1]))
     read = pair.domain.encode(shown.reshape(8, 32, 32, 3)).reshape(2, 4, 6, 8)

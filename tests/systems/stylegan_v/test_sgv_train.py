@@ -64,7 +64,7 @@ def test_it_trains_resumes_to_the_bit_and_samples(latents: Path, random_domain: 
     loaded = Sampler.load(tmp_path / "step-00000006")
     codes = loaded.codes(2, 9, 0)
     torch.testing.assert_close(codes, Sampler.of(whole).codes(2, 9, 0))
-    assert np.array_equal(loaded.shown(codes[0]), Sampler.of(whole).shown(codes[0]))
+    assert np.array_equal(loaded.render_own(codes[0]), Sampler.of(whole).render_own(codes[0]))
 
 
 def test_clips_are_frames_of_one_window_at_the_times_that_are_told(latents: Path, random_domain: Path):
@@ -257,7 +257,7 @@ def test_its_clips_go_wherever_a_domains_would(sampler: Sampler, random_domain: 
     frames = np.stack(list(render.frames(sampler, domain, clips=2, length=12)))
     assert np.array_equal(frames, np.concatenate([own[0], own[1]], 2))
     protocol = Protocol(name="p", clips=2, frames=12, rollout=12)
-    shown = np.stack(list(fvd.shown(domain, protocol, map(sampler.shown, codes))))
+    shown = np.stack(list(fvd.shown(domain, protocol, map(sampler.render_own, codes))))
     assert np.array_equal(shown, own)
     coordinates = sampler.coordinates(2, 12, 0, domain)
     read = torch.from_numpy(domain.encode(own.reshape(24, 16, 16, 3))).unflatten(0, (2, 12))

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from svgan.motion.gradient_angle import EPSILON
 from svgan.motion.gru import GRUMotion
 from svgan.motion.noise import Noise
 from svgan.systems.stylevideogan.fast import gru_wavefront, linear_chain
@@ -26,7 +27,6 @@ from svgan.systems.stylevideogan.fast.initial_memory import First
 from svgan.systems.stylevideogan.fast.linear_chain import Layer, layers_of
 from svgan.systems.stylevideogan.fast.precision import products
 from svgan.systems.stylevideogan.state import CodesState
-from svgan.training.losses import EPSILON
 
 
 class Found(NamedTuple):
