@@ -140,6 +140,17 @@ def test_every_test_that_is_named_is_there(page: Path):
             )
 
 
+def test_every_module_of_the_architecture_is_there():
+    """Its tables name files under the folders of their heading, or under the package's."""
+    for section in re.split(r"^##+ ", TEXTS[ROOT / "docs" / "architecture.md"], flags=re.MULTILINE):
+        head, *rows = section.splitlines()
+        folders = [ROOT / name for name in re.findall(r"`([\w/]+)`", head)] or [ROOT / "cluster"]
+        for row in rows if "Modules of cluster" in head or "`" in head else []:
+            for name in re.findall(r"`([^`]+)`", row.split("|")[1]) if row.startswith("|") else []:
+                places = [place / name for folder in folders for place in (folder, folder.parent)]
+                assert any(place.exists() for place in places), f"docs/architecture.md: {head}: {name}"
+
+
 def test_the_readme_is_short():
     assert len(TEXTS[ROOT / "README.md"].splitlines()) <= 150
 
