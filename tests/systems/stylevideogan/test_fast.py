@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from svgan.latents.spaces import Space
 from svgan.systems.stylevideogan import fast, step
 from svgan.systems.stylevideogan.critics import DESIGNS
-from svgan.systems.stylevideogan.fast.critic import ByHand
-from svgan.systems.stylevideogan.fast.initial_memory import First
+from svgan.systems.stylevideogan.fast.critic import LinearCritic
+from svgan.systems.stylevideogan.fast.initial_memory import InitialMemory
 from svgan.systems.stylevideogan.fast.linear_chain import layers_of
 from svgan.torch_utils.distributed import SINGLE
 from svgan.torch_utils.malloc import keep_memory
@@ -178,16 +178,16 @@ class Smooth(nn.Module):
 def test_any_other_critic_is_left_to_automatic_differentiation(monkeypatch):
     state = made("uneven", torch.float64, gap_weight=20.0)
     state.critic = Smooth().double()
-    assert ByHand.of(state.critic) is None
+    assert LinearCritic.from_module(state.critic) is None
     expected = gradients(state, step.iterate, monkeypatch)
     assert apart(gradients(state, fast.iterate, monkeypatch), expected, 1e-10) < 1e-10
 
 
 def test_a_head_that_bends_otherwise_is_none_of_ours():
     state = made("uneven", torch.float64, critic="multiscale")
-    assert ByHand.of(state.critic) is not None
+    assert LinearCritic.from_module(state.critic) is not None
     state.critic.full_rate.append(nn.Sigmoid())
-    assert ByHand.of(state.critic) is None
+    assert LinearCritic.from_module(state.critic) is None
     with pytest.raises(TypeError, match="Tanh"):
         layers_of(nn.Sequential(nn.Linear(3, 2), nn.Tanh()))
 
@@ -278,11 +278,11 @@ def test_the_first_memories_and_their_movement_have_the_right_gradients():
     value, moved = torch.func.jvp(memory, (i,), (along,))
     total = (value * by_memory).sum() + (moved * by_moved).sum()
     expected = torch.autograd.grad(total, list(motion.hallucinate.parameters()))
-    first = First.of(motion, i)
-    start = first.along(along)
+    first = InitialMemory.compute(motion, i)
+    start = first.jvp(along)
     torch.testing.assert_close(first.memory, motion.first_memory(i).detach(), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(start.memory, moved.detach(), rtol=1e-10, atol=1e-12)
-    for found, right in zip(first.by_weights(by_memory, start, by_moved), expected, strict=True):
+    for found, right in zip(first.weight_gradients(by_memory, start, by_moved), expected, strict=True):
         torch.testing.assert_close(found, right, rtol=1e-10, atol=1e-12)
 
 

@@ -23,15 +23,15 @@ class Case:
             self.noise, self.along_noise = draw(2, batch, length, later, dtype=DOUBLE)
             self.memory, self.along_memory = draw(2, CELLS, batch, width, dtype=DOUBLE)
             self.by_latents, self.by_moved = draw(2, batch, length, width, dtype=DOUBLE)
-        self.weights = Weights.of(self.cells)
+        self.weights = Weights.from_gru(self.cells)
         self.rollout = gru_wavefront.roll_out(self.weights, self.noise, self.memory)
-        self.slopes = gru_wavefront.slopes(self.rollout)
+        self.slopes = gru_wavefront.jacobians(self.rollout)
 
     def plain(self, noise: Tensor, memory: Tensor) -> Tensor:
         return unroll_plain(self.cells, noise.transpose(0, 1), memory)[0].transpose(0, 1)
 
     def tangent(self) -> gru_wavefront.Tangent:
-        return gru_wavefront.along(self.weights, self.rollout, self.slopes, self.along_noise, self.along_memory)
+        return gru_wavefront.jvp(self.weights, self.rollout, self.slopes, self.along_noise, self.along_memory)
 
 
 @pytest.fixture(params=SHAPES, ids=str)
@@ -50,14 +50,16 @@ def test_a_rollout_is_the_plain_loops(case):
 def test_its_gradient_by_the_noise_and_the_first_memory(case):
     noise, memory = case.noise.requires_grad_(), case.memory.requires_grad_()
     expected = torch.autograd.grad((case.plain(noise, memory) * case.by_latents).sum(), (noise, memory))
-    for found, right in zip(gru_wavefront.by_inputs(case.weights, case.slopes, case.by_latents), expected, strict=True):
+    for found, right in zip(
+        gru_wavefront.input_gradients(case.weights, case.slopes, case.by_latents), expected, strict=True
+    ):
         same(found, right)
 
 
 def test_its_gradient_by_the_weights(case):
     memory, parameters = case.memory.requires_grad_(), list(case.cells.parameters())
     expected = torch.autograd.grad((case.plain(case.noise, memory) * case.by_latents).sum(), [*parameters, memory])
-    by, by_memory = gru_wavefront.by_weights(case.weights, case.rollout, case.slopes, case.by_latents)
+    by, by_memory = gru_wavefront.weight_gradients(case.weights, case.rollout, case.slopes, case.by_latents)
     for found, right in zip([*by.as_parameters(), by_memory], expected, strict=True):
         same(found, right)
 
@@ -68,7 +70,7 @@ def test_its_derivative_along_a_direction_and_the_gradient_of_both(case):
     same(case.tangent().latents, moved.detach())
     total = (latents * case.by_latents).sum() + (moved * case.by_moved).sum()
     expected = torch.autograd.grad(total, [*case.cells.parameters(), memory, along])
-    by, *by_memories = gru_wavefront.by_weights_along(
+    by, *by_memories = gru_wavefront.weight_gradients_with_jvp(
         case.weights, case.rollout, case.slopes, case.tangent(), case.by_latents, case.by_moved
     )
     for found, right in zip([*by.as_parameters(), *by_memories], expected, strict=True):

@@ -1,9 +1,9 @@
 """The fast `iterate` of one worker on a GPU as a CUDA graph: one launch in place of some three thousand.
 
-A graph repeats the operations of one iteration on the same places in memory, and nothing of the program that issued
-them. What differs from step to step are therefore the draws, which are made as ever and copied to where the graph reads
-them, and GAP's weight, of which each value has a graph of its own.
-No GPU has run it yet; test_cuda_graph.py repeats the operations of an iteration as a graph would, on a CPU.
+A graph repeats the GPU operations of one iteration on the same memory, without the Python program that issued them. Two
+things differ from step to step. The random draws are made as usual and copied to where the graph reads them. Each value
+of GAP's weight has a graph of its own.
+No GPU has run it yet. test_cuda_graph.py repeats the operations of an iteration as a graph would, on a CPU.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from svgan.systems.stylevideogan.state import CodesState
 from svgan.systems.stylevideogan.step import Clips, Draws, gap_weight
 from svgan.torch_utils.distributed import Process
 
-WARM_UP = 3  # iterations as ever before one is captured, in which libraries make what they keep
+WARM_UP = 3  # ordinary iterations before the capture, in which libraries allocate what they keep
 Figures = dict[str, Tensor]
 
 
 def iterate(state: CodesState, clips: Clips, process: Process) -> Figures:
-    """Train critic and generator once, in place, as `step.iterate` does. The figures are the graph's own: read
-    before the next iteration, or copied. On a CPU, and with several workers, whose exchange is no part of a graph, this
-    is `fast.iterate`."""
+    """Train critic and generator once, in place, as `step.iterate` does.
+
+    The figures are the graph's own tensors: read or copy them before the next iteration. On a CPU, and with several
+    workers, whose exchange a graph cannot hold, this is `fast.iterate`.
+    """
     draws = Draws(state, clips, process)
     if state.device.type != "cuda" or process.world > 1:
         return move(state, draws, process)
@@ -37,7 +39,7 @@ def iterate(state: CodesState, clips: Clips, process: Process) -> Figures:
 
 
 class HeldDraws(Draws):
-    """An iteration's draws in places of their own, which `take` fills anew."""
+    """An iteration's draws in fixed memory, which `take` refills."""
 
     def __init__(self, draws: Draws, turns: int) -> None:
         self._real = [draws.real(turn).clone() for turn in range(turns)]
@@ -45,7 +47,7 @@ class HeldDraws(Draws):
         self._noise = {key: _copied(noise_of(draws, *key)) for key in _noises(turns)}
 
     def take(self, draws: Draws) -> None:
-        """Copy what `draws` would give."""
+        """Copy the values of `draws`."""
         turns, noises = range(len(self._real)), [noise_of(draws, *key) for key in self._noise]
         drawn = [*map(draws.real, turns), *map(draws.eps, turns), *(part for noise in noises for part in _parts(noise))]
         held = [*self._real, *self._eps, *(part for noise in self._noise.values() for part in _parts(noise))]
@@ -75,7 +77,7 @@ def _copied(noise: Noise) -> Noise:
 
 
 class Graphs:
-    """Those of one state, on its own GPU's current stream."""
+    """The graphs of one state, on the current stream of its GPU."""
 
     def __init__(self, state: CodesState, draws: Draws) -> None:
         self.held = HeldDraws(draws, state.config.n_critic)
@@ -101,7 +103,7 @@ class Graphs:
         return figures
 
     def _beside(self, state: CodesState, process: Process) -> Figures:
-        """An iteration on a stream that is not the default one, as it will be captured."""
+        """Run an iteration on a side stream, as the capture does."""
         here, beside = torch.cuda.current_stream(), torch.cuda.Stream()
         beside.wait_stream(here)
         with torch.cuda.stream(beside):

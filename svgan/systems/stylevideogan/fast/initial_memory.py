@@ -1,8 +1,8 @@
-"""H by hand: the first memories (systems.md 1.3), normalised per sample, their movement, and the gradients of both.
+"""Closed forms of H, which makes the GRU's initial memories (Fox et al. 2021, section 3.2): JVP and gradients.
 
-With u what H's layers give, x = u - mean u and s = 1 / sqrt(mean x^2 + eps), a memory is y = s x and moves, with u, by
-y' = s (x' - y mean(y x')). Of torch's own layer norm the derivative along a direction has a wrong gradient (torch
-2.13; docs/traps.md).
+Let u be the output of H's layers, x = u - mean u and s = 1 / sqrt(mean x^2 + eps). A memory is y = s x, normalised per
+sample, and its JVP is y' = s (x' - y mean(y x')). The JVP of torch's own layer norm has a wrong gradient (torch 2.13;
+docs/traps.md).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from svgan.systems.stylevideogan.fast import linear_chain
 from svgan.systems.stylevideogan.fast.linear_chain import Layer, Path, layers_of
 
 
-class Moved(NamedTuple):
-    """memory [4, B, width]; the layers' movement, and of x [B, 3, width]."""
+class MemoryJVP(NamedTuple):
+    """The JVP of the initial memory: memory [4, B, width], the layers' path, and x [B, 3, width]."""
 
     memory: Tensor
     path: Path
     centred: Tensor
 
 
-class First(NamedTuple):
-    """memory [4, B, width]: y three times, and i; scale is s, normal y, [B, 3, ...]."""
+class InitialMemory(NamedTuple):
+    """The initial memory [4, B, width]: three memories y, then i. scale: s; normal: y, [B, 3, ...]."""
 
     memory: Tensor
     layers: list[Layer]
@@ -37,7 +37,7 @@ class First(NamedTuple):
 
     @classmethod
     @torch.no_grad()
-    def of(cls, motion: GRUMotion, i: Tensor) -> First:
+    def compute(cls, motion: GRUMotion, i: Tensor) -> InitialMemory:
         layers = layers_of(motion.hallucinate)
         path = linear_chain.forward(layers, i[:, None])
         x = centred(path.out[-1].view(len(i), CELLS - 1, -1))
@@ -45,21 +45,23 @@ class First(NamedTuple):
         return cls(_with(x * scale, i), layers, path, x * scale, scale)
 
     @torch.no_grad()
-    def by_i(self, by_memory: Tensor) -> Tensor:
-        """The gradient by i [B, width] of what has by_memory [4, B, width]."""
+    def input_gradient(self, by_memory: Tensor) -> Tensor:
+        """The gradient of i [B, width], given by_memory [4, B, width]."""
         by = self._back(self._by_centred(by_memory[:-1].transpose(0, 1)))
         return torch.addmm(by_memory[-1], by[0], self.layers[0].weight)
 
     @torch.no_grad()
-    def along(self, i: Tensor) -> Moved:
-        """When i moves by i [B, width]."""
-        path = linear_chain.movement(self.layers, self.path, i[:, None])
+    def jvp(self, i: Tensor) -> MemoryJVP:
+        """The JVP with the direction i [B, width]."""
+        path = linear_chain.jvp(self.layers, self.path, i[:, None])
         x = centred(path.out[-1].view_as(self.normal))
-        return Moved(_with(self._by_centred(x), i), path, x)
+        return MemoryJVP(_with(self._by_centred(x), i), path, x)
 
     @torch.no_grad()
-    def by_weights(self, by_memory: Tensor, moved: Moved | None = None, by_moved: Tensor | None = None) -> list[Tensor]:
-        """Gradients by H's parameters of what has by_memory [4, B, width], and by_moved by the memory's movement."""
+    def weight_gradients(
+        self, by_memory: Tensor, moved: MemoryJVP | None = None, by_moved: Tensor | None = None
+    ) -> list[Tensor]:
+        """Gradients of H's parameters, given by_memory [4, B, width] and, for a JVP, by_moved at the memory's JVP."""
         by_normal, normal = by_memory[:-1].transpose(0, 1), self.normal
         if moved is None or by_moved is None:
             return self._products(self._back(self._by_centred(by_normal)), None, [])
@@ -69,11 +71,11 @@ class First(NamedTuple):
         return self._products(self._back(by_x), moved.path, self._back(self._by_centred(by)))
 
     def _by_centred(self, by: Tensor) -> Tensor:
-        """By x, of what has this by y; and y's movement of x's: the map is symmetric."""
+        """From a gradient at y to one at x, and from a JVP of x to one of y: the map is symmetric."""
         return self.scale * (by - self.normal * _mean(by, self.normal))
 
     def _back(self, by_centred: Tensor) -> list[Tensor]:
-        return linear_chain.back(self.layers, self.path, centred(by_centred).flatten(1)[:, None])
+        return linear_chain.backward(self.layers, self.path, centred(by_centred).flatten(1)[:, None])
 
     def _products(self, by: list[Tensor], moved: Path | None, by_moved: list[Tensor]) -> list[Tensor]:
         found: list[Tensor] = []

@@ -1,12 +1,15 @@
-"""Linear maps and LeakyReLUs in a row, by hand: forwards, backwards, and along a direction.
+"""Closed forms for chains of Linear and LeakyReLU layers: forward, backward and Jacobian-vector product (JVP).
 
-Between its bends such a chain is a product of matrices. So what leaves it moves, when what enters moves by v, by the
-same product with the slopes held (`along`), and the gradient by what enters is the product of the transposes (`back`).
-A gradient's own gradient by the weights needs no second differentiation: with g_l the gradient by layer l's outputs
-and v_l the movement of its inputs, that of <g, v> is the sum over clips of g_l v_l^T (performance.md).
+Where no pre-activation changes its sign, such a chain is a product of matrices. Its JVP with a direction v is that
+product applied to v, with the LeakyReLU slopes of the forward pass (`jvp`). Its gradient with respect to the input is
+the product of the transposed matrices (`backward`).
 
-All tensors of frames are [N, T, F], clips first, and layers see their rows [N T, F]; a convolution over frames is a
-Linear on rows of `kernel` frames. No function here leaves a graph.
+The gradient of <g, v> with respect to the weights, which a gradient penalty needs, takes no second differentiation.
+With g_l the gradient at layer l's outputs and v_l the JVP at its inputs, it is the sum over clips of g_l v_l^T
+(docs/papers.md).
+
+Frames are tensors [N, T, F], clips first. Layers work on rows [N T, F]. A convolution over frames is a Linear layer on
+rows of `kernel` frames. No function here builds an autograd graph.
 """
 
 from __future__ import annotations
@@ -20,23 +23,25 @@ from torch import Tensor, nn
 
 from svgan.torch_utils.layers import SLOPE
 
-bend_back = torch.ops.aten.leaky_relu_backward.grad_input  # of the output, which has the sign of the input
+leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input  # takes the output: its sign is the input's
 
 
 @dataclass(frozen=True)
 class Layer:
-    """weight [outputs, inputs] and bias [outputs] of a Linear, with a LeakyReLU after it where `bent`. kernel, stride,
-    padding: of a convolution, the inputs then being `kernel` frames of features in a row."""
+    """A Linear layer, weight [outputs, inputs] and bias [outputs], with a LeakyReLU after it if `leaky`.
+
+    kernel, stride, padding: of a convolution over frames; its inputs are the features of `kernel` frames.
+    """
 
     weight: Tensor
     bias: Tensor
-    bent: bool = False
+    leaky: bool = False
     kernel: int = 1
     stride: int = 1
     padding: int = 0
 
     def rows(self, x: Tensor) -> Tensor:
-        """x [N, T, F] as the rows [N T', kernel F] that the weight is multiplied by; x itself where it can be."""
+        """x [N, T, F] as the rows [N T', kernel F] that the weight multiplies; a view where possible."""
         if self.padding:
             x = F.pad(x, (0, 0, self.padding, self.padding))
         if self.kernel > 1:
@@ -44,7 +49,7 @@ class Layer:
         return x.reshape(-1, self.weight.shape[1])
 
     def frames(self, rows: Tensor, like: Tensor) -> Tensor:
-        """The gradient by x, shaped as `like`, of what has this gradient by `rows(x)`."""
+        """The gradient with respect to x, in the shape of `like`, given the gradient with respect to `rows(x)`."""
         clips, length, width = like.shape
         if self.kernel == 1:
             return rows.view(clips, length, width)
@@ -57,23 +62,22 @@ class Layer:
             whole[:, k : k + reach : self.stride] += parts[:, :, k]
         return whole[:, self.padding : self.padding + length]
 
-    def out(self, rows: Tensor) -> Tensor:
-        """What leaves the layer, as rows."""
-        return self.bend(torch.addmm(self.bias, rows, self.weight.T))
+    def forward(self, rows: Tensor) -> Tensor:
+        """The layer's output, as rows."""
+        return self.activate(torch.addmm(self.bias, rows, self.weight.T))
 
-    def bend(self, a: Tensor) -> Tensor:
-        """In place."""
-        return F.leaky_relu_(a, SLOPE) if self.bent else a
+    def activate(self, a: Tensor) -> Tensor:
+        """Apply the LeakyReLU, in place."""
+        return F.leaky_relu_(a, SLOPE) if self.leaky else a
 
-    def before_bend(self, by_out: Tensor, out: Tensor) -> Tensor:
-        """In place, a gradient by what left the layer as one by what its LeakyReLU got; also a movement the other
-        way."""
-        return bend_back(by_out, out, SLOPE, True, grad_input=by_out) if self.bent else by_out
+    def scale_by_slope(self, gradient: Tensor, out: Tensor) -> Tensor:
+        """Multiply a gradient or a JVP by the LeakyReLU's slope at `out`, in place."""
+        return leaky_relu_backward(gradient, out, SLOPE, True, grad_input=gradient) if self.leaky else gradient
 
 
 @dataclass(frozen=True)
 class Path:
-    """Clips on their way through a chain: the rows that each layer got, and what left it, [N, T, F]."""
+    """A forward pass: the rows that each layer took, and its output [N, T, F]."""
 
     fed: list[Tensor]
     out: list[Tensor]
@@ -81,8 +85,10 @@ class Path:
 
 @torch.no_grad()
 def layers_of(*parts: nn.Module) -> list[Layer]:
-    """Sequentials of Linear, Conv1d and LeakyReLU one after the other; a Conv1d's frames are the last axis there and
-    the middle one here. Raises TypeError for anything else."""
+    """The layers of Sequentials of Linear, Conv1d and LeakyReLU, in order. Raises TypeError for any other module.
+
+    Frames are the last axis of a Conv1d, and the middle axis here.
+    """
     found: list[Layer] = []
     for part in (layer for sequence in parts for layer in sequence.modules() if not isinstance(layer, nn.Sequential)):
         if isinstance(part, nn.Linear):
@@ -91,8 +97,8 @@ def layers_of(*parts: nn.Module) -> list[Layer]:
             weight = part.weight.transpose(1, 2).flatten(1)
             kernel, stride, padding = part.kernel_size[0], part.stride[0], int(part.padding[0])
             found.append(Layer(weight, part.bias, False, kernel, stride, padding))
-        elif isinstance(part, nn.LeakyReLU) and part.negative_slope == SLOPE and found and not found[-1].bent:
-            found[-1] = Layer(**{**vars(found[-1]), "bent": True})
+        elif isinstance(part, nn.LeakyReLU) and part.negative_slope == SLOPE and found and not found[-1].leaky:
+            found[-1] = Layer(**{**vars(found[-1]), "leaky": True})
         else:
             raise TypeError(f"{part} is not a linear map, nor a LeakyReLU of {SLOPE} after one")
     return found
@@ -100,31 +106,32 @@ def layers_of(*parts: nn.Module) -> list[Layer]:
 
 @torch.no_grad()
 def forward(layers: Sequence[Layer], x: Tensor) -> Path:
-    """Of x [N, T, F]."""
+    """The forward pass of x [N, T, F]."""
     path = Path([], [])
-    onward(layers, path, x)
+    extend(layers, path, x)
     return path
 
 
 @torch.no_grad()
-def onward(layers: Sequence[Layer], path: Path, x: Tensor) -> None:
-    """Add to a path that has gone through all layers before."""
+def extend(layers: Sequence[Layer], path: Path, x: Tensor) -> None:
+    """Continue a forward pass with more layers. x: the output of its last layer."""
     for layer in layers:
         rows = layer.rows(x)
-        out = layer.out(rows)
+        out = layer.forward(rows)
         x = out.view(len(x), -1, out.shape[1])
         path.fed.append(rows)
         path.out.append(x)
 
 
 @torch.no_grad()
-def back(layers: Sequence[Layer], path: Path, by_out: Tensor) -> list[Tensor]:
-    """Gradients by every layer's linear outputs, as rows, of what has by_out [N, T, F] (which is used up) by the
-    chain's."""
+def backward(layers: Sequence[Layer], path: Path, by_out: Tensor) -> list[Tensor]:
+    """The gradients at every layer's pre-activations, as rows, given the gradient by_out [N, T, F] at the chain's
+    output. Overwrites by_out.
+    """
     found: list[Tensor] = []
     for index in reversed(range(len(layers))):
         layer = layers[index]
-        by = layer.before_bend(by_out, path.out[index]).reshape(-1, len(layer.weight))
+        by = layer.scale_by_slope(by_out, path.out[index]).reshape(-1, len(layer.weight))
         found.append(by)
         if index:
             by_out = layer.frames(by @ layer.weight, path.out[index - 1])
@@ -132,9 +139,11 @@ def back(layers: Sequence[Layer], path: Path, by_out: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def along(layers: Sequence[Layer], path: Path, first: int, moved: Tensor) -> None:
-    """Put the movement of clips `first` and later, where the path has held those clips, when the linear outputs of
-    the first layer move by `moved` (rows, used up)."""
+def jvp_in_place(layers: Sequence[Layer], path: Path, first: int, moved: Tensor) -> None:
+    """Replace clips `first` and later of a forward pass by their JVP.
+
+    moved: the JVP at the first layer's pre-activations, as rows; overwritten.
+    """
     for index, layer in enumerate(layers):
         if index:
             before = path.out[index - 1][first:]
@@ -144,23 +153,23 @@ def along(layers: Sequence[Layer], path: Path, first: int, moved: Tensor) -> Non
                 rows.copy_(layer.rows(before))
             moved = rows @ layer.weight.T
         held = path.out[index][first:]
-        held.copy_(layer.before_bend(moved.view_as(held), held))
+        held.copy_(layer.scale_by_slope(moved.view_as(held), held))
 
 
 @torch.no_grad()
-def movement(layers: Sequence[Layer], path: Path, x: Tensor) -> Path:
-    """`along` from x [N, T, F], the movement of what enters, that leaves the path as it is."""
+def jvp(layers: Sequence[Layer], path: Path, x: Tensor) -> Path:
+    """The JVP of a forward pass with the direction x [N, T, F]. Leaves the path unchanged."""
     found = Path([], [])
     for layer, out in zip(layers, path.out, strict=True):
         rows = layer.rows(x)
-        x = layer.before_bend((rows @ layer.weight.T).view_as(out), out)
+        x = layer.scale_by_slope((rows @ layer.weight.T).view_as(out), out)
         found.fed.append(rows)
         found.out.append(x)
     return found
 
 
 @torch.no_grad()
-def by_weights(layer: Layer, by: Tensor, rows: Tensor) -> Tensor:
-    """The gradient by the layer's weight, as the module had it, of rows that went in and gradients by what came out."""
+def weight_gradient(layer: Layer, by: Tensor, rows: Tensor) -> Tensor:
+    """The gradient of a layer's weight, in its module's shape, from input rows and gradients at the pre-activations."""
     found = by.T @ rows
     return found.view(len(found), layer.kernel, -1).transpose(1, 2).contiguous() if layer.kernel > 1 else found

@@ -1,7 +1,8 @@
-"""Products of float32 matrices whose operands are rounded on their way in: an inexact option, twice as fast or more.
+"""Products of float32 matrices with rounded operands: an inexact option, at least twice as fast.
 
-On a CPU oneDNN rounds to bfloat16 (8 bits of 24), where the processor multiplies it in hardware, else to nothing; on a
-GPU to TensorFloat-32 (11 bits). Sums stay float32, and so does all that is kept. What it does to a model: bench/LOG.md.
+On a CPU, oneDNN rounds operands to bfloat16 (8 bits of 24) if the processor multiplies it in hardware; otherwise it
+does not round. On a GPU, operands are rounded to TensorFloat-32 (11 bits). Sums and everything stored stay float32.
+bench/LOG.md shows the effect on a model.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from svgan.systems.stylevideogan.state import CodesState
 
 @contextmanager
 def products(state: CodesState) -> Iterator[None]:
-    """Rounded within, where the state's precision is bfloat16; of the whole process, as torch has no other setting."""
+    """Round products within this block if the state's precision is bfloat16. Torch sets this for the whole process."""
     if state.config.precision == "float32":
         yield
         return

@@ -1,6 +1,6 @@
-"""`step.iterate` with the gradients of `critic` and `generator`: same draws, same exchange, same optimisers.
+"""`step.iterate` with closed-form gradients of `critic` and `generator`. Draws, exchange and optimisers are the same.
 
-The generator stands still while the critic moves, so the fakes of all its turns come from one rollout.
+The generator does not change while the critic trains, so one rollout makes the fake clips of all critic steps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 from svgan.motion.noise import Noise
 from svgan.motion.recurrence import unroll_fused
 from svgan.systems.stylevideogan import step
-from svgan.systems.stylevideogan.fast.critic import ByHand, Fakes, critic_gradients
+from svgan.systems.stylevideogan.fast.critic import Fakes, LinearCritic, critic_gradients
 from svgan.systems.stylevideogan.fast.generator import fakes, generator_gradients, gru
 from svgan.systems.stylevideogan.fast.precision import products
 from svgan.systems.stylevideogan.state import CodesState
@@ -26,11 +26,11 @@ def iterate(state: CodesState, clips: Clips, process: Process) -> dict[str, Tens
 
 
 def move(state: CodesState, draws: Draws, process: Process) -> dict[str, Tensor]:
-    """`iterate` with what it takes at random."""
+    """`iterate`, given its random draws."""
     figures: dict[str, Tensor] = {}
     if state.device.type == "cpu":
         keep_memory()
-    if ByHand.of(state.critic) is None:
+    if LinearCritic.from_module(state.critic) is None:
         for turn in range(state.config.n_critic):
             figures |= step.critic_step(state, draws, process, turn)
     else:
@@ -40,8 +40,8 @@ def move(state: CodesState, draws: Draws, process: Process) -> dict[str, Tensor]
 
 
 def critic_step(state: CodesState, draws: Draws, process: Process, turn: int, generated: Fakes) -> dict[str, Tensor]:
-    """`step.critic_step` against these fakes."""
-    critic, real, eps = ByHand.of(state.critic), draws.real(turn), draws.eps(turn)
+    """The closed-form `step.critic_step`, with these fake clips."""
+    critic, real, eps = LinearCritic.from_module(state.critic), draws.real(turn), draws.eps(turn)
     assert critic is not None
     with products(state):
         gradients, figures = critic_gradients(state.critic, critic, real, generated, eps, state.config.gp_weight)
@@ -49,7 +49,7 @@ def critic_step(state: CodesState, draws: Draws, process: Process, turn: int, ge
 
 
 def generator_step(state: CodesState, draws: Draws, process: Process) -> dict[str, Tensor]:
-    """`step.generator_step`."""
+    """The closed-form `step.generator_step`."""
     found = generator_gradients(state, noise_of(draws, "generator", 0), step.gap_weight(state))
     figures = step.descend(state, "motion", found.gradients, found.figures, found.moments, process)
     step.follow(state, found.moments)
@@ -58,7 +58,7 @@ def generator_step(state: CodesState, draws: Draws, process: Process) -> dict[st
 
 @torch.no_grad()
 def all_fakes(state: CodesState, draws: Draws) -> list[Fakes]:
-    """What the critic judges in each of its turns."""
+    """The fake clips of each critic step."""
     motion = gru(state)
     drawn = [noise_of(draws, "critic", turn) for turn in range(state.config.n_critic)]
     noise = Noise(torch.cat([one.i for one in drawn]), torch.cat([one.s for one in drawn]))
@@ -71,7 +71,7 @@ def all_fakes(state: CodesState, draws: Draws) -> list[Fakes]:
 
 
 def noise_of(draws: Draws, stream: str, turn: int) -> Noise:
-    """A GRU's."""
+    """The draws of a GRU's noise."""
     noise = draws.noise(stream, turn)
     assert isinstance(noise, Noise)
     return noise
