@@ -1,8 +1,8 @@
-"""Who shall be champion: a study's few best checkpoints judged again, on many clips and over several generation seeds.
+"""The final evaluation: a study's best few checkpoints are measured again, on many clips and several generation seeds.
 
-A study's own FVD, of few clips and one seed, ranks trials; it is too coarse to say which of two good ones is better.
-The final figure is FVD long's mean over seeds, with Student's 95 % interval. Every seed's value is kept on the model in
-MLflow under the protocol's hash, so that a promotion that was cut goes on, and no model is measured twice.
+A study's own FVD has few clips and one seed. It ranks trials, but cannot tell which of two good ones is better. The
+final figure is the mean of FVD long over seeds, with Student's 95 % interval. MLflow keeps every seed's value on the
+model, under the protocol's hash. So an interrupted promotion continues, and no model is measured twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MakePool = Callable[["Domain"], "FeaturePool | None"]
 
 @dataclasses.dataclass(frozen=True)
 class Final:
-    """A model's final figure: its value at each generation seed."""
+    """A model's final figure: its value for each generation seed."""
 
     model: LoggedModel
     values: tuple[float, ...]
@@ -44,7 +44,7 @@ class Final:
         return statistics.fmean(self.values)
 
     def __str__(self) -> str:
-        """The mean, and what is known of its spread."""
+        """The mean, and its interval if there are several seeds."""
         from sweeps.trial.multi_seed import interval
 
         if len(self.values) < 2:
@@ -54,7 +54,7 @@ class Final:
 
 
 def asked(plan: Plan) -> bool:
-    """Whether the study's promotion takes more than the figures that its trials have."""
+    """Whether the study's promotion needs more clips or seeds than its trials have."""
     return plan.promotion_clips not in (0, plan.clips) or plan.promotion_seeds > 1
 
 
@@ -72,12 +72,12 @@ class Finals:
 
     @property
     def rule(self) -> dict[str, str]:
-        """Tags of a champion that was judged so."""
+        """The tags of a champion that this evaluation chose."""
         seeds = ",".join(map(str, self.seeds))
         return {"protocol.long": self.protocol.hash, "clips": str(self.protocol.clips), "generation_seeds": seeds}
 
     def of(self, model: LoggedModel) -> Final:
-        """The model's final figure, measured where it is not known yet."""
+        """Return the model's final figure; measure the seeds that have no value yet."""
         own = all(model.tags.get(name) == self.plan.tags.get(name) for name in SAME)
         known = {metric.key: metric.value for metric in model.metrics or []} if own else {}
         values = []

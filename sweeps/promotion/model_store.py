@@ -1,4 +1,4 @@
-"""Models out of MLflow, and what a study's models are measured on."""
+"""Download models from MLflow, and load the data that a study's models are measured on."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ DOMAIN = "domain"  # the folder beside a champion's generator that holds what re
 
 
 def at_hand(plan: Plan) -> tuple[Material, torch.device]:
-    """What the study learnt from, on this machine's device.
+    """The study's training data, and this machine's device.
 
-    On as many threads as a worker has: bfloat16 sums differ with their number, and FVD with them (docs/traps.md).
+    Uses as many threads as a worker has: bfloat16 sums, and FVD with them, depend on their number (docs/traps.md).
     """
     import torch
 

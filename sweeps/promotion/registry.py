@@ -1,4 +1,6 @@
-"""The champion: the best checkpoint of a study, registered only if it beats the present one under the same protocol."""
+"""The champion: a study's best checkpoint is registered only if it beats the present champion under the same
+protocol.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,13 @@ if TYPE_CHECKING:
 
 
 ALIAS, PREVIOUS = "champion", "previous-champion"
-# What must agree before two figures may be compared: how it was measured, by what renderer, against which codes.
+# Tags that must agree before two figures may be compared: the protocol, the renderers and the codes.
 MEASURED_BY = ("protocol.long", "domain", "pictures", "latents")
 
 
 @dataclasses.dataclass(frozen=True)
 class Promotion:
-    """The outcome. version is None when the champion stays; `message` says it in one line."""
+    """The outcome of a promotion. version: None if the champion stays; message: the outcome in one line."""
 
     model: str
     version: str | None
@@ -48,10 +50,10 @@ def figure(model: LoggedModel, name: str) -> float | None:
 
 
 def best_models(tracking: Tracking, plan: Plan) -> list[LoggedModel]:
-    """The study's candidates, best first: all logged models that have FVD long, stopped trials' included.
+    """The study's candidates, best first: all logged models that have FVD long, of pruned trials too.
 
-    Models of trials that did not finish have no FVD; if one of them has the lowest latent distance of all, it is
-    scored first. Raises UserError when the study has no model.
+    Models of trials that did not finish have no FVD. If one of them has the lowest latent distance of all, its FVD is
+    measured first. Raises UserError if the study has no model.
     """
     models = sweep_models(tracking.client, tracking.experiment, plan.name)
     judged = {m.model_id: value for m in models if (value := figure(m, "latent_fd")) is not None}
@@ -65,7 +67,7 @@ def best_models(tracking: Tracking, plan: Plan) -> list[LoggedModel]:
 
 
 def score_model(tracking: Tracking, plan: Plan, model_id: str) -> dict[str, float]:
-    """Measure FVD of a logged model under the plan's protocol and log it beside its latent distance."""
+    """Measure the FVD of a logged model under the plan's protocol, and log it."""
     model = tracking.client.get_logged_model(model_id)
     figures = score_uri(plan, f"models:/{model_id}")
     seed, step = model.tags.get(SEED, ""), int(model.tags[STEP])
@@ -75,7 +77,7 @@ def score_model(tracking: Tracking, plan: Plan, model_id: str) -> dict[str, floa
 
 
 def score_uri(plan: Plan, uri: str) -> dict[str, float]:
-    """FVD figures of a model in MLflow under the plan's protocol, on its domain and codes."""
+    """Measure the FVD of a model in MLflow under the plan's protocol, in its domain and on its codes."""
     from svgan.sampling.sampler import Sampler
     from sweeps.trial.artifacts import score
 
@@ -99,9 +101,10 @@ def champion(tracking: Tracking, name: str) -> ModelVersion | None:
 def champion_figure(
     tracking: Tracking, plan: Plan, version: ModelVersion, candidate: LoggedModel, finals: Finals | None
 ) -> float:
-    """The champion's FVD long under the candidate's protocol: as recorded, or measured now where that differs.
+    """The champion's FVD long under the candidate's protocol: the recorded value, or measured now if the protocol
+    differs.
 
-    Raises UserError for a champion of another domain: no figure makes those comparable.
+    Raises UserError if the champion is of another domain, because such figures cannot be compared.
     """
     if any(version.tags.get(name) != candidate.tags.get(name) for name in ("domain", "pictures")):
         raise UserError(
@@ -119,7 +122,7 @@ def champion_figure(
 def promote(tracking: Tracking, plan: Plan, make_pool: MakePool | None = None) -> Promotion:
     """Register the study's best checkpoint as `champion` if its FVD long is lower than the present champion's.
 
-    Where the plan asks for a final judgement, it is of the best few, and the figure its mean over generation seeds.
+    If the plan asks for a final evaluation, it decides among the best few, by the mean over generation seeds.
     make_pool: returns the pool that extracts features in a domain; None: this process extracts them.
 
     Raises UserError for a study without FVD (--clips 0), without models, or of another domain than the champion's.
@@ -160,7 +163,7 @@ def promote(tracking: Tracking, plan: Plan, make_pool: MakePool | None = None) -
 
 
 def register(tracking: Tracking, plan: Plan, candidate: LoggedModel, value: float, rule: Mapping[str, str]) -> str:
-    """Make the candidate whole (its domain added), register it, load it back once, and only then move the alias."""
+    """Add the domain to the candidate, register it, load it back once, and only then move the alias."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -189,8 +192,11 @@ def register(tracking: Tracking, plan: Plan, candidate: LoggedModel, value: floa
 
 @contextlib.contextmanager
 def domain_copy(name: str) -> Iterator[Path]:
-    """What renders of a domain, its facts and card, in a scratch folder: without codes, moments, and the encoder, of
-    which pSp's has 1.1 GB (but with one whose digest is not written down, as the domain's own is made of it)."""
+    """Copy the files that render a domain, its facts and its card, into a scratch folder.
+
+    Codes, moments and the encoder, which has 1.1 GB in pSp's case, are left out. An encoder whose digest is not
+    recorded is copied, because the domain's digest is made of it.
+    """
     from svgan.images.domain import ENCODER, Domain
 
     domain = Domain.load(name)

@@ -1,6 +1,6 @@
 """A study's plots, logged on its parent run: history, importance, figures against each parameter, the Pareto front.
 
-A parameter that only some trials have (a conditional one) is drawn from those.
+A conditional parameter is drawn from the trials that have it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ LATENT = "latent_fd"
 def write_plots(
     study: optuna.Study, fvd: Mapping[int, float], folder: Path, objectives: Sequence[str] = ()
 ) -> list[Path]:
-    """PNG files of what can be drawn: `fvd` maps trial numbers to FVD long. Stopped trials are drawn in grey.
+    """Write PNG files of what can be drawn. Pruned trials are grey.
 
-    objectives: names of the study's objectives where it has several.
+    fvd: maps trial numbers to FVD long. objectives: their names, if the study has several.
     """
     trials = [t for t in study.get_trials(deepcopy=False) if t.state in COLOURS and reports(t)]
     if not trials:
@@ -60,7 +60,8 @@ def write_plots(
 def importance(study: optuna.Study) -> dict[str, float]:
     """PED-ANOVA importance of the parameters (Watanabe et al. 2023); empty while too few trials have finished.
 
-    Of a conditional parameter, within the trials that have it; of several objectives, for reaching their front.
+    A conditional parameter is ranked within the trials that have it; with several objectives, importance is for
+    reaching their front.
     """
     import optuna
 

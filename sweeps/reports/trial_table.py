@@ -1,4 +1,4 @@
-"""The one table of trials, from Tune's events while they run and from MLflow afterwards."""
+"""The table of trials, made from Tune's events while they run and from MLflow afterwards."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ BEST_SHOWN = 20
 
 
 def short(value: Any) -> str:
-    """A parameter as a cell: four digits of a number, widths as 64x32. MLflow's strings and live values look alike."""
+    """A parameter as a cell: numbers with four digits, widths as 64x32. Strings from MLflow and live values
+    look alike.
+    """
     text = str(value)
     if text[:1] in "([":
         return "x".join(part.strip() for part in text.strip("()[]").split(",") if part.strip())
@@ -45,10 +47,10 @@ def short(value: Any) -> str:
 
 @dataclasses.dataclass
 class Row:
-    """One trial as the user sees it; figures are None until they exist, and stay so for stopped trials.
+    """One trial in the table. Figures are None until they exist; a pruned trial never has some.
 
-    config: every field of its run, short. speed: steps a second. seconds: from start to end, None where an
-    interruption lies between them. front: on the Pareto front of a study of several objectives, which a star says.
+    config: every field of the run's configuration, in short form. speed: steps per second. seconds: from start to end,
+    None after an interruption. front: whether the trial is on the Pareto front, shown as a star.
     """
 
     number: int
@@ -71,7 +73,7 @@ class Row:
 
     @property
     def left(self) -> float | None:
-        """Seconds of training that remain; None where nothing is training or its speed is not known yet."""
+        """The seconds of training that remain; None if the trial does not train or its speed is unknown."""
         return (self.total - self.step) / self.speed if self.status == "running" and self.speed else None
 
 
@@ -80,7 +82,7 @@ def figure(value: float | None) -> str:
 
 
 def differing(rows: Iterable[Row]) -> list[str]:
-    """The fields of the configuration that are not the same in all rows: a variant, then those of most values."""
+    """The fields of the configuration that differ between rows: the variant first, then those with most values."""
     values: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.config.items():
@@ -91,7 +93,7 @@ def differing(rows: Iterable[Row]) -> list[str]:
 
 
 def line(row: Row, names: Sequence[str] = ()) -> str:
-    """A row as one line of a log, with these fields of its configuration (SAID where there are none)."""
+    """A row as one line of a log, with these fields of its configuration (SAID if there are none)."""
     named = (("latent FD", row.latent_fd), ("FVD short", row.fvd_short), ("FVD long", row.fvd_long))
     figures = "".join(f"  {name} {figure(value)}" for name, value in named if value is not None)
     told = ", ".join(f"{SHORT.get(name, name)} {row.config[name]}" for name in names or SAID if name in row.config)
@@ -109,9 +111,9 @@ def render(rows: Sequence[Row], title: str, rungs: Sequence[int] = ()) -> Trials
 
 @dataclasses.dataclass
 class Trials:
-    """The table, which takes as many of the differing parameters as the console's width has room for.
+    """The table, with as many of the differing parameters as fit the console's width.
 
-    Of more than BEST_SHOWN trials it shows the best by latent FD and those that are not over.
+    With more than BEST_SHOWN trials it shows the best by latent FD, and those that have not ended.
     """
 
     rows: Sequence[Row]
@@ -126,7 +128,7 @@ class Trials:
         return ranked[:BEST_SHOWN] + sorted(going_on, key=lambda row: row.number)
 
     def columns(self, rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-        """Headings and cells that every table has; time left and rungs only where there are any."""
+        """The headings and cells of every table; time left and rungs only if there are any."""
         found = [
             ("trial", [f"{row.number}{'*' if row.front else ''}" for row in rows]),
             ("rung", [f"{sum(row.step >= rung for rung in self.rungs)}/{len(self.rungs)}" for row in rows]),
@@ -141,7 +143,7 @@ class Trials:
         return [(heading, cells) for heading, cells in found if not empty.get(heading)]
 
     def fitted(self, rows: Sequence[Row], width: int, gap: int) -> tuple[list[tuple[str, list[str]]], list[str]]:
-        """Columns of that width in all, `gap` spaces between them, and the parameters that found no room."""
+        """The columns that fit this width, with `gap` spaces between them, and the parameters that do not fit."""
         columns, left_out, place = self.columns(rows), list[str](), 1
         room = width - sum(_width(column) + gap for column in columns)
         for name in differing(self.rows):
@@ -179,9 +181,9 @@ def _width(column: tuple[str, list[str]]) -> int:
 
 
 def time_left(rows: Sequence[Row], trials: int, concurrency: int) -> float | None:
-    """Seconds until the study ends, by what whole trials took so far and what the running ones have before them.
+    """The seconds until the study ends, from the time of whole trials and what the running ones have left.
 
-    None while no trial has told its speed.
+    None while no trial has reported its speed.
     """
     took = [row.seconds for row in rows if row.seconds is not None and row.status in ENDED]
     speeds = [row.speed for row in rows if row.speed]
@@ -194,7 +196,7 @@ def time_left(rows: Sequence[Row], trials: int, concurrency: int) -> float | Non
 
 
 def rows_of(runs: Sequence[Run], alive: bool = True) -> list[Row]:
-    """The rows of a study's trials as MLflow has them; without a living driver none of them can be running."""
+    """The rows of a study's trials in MLflow. Without a living driver, no trial counts as running."""
     return [_row_of(run, alive) for run in runs]
 
 
@@ -217,8 +219,9 @@ def _row_of(run: Run, alive: bool) -> Row:
 
 
 def _status(run: Run, alive: bool) -> str:
-    """running, scoring (trained, its FVD to come), finished, stopped, failed, halted (stopped cleanly, to be resumed),
-    or cut (its driver died)."""
+    """A trial's status: running, scoring (trained, FVD is being measured), finished, stopped, failed, halted (stopped
+    cleanly, can be resumed), or cut (its driver died).
+    """
     if run.info.status == "RUNNING":
         whole = run.data.metrics.get(STEPS_DONE, 0) >= int(run.data.params.get("steps", 0)) > 0
         return ("scoring" if whole else "running") if alive else "cut"
@@ -226,7 +229,7 @@ def _status(run: Run, alive: bool) -> str:
 
 
 def rows_of_record(trials: Iterable[FrozenTrial], plan: Plan, alive: bool = True) -> list[Row]:
-    """The rows as Optuna's record has them, for when MLflow cannot be asked: of FVD it knows the objectives alone."""
+    """The rows from Optuna's record, for when MLflow cannot be reached. They have FVD only if it is an objective."""
     from sweeps.search import optuna_store
 
     rows = []

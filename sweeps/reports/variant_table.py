@@ -1,6 +1,6 @@
-"""The table of a study of variants: every figure with its interval over seeds, and what it cost, for people to read.
+"""The table of a study of variants: every figure with its interval over seeds, and what it cost.
 
-It is printed, kept in MLflow, and written as Markdown, as the README has it.
+It is printed, kept in MLflow, and written as Markdown for documents.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ LOWER_IS_BETTER = ("fvd_short", "fvd_long", "fid_short", "fid_long")
 
 @dataclass(frozen=True)
 class Line:
-    """One variant. figures: mean, and the ends of its interval where there are several seeds. seconds: of a seed's
-    training."""
+    """One variant. figures: the mean, and the ends of its interval if there are several seeds. seconds: training time
+    of one seed.
+    """
 
     variant: str
     steps: int
@@ -47,12 +48,12 @@ class Line:
 
 
 def labels(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What a point has for tables alone."""
+    """The parts of a point that only label it in tables."""
     return {VARIANT: params[VARIANT]} if VARIANT in params else {}
 
 
 def lines(plan: Plan, runs: Sequence[Run]) -> list[Line]:
-    """In the order of the trials; none where the study has no variants."""
+    """The lines in the order of the trials; empty if the study has no variants."""
     found = []
     for run in runs:
         params, metrics = run.data.params, run.data.metrics
@@ -69,7 +70,7 @@ def lines(plan: Plan, runs: Sequence[Run]) -> list[Line]:
 
 
 def seconds_of(plan: Plan, metrics: dict[str, float]) -> float | None:
-    """What a seed's training took of a worker's time, without scoring; None of a trial that has not ended."""
+    """A worker's training time per seed, without scoring; None if the trial has not ended."""
     if CORE_HOURS not in metrics:
         return None
     held = 3600 * metrics[CORE_HOURS] / (plan.workers * plan.cpus_per_worker)
@@ -77,7 +78,7 @@ def seconds_of(plan: Plan, metrics: dict[str, float]) -> float | None:
 
 
 def cells(table: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of text; the least mean of a distance is in **stars**."""
+    """The headings and rows as text. The lowest mean of each distance is in **stars**."""
     shown = [name for name in FIGURES if any(name in line.figures for line in table)]
     least = {
         name: min(line.figures[name][0] for line in table if name in line.figures)
@@ -95,7 +96,7 @@ def cells(table: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
 
 
 def cell(values: Sequence[float], least: float | None) -> str:
-    """'23.9 +- 2.4', '23.9', or '-'. An interval is about its mean, so its half says all."""
+    """'23.9 +- 2.4', '23.9', or '-'. The interval is symmetric about the mean."""
     if not values:
         return "-"
     mean = f"**{number(values[0])}**" if values[0] == least else number(values[0])
@@ -121,7 +122,7 @@ def markdown(plan: Plan, table: Sequence[Line]) -> str:
 
 
 def render(plan: Plan, table: Sequence[Line], width: int) -> Table:
-    """For a terminal so wide: its last columns are left to the file where they would not fit."""
+    """Render for a terminal of this width. Columns that do not fit are left out, and the file has them."""
     from rich import box
     from rich.table import Table
 
@@ -137,7 +138,7 @@ def render(plan: Plan, table: Sequence[Line], width: int) -> Table:
 
 
 def fitting(rows: Sequence[Sequence[str]], width: int) -> int:
-    """How many columns of text fit side by side, the first of which wraps."""
+    """How many columns of text fit side by side; the first column wraps."""
     taken, fit = 0, 0
     for number, column in enumerate(zip(*rows, strict=True)):
         longest = max(len(text.replace("**", "")) for text in column)

@@ -1,4 +1,4 @@
-"""What a trial shows and leaves behind: its generator alone, clips, contact sheets, FVD."""
+"""What a trial logs besides figures of training: its generator, clips, contact sheets and FVD."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CLIP_FRAMES, GIF_FRAMES, SHARING = 250, 50, 4
 
 
 def export_generator(source: Path, target: Path) -> None:
-    """Copy of a checkpoint with only what sampling reads: a few hundred kB where the whole may be hundreds of MB."""
+    """Copy the part of a checkpoint that sampling reads: a few hundred kB of what may be hundreds of MB."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
@@ -63,7 +63,7 @@ def export_generator(source: Path, target: Path) -> None:
 
 
 def frames_of(sampler: Sampler, domain: Domain, clips: int, frames: int, seed: int) -> np.ndarray:
-    """Rendered clips uint8 [clips, frames, R, R, 3]."""
+    """Render clips: uint8 [clips, frames, R, R, 3]."""
     pieces = []
     for codes in sampler.stream(clips, frames, seed):
         pictures = sampler.render(codes.flatten(0, 1), domain)
@@ -72,15 +72,16 @@ def frames_of(sampler: Sampler, domain: Domain, clips: int, frames: int, seed: i
 
 
 def log_sheet(log: TrialLog, sampler: Sampler, material: Material, frames: int, seed: int, scratch: Path) -> None:
-    """A contact sheet of a training window, so that a trial that is stopped shows something too."""
+    """Log a contact sheet of a training window, so that a pruned trial has a picture too."""
     path = scratch / "contact_sheet.png"
     write_png(contact_sheet(frames_of(sampler, material.shown, 1, frames, seed)[0]), path)
     log.artifacts([path])
 
 
 def log_clip(log: TrialLog, sampler: Sampler, material: Material, seed: int, scratch: Path) -> None:
-    """A 250-frame clip as MP4, its beginning as GIF, and its contact sheet; of MoCoGAN-HD its content and motion taken
-    apart."""
+    """Log a 250-frame clip as MP4, its beginning as GIF, and its contact sheet. For MoCoGAN-HD, log clips that share
+    content or motion too.
+    """
     domain = material.shown
     frames = frames_of(sampler, domain, 1, CLIP_FRAMES, seed)[0]
     fps = float(sampler.meta.get("fps", 25))
@@ -95,7 +96,7 @@ def log_clip(log: TrialLog, sampler: Sampler, material: Material, seed: int, scr
 
 
 def apart_files(sampler: Sampler, domain: Domain, shared: str, seed: int, scratch: Path) -> list[Path]:
-    """Clips with the same motion, or the same content, beside one another, and a sheet with a row of each."""
+    """Write clips that share motion, or content, side by side, and a sheet with one row of each."""
     clips = content_motion.clips_sharing(sampler, domain, shared, SHARING, GIF_FRAMES, seed)
     clip, sheet = scratch / f"same_{shared}.mp4", scratch / f"same_{shared}.png"
     write_mp4(np.concatenate(list(clips), axis=2), clip, float(sampler.meta.get("fps", 25)))
@@ -110,8 +111,9 @@ def score(
     device: torch.device | str,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, float]:
-    """The four FVD figures under the plan's protocols, and what else it measures; those against footage that is not at
-    hand are left out."""
+    """Measure the four FVD figures and the plan's other metrics. Figures against recorded footage are left out if there
+    is none.
+    """
     from svgan.metrics import fvd
 
     sampler = prepare_for_judges(sampler, material)
@@ -132,7 +134,7 @@ def score(
 
 
 def figures_of(plan: Plan) -> tuple[str, ...]:
-    """The names of all that is measured of a finished trial."""
+    """The names of all figures that a finished trial has."""
     return tuple(name for metric in plan.metrics for name in BY_METRIC[metric])
 
 
@@ -164,5 +166,5 @@ def protocol(kind: str, clips: int, precision: Precision) -> Protocol:
 
 
 def protocols(clips: int, precision: Precision) -> dict[str, str]:
-    """Tags `protocol.short` and `protocol.long`: the hashes that go with the figures."""
+    """The tags `protocol.short` and `protocol.long`: the hashes of the protocols behind the figures."""
     return {f"protocol.{kind}": protocol(kind, clips, precision).hash for kind in ("short", "long")}

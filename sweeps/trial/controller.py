@@ -1,8 +1,8 @@
 """One trial: a Tune function that starts a Ray Train run and waits for it.
 
-The function runs on the head, on a `trial_slot` and no CPU, so that losing a worker's node never loses it and trials
-never take the CPUs that their own workers need. The Train run's name is fixed by study and trial number: started
-again, it goes on from its last checkpoint.
+The function runs on the head, on a `trial_slot` and no CPU. So the loss of a worker's node never ends it, and trial
+drivers never take the CPUs that their workers need. The Train run's name depends only on the study and the trial's
+number, so a restarted trial continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ START_RETRIES, WORKER_RETRIES, DRIVER_RETRIES = 1, 2, 3
 
 
 def environment(plan: Plan) -> dict[str, str]:
-    """Read by Ray Train in the trial's process and handed on by it to controller and workers.
+    """Variables that Ray Train reads in the trial's process and passes on to controller and workers.
 
-    A frozen worker process is given as long as a hanging one (`pulse`) before it is killed and started again.
+    Ray's health check and the watchdog have the same limit, so a frozen process is treated like one that hangs.
     """
     return {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
@@ -61,13 +61,16 @@ def environment(plan: Plan) -> dict[str, str]:
 
 
 def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
-    """Train one configuration; returns the last figures, with what `ends.how_it_ended` reads.
+    """Train one configuration; return its last figures and its outcome (`trial_outcome.how_it_ended`).
 
-    config: what `search.OptunaSearcher` suggests, with the plan. loop: runs in every worker; what rank 0's returns is
-    the outcome. A failure of the trial's own is returned, not raised: Tune starts a trial again whose process has died,
-    or whose way to Ray is broken. A storage that cannot be written is nobody's failure: the trial is halted, with the
-    reason. Waiting for a place is no failure either, however long. Workers that die are started again while the trial
-    gets on: retries are spent only by failures between which no checkpoint was made.
+    config: what the searcher suggests, and the plan. loop: the function that every worker runs; rank 0's return value
+    is the outcome.
+
+    - A failure of the training itself is returned, not raised. Tune restarts a trial only if its process died or lost
+      Ray.
+    - If the storage cannot be written, the trial is halted, with the reason.
+    - Waiting for resources is no failure, however long it takes.
+    - Workers that die are restarted. Only failures without a new checkpoint between them count as retries.
     """
     plan, number = Plan.from_json(config["plan"]), int(config["number"])
     os.environ.update(environment(plan))
@@ -103,7 +106,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
 
 
 def out_of_storage(plan: Plan, number: int, broken: str) -> dict[str, Any]:
-    """The outcome of a trial whose storage cannot be written; what was written of a checkpoint by then is discarded."""
+    """The outcome of a trial whose storage cannot be written. Discards the unfinished checkpoint."""
     folder = study_files.place(plan, f"train-{number:04d}")
     with contextlib.suppress(*study_files.ERRORS):
         record = study_files.read(f"{folder}/{SNAPSHOT}") or b""
@@ -117,10 +120,10 @@ def out_of_storage(plan: Plan, number: int, broken: str) -> dict[str, Any]:
 
 
 def relayed(plan: Plan, config: dict[str, Any], loop: Loop) -> Any:
-    """Fit, and pass rank 0's reports on to Tune as they come; returns what its loop returned.
+    """Run the trainer and pass rank 0's reports on to Tune as they come; return the loop's result.
 
-    All of them go to Tune from this one thread. Ray's own TuneReportCallback lets another thread report, and when that
-    has a report in hand while the function returns its last result, the two wait for each other (docs/traps.md).
+    All reports go to Tune from this thread. Ray's TuneReportCallback reports from another thread, which can deadlock
+    with the function's return (docs/traps.md).
     """
     from ray import tune
 
@@ -187,7 +190,7 @@ class Trainer(DataParallelTrainer):
         return controller.get_result()
 
     def stop(self) -> None:
-        """End the workers; from another thread."""
+        """Stop the workers, from another thread."""
         if self.running is not None:
             loop, task = self.running
             with contextlib.suppress(RuntimeError):  # it has ended
@@ -244,7 +247,7 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class InController(UserCallback):
-    """Called by Ray Train's controller: passes rank 0's reports on, and says why workers are started again."""
+    """Ray Train's controller calls this: it passes rank 0's reports on, and says why workers are restarted."""
 
     def __init__(self, plan: Plan, number: int, reports: SimpleQueue[dict[str, Any]]) -> None:
         self.plan, self.number, self.reports = plan, number, reports
@@ -262,8 +265,9 @@ class InController(UserCallback):
 
 
 def last_checkpoint(plan: Plan, number: int) -> str | None:
-    """The name of the newest checkpoint in the trial's Train folder, '' where there is none; None if it is not to be
-    read."""
+    """The name of the newest checkpoint in the trial's Train folder; '' if there is none, None if the folder cannot be
+    read.
+    """
     try:
         found = study_files.names(study_files.place(plan, f"train-{number:04d}"))
     except study_files.ERRORS:
@@ -272,7 +276,9 @@ def last_checkpoint(plan: Plan, number: int) -> str | None:
 
 
 def wait_for_room(plan: Plan, number: int, every: float = 5.0) -> None:
-    """Wait while the cluster, with what its autoscaler can bring, is smaller than one trial: a node has left."""
+    """Wait while the cluster, including what its autoscaler can add, is too small for one trial, because a node was
+    lost.
+    """
     from sweeps.ray_runtime.resources import cluster
 
     waited = False
@@ -286,7 +292,7 @@ def wait_for_room(plan: Plan, number: int, every: float = 5.0) -> None:
 
 
 def shortage(plan: Plan, there: Room) -> str:
-    """What one trial lacks there; '' if nothing."""
+    """The resources that one trial lacks; '' if none."""
     fits = there.workers(plan.cpus_per_worker, plan.gpus_per_worker)
     gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
     asked = f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}"
@@ -294,12 +300,12 @@ def shortage(plan: Plan, there: Room) -> str:
 
 
 def trial_folder(trial: Trial) -> str:
-    """Tune's own folder of a trial, which holds an error's whole traceback."""
+    """The name of Tune's folder of a trial, which holds the whole traceback of an error."""
     return f"trial-{trial.config['number']:04d}"
 
 
 def storage_arguments(storage: str) -> dict[str, Any]:
-    """Ray's pair of path and file system; a URL goes through fsspec, which honours AWS_ENDPOINT_URL."""
+    """Ray's storage path and file system. URLs go through fsspec, which reads AWS_ENDPOINT_URL."""
     if not is_remote(storage):
         return {"storage_path": storage.removeprefix("file://")}
     import fsspec
@@ -310,13 +316,15 @@ def storage_arguments(storage: str) -> dict[str, Any]:
 
 
 def first_cause(error: BaseException) -> str:
-    """The first worker's own exception in one line, without the frames that Ray wraps around it."""
+    """The first worker's own exception in one line, without Ray's frames around it."""
     failures = getattr(error, "worker_failures", None)
     return described(failures[min(failures)] if failures else getattr(error, "controller_failure", error))
 
 
 def described(error: BaseException) -> str:
-    """In one line: a user's error as it is; of any other its kind, its first line, and its own last frame."""
+    """An exception in one line: a UserError as it is, any other with its class, first line and innermost frame of our
+    own.
+    """
     inner = getattr(error, "_base_exc", error)
     inner = getattr(inner, "cause", None) or inner  # of an error that Ray wrapped
     if isinstance(inner, UserError):

@@ -1,7 +1,7 @@
-"""A configuration judged by several seeds: one trial, whose seeds are trained in turn, report interval by interval.
+"""A trial of several seeds: the seeds are trained in turn, from one report to the next.
 
-Training is a function of (configuration, seed, step), so each seed's figures are those of a run of its own; rungs and
-stops go by their mean. The objective is the mean over seeds of each one's best.
+Training is a function of (configuration, seed, step), so each seed has the figures of a run of its own. Rungs and
+pruning use the mean over seeds. The objective is the mean of the seeds' best values.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONFIDENCE = 0.95
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, and the ends of Student's 95 % interval of it, of two or more values."""
+    """The mean of two or more values, and the ends of its 95 % interval by Student's t."""
     from scipy.special import stdtrit
 
     mean = statistics.fmean(values)
@@ -52,21 +52,23 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def over_seeds(name: str, values: dict[int, float]) -> dict[str, float]:
-    """The mean under the figure's own name, its interval, and each seed's value."""
+    """A figure's mean under its own name, its interval, and each seed's value."""
     mean, low, high = interval(list(values.values()))
     return {name: mean, f"{name}_low": low, f"{name}_high": high} | {of_seed(name, s): v for s, v in values.items()}
 
 
 def ends(steps: int, every: int) -> list[int]:
-    """The steps at which a run of `steps` reports."""
+    """The steps at which a run of `steps` steps reports."""
     return [*range(every, steps, every), steps]
 
 
 def load_all(
     folders: Iterable[Path], seeds: Sequence[int], device: torch.device | str, tell: Callable[[str], None]
 ) -> dict[int, State]:
-    """The states in the first folder where all are whole, none where there is no folder. Raises the first folder's
-    error where there is no whole one."""
+    """Load every seed's state from the first folder in which all are whole; {} if there is no folder.
+
+    Raises the first folder's error if no folder is whole.
+    """
     first: checkpoint.Damaged | None = None
     for folder in folders:
         try:
@@ -84,7 +86,7 @@ def _own(folder: Path, seed: int) -> Path:
 
 
 class Silent:
-    """Takes a seed's report; the trial reports when all seeds have come as far."""
+    """A reporter for one seed: it keeps the speed, because the trial reports once all seeds have reached the step."""
 
     def __init__(self) -> None:
         self.speed = math.inf
@@ -94,7 +96,7 @@ class Silent:
 
 
 class Seeded:
-    """One rank's part in a trial of several seeds."""
+    """One rank of a trial of several seeds."""
 
     def __init__(self, rank: Rank, setting: Setting, process: Process, scratch: Path) -> None:
         self.rank, self.setting, self.process, self.scratch = rank, setting, process, scratch
@@ -127,7 +129,7 @@ class Seeded:
             return {HALTED: True}
 
     def _advance(self, seed: int, end: int) -> float:
-        """Train a seed up to a step; returns its steps a second, infinity where it was there already."""
+        """Train a seed up to a step; return its steps per second, infinity if it was there already."""
         taken, run = Silent(), dataclasses.replace(self.setting.run, seed=seed)
         part = dataclasses.replace(self.setting, run=dataclasses.replace(run, steps=end))
         try:
@@ -145,7 +147,7 @@ class Seeded:
             ray.train.report({STEP: step})
 
     def _halt(self, cut: State | None) -> None:
-        """Keep every seed where it is. A first interval that not all seeds have begun is begun again."""
+        """Save every seed where it stands. An interval that not all seeds have begun is repeated after a resume."""
         if cut is None:
             return
         cut.config = dataclasses.replace(cut.config, steps=self.setting.run.steps)
@@ -159,7 +161,7 @@ class Seeded:
 
 
 class SeedsReporter(RankZeroReporter):
-    """Rank 0: means with their intervals, and every seed's figures beside them; a model per improvement of a seed."""
+    """The reporter of rank 0: means with intervals, each seed's figures, and a model per improvement of a seed."""
 
     def report_all(self, step: int, states: dict[int, State], speed: float) -> None:
         latest = {seed: state.history[-1] for seed, state in states.items()}
@@ -200,7 +202,7 @@ class SeedsReporter(RankZeroReporter):
         shutil.rmtree(folder)
 
     def finish_all(self, states: dict[int, State], attended: Attended) -> dict[str, Any]:
-        """Score every seed's best generator, log a clip of the best seed's, and say the outcome."""
+        """Measure every seed's best generator, log a clip of the best seed, and return the outcome."""
         outcome, best, began = figures_so_far(states), best_of(states), time.perf_counter()
         device = next(iter(states.values())).device
         samplers = {seed: Sampler.load(_own(self.scratch, seed) / BEST, device) for seed in states}
@@ -229,18 +231,18 @@ class SeedsReporter(RankZeroReporter):
 
 
 def best_of(states: dict[int, State]) -> dict[int, dict[str, float]]:
-    """Each seed's report with the least latent_fd."""
+    """Each seed's report with the lowest latent_fd."""
     return {seed: min(state.history, key=lambda report: report[LATENT]) for seed, state in states.items()}
 
 
 def minima(states: dict[int, State]) -> dict[int, float]:
-    """Each report's step, and the mean of the seeds' least latent_fd by then."""
+    """The mean over seeds of the lowest latent_fd so far, by the step of each report."""
     each = [running_minima(state.history) for state in states.values()]
     return {step: statistics.fmean(one[step] for one in each) for step in each[0] if all(step in one for one in each)}
 
 
 def figures_so_far(states: dict[int, State]) -> dict[str, float]:
-    """The step, the mean latent_fd there, and the mean of the seeds' least ones with its interval."""
+    """The step, the mean latent_fd there, and the mean of the seeds' lowest latent_fd with its interval."""
     mean, low, high = interval([report[LATENT] for report in best_of(states).values()])
     return {
         STEP: min(state.step for state in states.values()),

@@ -1,4 +1,4 @@
-"""One rank of a trial: its place among the workers, its device, and the checkpoint that it continues from."""
+"""One rank of a trial: its place among the workers, its device, and the checkpoint from which it continues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sweeps.trial.stoppable import Attended
 
 
 class Rank:
-    """One rank of a trial, and the checkpoints that it starts from."""
+    """One rank of a trial, and the checkpoints from which it can start."""
 
     def __init__(self, config: dict[str, Any], plan: Plan, attended: Attended) -> None:
         context = ray.train.get_context()
@@ -30,8 +30,11 @@ class Rank:
         self.meter = Meter(plan, self.number)
 
     def restored(self, scratch: Path) -> State | None:
-        """The state of the trial's last whole checkpoint, its best generator put back into scratch; None at a first
-        start. A damaged one is told of, and the one before it is used."""
+        """The state of the trial's last whole checkpoint, or None at a first start. Restores the best generator into
+        scratch.
+
+        A damaged checkpoint is reported to the user, and the one before it is used.
+        """
         here = scratch / "restored"
         state = last_whole((folder / STATE for folder in self.kept(here)), self.device, self.tell)
         if (here / BEST).exists():
@@ -55,7 +58,7 @@ class Rank:
                 yield here
 
     def tell(self, text: str) -> None:
-        """A line for the user, from one rank alone."""
+        """Show the user a line, from rank 0 alone."""
         if self.rank == 0:
             events.tell(self.plan, self.number, text)
 

@@ -32,7 +32,7 @@ STATE, BEST = "state", "best"
 
 
 class OtherRanksReporter:
-    """Ranks above 0 only take their part in Ray's collective report."""
+    """The reporter of ranks above 0: it takes part in Ray's collective report, and sends nothing."""
 
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
         ray.train.report({STEP: step})
@@ -45,9 +45,9 @@ class OtherRanksReporter:
 
 
 class RankZeroReporter:
-    """Rank 0: figures to MLflow by step, a model per improvement, the whole state to Ray Train as its checkpoint.
+    """The reporter of rank 0: figures go to MLflow by step, a model per improvement, and the state to Ray Train.
 
-    What Ray keeps holds both the state and the best generator so far, so that a restart needs nothing else.
+    A checkpoint holds both the state and the best generator so far, so that a restart needs nothing else.
     """
 
     def __init__(self, config: dict[str, Any], plan: Plan, material: Material, scratch: Path, meter: Meter) -> None:
@@ -75,7 +75,7 @@ class RankZeroReporter:
         self._report(folder, {**so_far, SPEED: metrics[SPEED], REPORTS: running_minima(state.history)})
 
     def keep(self, state: State) -> None:
-        """Keep a state between two reports; its figures are told at the next one."""
+        """Save a state between two reports. The next report carries its figures."""
         folder = self.scratch / "report"
         checkpoint.save(state, folder / STATE)
         self._report(folder, {STEP: state.step})
@@ -87,7 +87,7 @@ class RankZeroReporter:
         shutil.rmtree(folder)
 
     def finish(self, state: State, attended: Attended) -> dict[str, Any]:
-        """Score the trial's best generator, log a clip of it, and say the outcome."""
+        """Measure the trial's best generator, log a clip of it, and return the outcome."""
         outcome, began = figures_so_far(state.history), time.perf_counter()
         best = int(outcome["best_step"])
         sampler = Sampler.load(self.scratch / BEST, state.device)

@@ -1,4 +1,4 @@
-"""What stands beside svgan's loop in every worker: a pulse, and an ear for a stop."""
+"""An iteration that the watchdog watches and that a stop request can end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AGREE_EVERY = 16  # steps between two exchanges about a stop, where there is mor
 
 
 class Halted(Exception):
-    """A stop was asked for, and all ranks have agreed on this step. state: whole, None after training."""
+    """A stop was requested, and all ranks agreed on this step. state: the whole state, None after training."""
 
     def __init__(self, state: State | None = None) -> None:
         self.state = state
@@ -38,7 +38,7 @@ class Attended:
         return step % AGREE_EVERY == 0 and process.any(self.stopping())
 
     def scoring(self, stage: str, done: int, total: int) -> None:
-        """The progress of what rank 0 does alone after training."""
+        """Report the progress of the measurements that rank 0 makes after training."""
         self.pulse.beat()
         if self.stopping():
             raise Halted

@@ -1,4 +1,6 @@
-"""What a trial is, whoever runs it: Ray's workers (`worker.py`) or one process that reproduces it (`reproduce`)."""
+"""A trial's training, the same in Ray's workers (`worker.py`) and in the one process of `python -m sweeps
+reproduce`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from sweeps.trial.artifacts import export_generator
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A trial's configuration with what it is trained on, on its device."""
+    """A trial's configuration and training data, on a device."""
 
     plan: Plan
     run: RunConfig
@@ -49,7 +51,7 @@ class Setting:
         process: Process = SINGLE,
         iteration: Iteration = iterate,
     ) -> State:
-        """The loop with the trial's judge and rhythm of reports."""
+        """Run the training loop with the trial's validation and interval of reports."""
         return train(
             self.run,
             self.source,
@@ -71,7 +73,7 @@ def material_of(plan: Plan, device: torch.device | str) -> Material:
 
 
 def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:
-    """The last step and latent_fd, and the least latent_fd with its step."""
+    """The last step and its latent_fd, and the lowest latent_fd with its step."""
     best = min(history, key=lambda report: report["latent_fd"])
     return {
         "step": int(history[-1]["step"]),
@@ -82,13 +84,15 @@ def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:
 
 
 def running_minima(history: list[dict[str, float]]) -> dict[int, float]:
-    """The least latent_fd by then, at each report's step: what a driver that missed some is told again."""
+    """The lowest latent_fd so far, by the step of each report: a driver that missed reports learns them again
+    from it.
+    """
     least = itertools.accumulate((report["latent_fd"] for report in history), min)
     return {int(report["step"]): value for report, value in zip(history, least, strict=True)}
 
 
 def save_with_best(state: State, folder: Path, best: Path) -> bool:
-    """The state as a checkpoint in `folder`, and its generator in `best` where it is the best so far, which it says."""
+    """Save the state in `folder`; if its generator is the best so far, export it to `best` and return True."""
     checkpoint.save(state, folder)
     if figures_so_far(state.history)["best_step"] != state.step:
         return False

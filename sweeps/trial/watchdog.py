@@ -1,8 +1,8 @@
-"""A worker's pulse: a thread that ends the process when training has made no step for too long.
+"""A thread that kills its process if training makes no step for too long.
 
-A process that hangs in a collective, a driver call or a file system never raises; Ray Train sees only that it is
-there. Once it is dead, Ray Train starts the workers again from the checkpoint. (A process that is frozen as a whole
-cannot watch itself: Ray Train's own health check has the same limit, see `trial.environment`.)
+A process that hangs in a collective, a driver call or a file system never raises, and Ray Train sees only that it is
+alive. Once it is dead, Ray Train restarts the workers from the checkpoint. A process that is frozen as a whole cannot
+watch itself; Ray Train's health check has the same limit (`controller.environment`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from types import FrameType, TracebackType
 
 
 class Pulse:
-    """Beat at every step. After `limit` seconds without a beat: `tell` a line that says who and where, then SIGKILL."""
+    """Call `beat` at every step. After `limit` seconds without one, `tell` a line that says who hangs where, then
+    SIGKILL.
+    """
 
     def __init__(self, limit: float, who: str, tell: Callable[[str], None]) -> None:
         self.limit, self.who, self.tell = limit, who, tell
@@ -52,7 +54,7 @@ class Pulse:
 
 
 def place(frame: FrameType | None) -> str:
-    """'file.py:line function' of the innermost frame that is ours, and of the innermost of all."""
+    """'file.py:line function' of the innermost frame of our own code, and of the innermost frame of all."""
     inner = frame
     while frame is not None and f"{os.sep}site-packages{os.sep}" in frame.f_code.co_filename:
         frame = frame.f_back

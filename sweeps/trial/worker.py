@@ -1,4 +1,4 @@
-"""What each worker of a trial runs: svgan's own loop, reporting to Ray and MLflow, and at the end FVD and a clip."""
+"""What each worker of a trial runs: svgan's training loop, with reports to Ray and MLflow, then FVD and a clip."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from sweeps.trial.watchdog import Pulse
 
 
 def train_loop(config: dict[str, Any]) -> dict[str, Any]:
-    """One worker's whole life; rank 0's return value is the trial's outcome.
+    """Run one worker; rank 0's return value is the trial's outcome.
 
-    What all ranks agree on (a loss that is not finite; on a single worker also bad input) is returned as `failed`,
-    so that it is not retried; a stop that was asked for as `halted`; anything else raises, and Ray Train starts the
-    workers again from the checkpoint.
+    - `failed`: all ranks agree on the failure (a loss that is not finite; bad input, with one worker). It is not
+      retried.
+    - `halted`: a stop was requested.
+    - Anything else raises, and Ray Train restarts the workers from the checkpoint.
     """
     plan, context = Plan.from_json(config["plan"]), ray.train.get_context()
     who = f"rank {context.get_world_rank()}"
