@@ -107,7 +107,7 @@ def subcommands() -> dict:
 
 
 def test_the_command_line_is_frozen():
-    """A new option is a decision: change this list with it, and the README where it shows the command."""
+    """A new option is a decision: change this list with it, and the documents where they show the command."""
     found = {
         name: sorted(a.option_strings[-1] if a.option_strings else a.metavar for a in p._actions if a.dest != "help")
         for name, p in subcommands().items()

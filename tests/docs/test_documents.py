@@ -26,6 +26,8 @@ def named(page: Path) -> str:
 
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=named)
+# A log keeps the names of its day.
+pages_of_today = pytest.mark.parametrize("page", [page for page in PAGES if page.name != "LOG.md"], ids=named)
 
 
 def anchors(text: str) -> set[str]:
@@ -110,9 +112,9 @@ def test_every_target_of_make_is_there(page: Path):
         assert name in targets, f"{named(page)}: make {name}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "LOG.md"], ids=named)
+@pages_of_today
 def test_every_file_that_is_named_is_there(page: Path):
-    """`sweeps/search/asha.py`, a folder, or a module such as `sweeps.search.asha`; a log keeps the names of its day."""
+    """`sweeps/search/asha.py`, a folder, or a module such as `sweeps.search.asha`."""
     for name in re.findall(rf"`((?!\w+/test_)(?:{FOLDERS})/[\w./-]*\w/?)`", TEXTS[page]):
         assert (ROOT / name).exists(), f"{named(page)} names {name}"
     for name in re.findall(r"`((?:svgan|sweeps|cluster)(?:\.[a-z_0-9]+)+)(?:\.[A-Z]\w*)?`", TEXTS[page]):
@@ -125,6 +127,18 @@ def test_every_file_that_is_named_is_there(page: Path):
             ROOT.joinpath(*folder[:-1], f"{folder[-1]}.py"),
         ]
         assert any(place.exists() for place in places), f"{named(page)} names {name}"
+
+
+@pages_of_today
+def test_every_function_that_is_named_is_there(page: Path):
+    """`asha.Halving`, of a module named by its last part: some module of that name defines it."""
+    for module, name in re.findall(r"`(\w+)\.([A-Za-z]\w*)`", TEXTS[page]):
+        sources = [path.read_text() for path in ROOT.glob(f"s[vw]*/**/{module}.py")]
+        if sources and not re.fullmatch("py|json|db|yaml|md|html|csv|log", name):
+            defined = rf"^ *(?:(?:async )?def|class) {name}\b|^ *{name}\b.*[:=]|^    {name},$"
+            assert any(re.search(defined, source, re.MULTILINE) for source in sources), (
+                f"{named(page)}: {module}.{name}"
+            )
 
 
 @every_page
