@@ -18,6 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "bench" / "LOG.md", *sorted(ROOT.glob("docs/
 TEXTS = {page: page.read_text() for page in PAGES}
 STUDIES = sorted(f"sweeps/{name}.py" for name in ("gap", "width", "critic", "cross", "systems"))
 SOURCES = [path.read_text() for path in ROOT.glob("sweeps/**/*.py")]
+CITING = {".py", ".sh", ".yaml"}
 FOLDERS = "svgan|sweeps|cluster|tests|bench|docs"
 
 
@@ -152,6 +153,15 @@ def test_every_test_that_is_named_is_there(page: Path):
             assert any(re.search(rf"(def|class) {part}\b", source) for source in found), (
                 f"{named(page)}: {file}::{test}"
             )
+
+
+def test_every_page_that_the_code_cites_is_there():
+    """As in `docs/papers.md#fvd-protocol`, with its heading."""
+    files = [path for folder in FOLDERS.split("|") for path in ROOT.glob(f"{folder}/**/*") if path.suffix in CITING]
+    for file in files:
+        for page, anchor in re.findall(r"\b(docs/[\w-]+\.md)(?:#([\w-]+))?", file.read_text()):
+            assert (ROOT / page).exists(), f"{named(file)} cites {page}"
+            assert not anchor or anchor in anchors((ROOT / page).read_text()), f"{named(file)} cites {page}#{anchor}"
 
 
 def test_every_module_of_the_architecture_is_there():
