@@ -1,4 +1,4 @@
-"""`python -m sweeps COMMAND`: parses, calls the command's file in `sweeps/commands`, says errors in one line."""
+"""`python -m sweeps COMMAND`: parse the command line, call the command's file, and print errors as one line."""
 
 from __future__ import annotations
 

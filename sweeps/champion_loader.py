@@ -18,7 +18,7 @@ DEFAULTS = {"clips": 1, "frames": 250, "seed": 0}
 
 
 class Champion:
-    """A generator with its domain: seeds in, pictures out."""
+    """A generator with its domain: it takes seeds and returns frames."""
 
     def __init__(self, folder: Path) -> None:
         import torch

@@ -1,17 +1,19 @@
-"""Which critic? Three of codes: temporal convolutions, patches at two rates, sparse frames with their differences; and
-two of rendered frames, MoCoGAN-HD's: clips with pairs of frames, and with single frames and their contrast.
+"""Which critic? Compare three critics of codes and two of rendered frames.
+
+Of codes: temporal convolutions, patches at two rates, sparse frames with their differences. Of rendered frames,
+MoCoGAN-HD's: clips with pairs of frames, and clips with single frames and contrast.
 
     python sweeps/critic.py                                this machine, the embedded default footage
     python sweeps/critic.py --grid critic=tconv,holistic --seeds 3   a table: mean and interval of three seeds
 
-It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
-Trials 0 to 4 are controls, each design as its recipe has it; they always finish. TPE pairs a design with a learning
-rate and with what only that design has. A critic of codes trains StyleVideoGAN's generator for --steps, one of frames
-MoCoGAN-HD's for 16 steps, which take as long; latent FD, each in its own space, stops critics of codes alone, and the
-objectives are FVD short and long.
+The study runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names. Trials 0 to
+4 are controls: each critic with the settings of its recipe. They always finish. TPE pairs a critic with a learning rate
+and with the critic's own settings. A critic of codes trains StyleVideoGAN's generator for --steps; a critic of frames
+trains MoCoGAN-HD's for 16 steps, which take as long. Latent FD is measured in each system's own space, so it prunes
+critics of codes only. The objectives are FVD short and FVD long.
 
-Cost: five controls finish, so 30 to 40 min on two cores.
-Expect: FVD figures to compare; none is known beforehand to win on codes, and those on frames see little in that time.
+Cost: five controls finish, so 30 to 40 min on two cores. Expect: FVD figures to compare. No critic of codes is known to
+win, and critics of frames learn little in that time.
 """
 
 from sweeps.study import Study, main

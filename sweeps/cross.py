@@ -1,16 +1,17 @@
-"""How much contrast, how much matching, for another domain's pictures that move as the footage does? MoCoGAN-HD's
-cross-domain mode, which takes content from one domain and motion from another's footage.
+"""How much contrast and how much matching? MoCoGAN-HD's cross-domain mode moves another domain's pictures as the
+footage moves.
 
     python sweeps/cross.py --pictures dogs                 the embedded default footage, pictures of the domain in dogs/
     python sweeps/cross.py --pictures dogs --footage       learning from the frames that svgan embed --frames kept
     ray submit cluster/gpu.yaml sweeps/cross.py            the footage's own pictures, on a cluster (docs/clusters.md)
 
-Trials 0 and 1 are controls, the released code's weights and those that it has for FFHQ; both always finish. With
---pictures, latent FD is of movements alone, as the footage's encoder reads them in the pictures; FVD is against the
-footage, whose subject is another: it orders the trials of a study, and says little of the pictures themselves.
+Trials 0 and 1 are controls: the weights of the released code, and those that it has for FFHQ. Both always finish. With
+--pictures, latent FD compares movements only, as the footage's encoder reads them in the pictures. FVD is measured
+against the footage, whose subject is another: it orders the trials of a study, and says little about the pictures
+themselves.
 
-Cost: 40 steps of 5 s of a core and some 2 min of figures a trial: half an hour on two cores.
-Expect: ACD to fall with more matching; FVD far above 100, for so few steps hardly move anything.
+Cost: 40 steps of 5 s of a core and some 2 min of figures a trial: half an hour on two cores. Expect: ACD to fall with
+more matching; FVD far above 100, because so few steps hardly move anything.
 """
 
 from sweeps.study import Study, main

@@ -1,19 +1,19 @@
-"""How much GAP? The weight of the gradient angle penalty against latent distance and FVD.
+"""How much GAP? Search the weight of the gradient angle penalty by latent distance and FVD.
 
     python sweeps/gap.py                                      this machine, the embedded default footage
-    python sweeps/gap.py --resume NAME                        finish one that was cut
+    python sweeps/gap.py --resume NAME                        finish a study that was interrupted
     python sweeps/gap.py --grid gap_weight=0,1,10 --seeds 3   an ablation table: mean and interval of three seeds
     python sweeps/gap.py --objectives fvd_short,fvd_long      both at once, towards their Pareto front
     ray submit cluster/gpu.yaml sweeps/gap.py                 on a cluster (docs/clusters.md)
 
-It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
+The study runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
 
-Trials 0 and 1 are controls, without GAP and with the recipe's weight; both always finish. TPE proposes the others,
-and they are stopped at a quarter and half of the steps unless among the best third of those that came so far.
+Trials 0 and 1 are controls, without GAP and with the recipe's weight; both always finish. TPE proposes the others. They
+are pruned at a quarter and at half of the steps unless they are among the best third so far.
 
-Cost: 10 min on two cores with AMX; without it FVD takes 3 min more for each finished trial.
-Expect: latent FD about 0.17; on 64 clips FVD short about 18 without GAP and 20 with it, FVD long about 40 and 29: GAP
-costs a little on short clips and is there for the long ones.
+Cost: 10 min on two cores with AMX; without it FVD takes 3 min more for each finished trial. Expect: latent FD about
+0.17. On 64 clips, FVD short is about 18 without GAP and 20 with it, FVD long about 40 and 29. GAP costs a little on
+short clips, and improves long ones.
 """
 
 from sweeps.study import Study, main

@@ -1,6 +1,6 @@
 """The face of the studies: what a study file imports.
 
-A study file is short: a header with command, cost and the number to expect, a space, a `Study`, and
+A study file is short: a header with command, cost and the number to expect, a search space, a `Study`, and
 `main(STUDY)`.
 """
 

@@ -1,20 +1,20 @@
-"""Which system? StyleVideoGAN, MoCoGAN-HD and StyleGAN-V, and what each one's parts are for, with equal time to learn.
+"""Which system? Compare StyleVideoGAN, MoCoGAN-HD and StyleGAN-V, and ablations of each, with equal training time.
 
     python sweeps/systems.py                               this machine, the embedded default footage
     python sweeps/systems.py --trials 5                    the systems without the ablations
     python sweeps/systems.py --seconds 3600 --clips 256    an hour for each seed, and firmer figures
-    python sweeps/systems.py --resume NAME                 finish one that was cut
+    python sweeps/systems.py --resume NAME                 finish a study that was interrupted
 
-It runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names.
-Every variant trains for the same time on the same footage and domain: a few iterations of each are timed first, alone,
-and its steps follow from that. The best checkpoint of each of three seeds is measured, and the table, with 95 %
-intervals over seeds, is printed, kept in MLflow, and is comparison.md beside the study. latent FD is of each system's
-own space, and compares none. "Cross-domain" is that mode with pictures of the footage's own domain; matching stays
-where contrast alone goes, by an F that nothing trains.
+The study runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray start` on this host names. Every
+variant trains for the same time on the same footage and domain. A few iterations of each are timed first, alone, and
+determine its steps. The best checkpoint of each of three seeds is measured. The table has 95 % intervals over seeds; it
+is printed, kept in MLflow, and written as comparison.md beside the study. Latent FD is measured in each system's own
+space and does not compare systems. "Cross-domain" is that mode with pictures of the footage's own domain. Without
+contrast, matching stays, by a projection F that nothing trains.
 
-Cost: 36 runs, each of its --seconds and then 2 to 9 min of figures, on as many cores: half a day on two.
-Expect: after 180 s of a core (README) FVD long of 31 for StyleVideoGAN, 19 for StyleGAN-V on codes, 105 and more for
-what learns from pictures and has made 38 steps (MoCoGAN-HD) or 185 (StyleGAN-V). On a GPU nobody knows.
+Cost: 36 runs, each of its --seconds and then 2 to 9 min of figures, on as many cores: half a day on two. Expect: after
+180 s of a core (docs/results.md) FVD long of 31 for StyleVideoGAN and 19 for StyleGAN-V on codes. Systems that learn
+from pictures stay at 105 and more, after 38 steps (MoCoGAN-HD) or 185 (StyleGAN-V). No GPU has run it.
 """
 
 from sweeps.study import Study, main

@@ -1,9 +1,9 @@
 """The commands of `python -m sweeps`, one file each.
 
-A command is a module with `HELP` (a line for the list), `ABOUT` (a text with an example and what to expect),
-`flags(parser)`, with `where.add_flags` if it has to do with studies, and `run(asked) -> exit code or None`; it stands
-in COMMANDS and in tests/sweeps/commands/test_commands.py. What is heavy is imported inside
-`run`, so that `--help` is quick.
+A command is a module with `HELP` (one line for the list), `ABOUT` (a text with an example and what to expect),
+`flags(parser)`, and `run(asked) -> exit code or None`. Commands on studies add the flags of `where.add_flags`. Each
+command stands in COMMANDS and in tests/sweeps/commands/test_commands.py. Heavy imports stand inside `run`, so that
+`--help` is quick.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ ABOUT = """What differs between two studies or two trials: settings, digests, fi
 
 Where protocol, codes or domain differ it says so first: then the figures do not compare.
 """
-# Figures under different ones of these are figures of different things.
+# Figures with different values of these tags cannot be compared.
 MUST_AGREE = ("latents", "domain", "protocol.short", "protocol.long")
 NOT_SETTINGS = ("name", "folder", "storage", "tracking", "experiment", "digests", "format")
 FIGURES = ("latent_fd_best", "fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original")
@@ -39,7 +39,7 @@ SHEET, GAP = "contact_sheet.png", 8
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """A study, or one of its trials, as far as it is compared. runs: its trials' MLflow runs, or the one."""
+    """A study, or one of its trials, to compare. runs: the MLflow runs of its trials, or the one run."""
 
     label: str
     plan: Plan
@@ -78,7 +78,7 @@ def run(asked: argparse.Namespace) -> None:
 
 
 def side(asked: argparse.Namespace, what: str) -> Side:
-    """What `NAME` or `NAME:NUMBER` means. Raises UserError for one that is not there."""
+    """Find what `NAME` or `NAME:NUMBER` names. Raises UserError if there is none."""
 
     name, of_trial, _ = what.partition(":")
     plan = where.find_plan(asked, name)
@@ -94,7 +94,7 @@ def side(asked: argparse.Namespace, what: str) -> Side:
 
 
 def study_figures(runs: list[Run]) -> dict[str, float]:
-    """Best and median of each figure, and how many trials ended in which way."""
+    """The best and the median of each figure, and the number of trials per outcome."""
     from sweeps.reports.trial_table import ENDED, rows_of
 
     found: dict[str, float] = {}
@@ -114,7 +114,7 @@ def warnings(one: Side, other: Side) -> Iterator[str]:
 
 
 def differences(title: str, left: Mapping[str, str], right: Mapping[str, str]) -> Table | str:
-    """The entries that are not the same, side by side; a line where there are none."""
+    """A table of the entries that differ; one line if none do."""
     from rich.table import Table
 
     keys = [key for key in dict.fromkeys([*left, *right]) if left.get(key) != right.get(key)]
@@ -127,7 +127,7 @@ def differences(title: str, left: Mapping[str, str], right: Mapping[str, str]) -
 
 
 def figures_table(one: Side, other: Side) -> Table:
-    """Figures with the second's difference from the first's, absolute and in per cent."""
+    """A table of figures with the second's difference from the first's, absolute and in per cent."""
     from rich.table import Table
 
     from sweeps.reports.trial_table import figure
@@ -144,7 +144,7 @@ def figures_table(one: Side, other: Side) -> Table:
 
 
 def write_sheet(one: Side, other: Side, path: Path) -> None:
-    """Both contact sheets in one picture, the first on the left."""
+    """Write both contact sheets into one picture, the first on the left."""
     import numpy as np
 
     from svgan.io.video_writer import write_png
@@ -160,7 +160,9 @@ def write_sheet(one: Side, other: Side, path: Path) -> None:
 
 
 def sheet(side: Side) -> np.ndarray:
-    """The contact sheet, uint8 [H, W, 3], of the trial or of the study's best trial. UserError where there is none."""
+    """The contact sheet, uint8 [H, W, 3], of the trial or of the study's best trial. Raises UserError if there
+    is none.
+    """
     import numpy as np
     from mlflow.exceptions import MlflowException
     from PIL import Image

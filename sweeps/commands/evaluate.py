@@ -1,4 +1,4 @@
-"""`python -m sweeps evaluate NAME:NUMBER` or `models:/...`: a logged model's figures again, and others beside them."""
+"""`python -m sweeps evaluate NAME:NUMBER` or `models:/...`: measure a logged model again, and by other metrics."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def run(asked: argparse.Namespace) -> int | None:
 
 
 def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
-    """Log figures to the model (and its run) that it has not under these protocols; returns their names there."""
+    """Log the figures that the model and its run do not have under these protocols; return their names in MLflow."""
     import time
 
     from mlflow.entities import Metric
@@ -109,7 +109,7 @@ def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
 
 
 def keep_page(logged: Logged, page: str) -> str:
-    """Log a report page to the model's run, in place of an earlier one; returns its name there."""
+    """Log a report page to the model's run, replacing an earlier one; return its name there."""
     from sweeps.tracking.client import SEED, STEP, of_seed
 
     tags = logged.model.tags
@@ -120,7 +120,7 @@ def keep_page(logged: Logged, page: str) -> str:
 
 
 def logged_name(name: str, protocols: dict[str, Any], tags: Mapping[str, str]) -> str:
-    """A figure's name in MLflow: its own, but with the hash where a study's own protocol was changed."""
+    """A figure's name in MLflow. If a study's protocol was changed, the name carries the protocol's hash."""
     for protocol, tag in USUAL.items():
         kind = "_" + protocol.removeprefix("svg-")
         if protocol in protocols and name.removesuffix("_original").endswith(kind):
@@ -130,7 +130,7 @@ def logged_name(name: str, protocols: dict[str, Any], tags: Mapping[str, str]) -
 
 
 def find(asked: argparse.Namespace, what: str) -> Logged:
-    """The model that `what` names. Raises UserError where there is none."""
+    """Find the model that `what` names. Raises UserError if there is none."""
     from sweeps.tracking.client import SWEEP, sweep_models
 
     if what.startswith("models:/"):
@@ -148,7 +148,7 @@ def find(asked: argparse.Namespace, what: str) -> Logged:
 
 
 def _rank(model: LoggedModel) -> tuple[float, float]:
-    """By FVD long where a model has it, else by latent_fd."""
+    """A sort key: FVD long if the model has it, else latent_fd."""
     from sweeps.promotion.registry import FIGURE, figure
 
     ranks = (figure(model, name) for name in (FIGURE, "latent_fd"))
@@ -176,10 +176,10 @@ def registered(asked: argparse.Namespace, uri: str) -> LoggedModel:
 def measured(
     asked: argparse.Namespace, logged: Logged, other: Logged | None, progress: Any
 ) -> tuple[dict[str, Any], str]:
-    """`evaluation.assessed` on the study's codes and domain, with what was logged beside it; and the page of it, ''
-    where none is asked for.
+    """Evaluate the model on the study's codes and domain, beside its logged figures; return the result and the page.
 
-    On as many threads as a worker has: bfloat16 sums differ with their number, and FVD with them (docs/traps.md).
+    The page is '' unless asked for. Uses as many threads as a worker has: bfloat16 sums, and FVD with them, depend on
+    their number (docs/traps.md).
     """
     import torch
 
@@ -235,7 +235,7 @@ def measured(
 
 
 def asked_protocols(asked: argparse.Namespace, plan: Plan) -> list[Protocol]:
-    """Those asked for, ours with the study's number of clips where none is asked for."""
+    """The protocols asked for; by default our own, with the study's number of clips."""
     from dataclasses import replace
 
     from svgan.reports.evaluation import chosen
@@ -247,7 +247,7 @@ def asked_protocols(asked: argparse.Namespace, plan: Plan) -> list[Protocol]:
 
 
 def compared(model: LoggedModel, protocols: list[Protocol], figures: dict[str, Any]) -> dict[str, Any]:
-    """What MLflow has of a model under these protocols, by figure, and whether it is what came out now."""
+    """The figures that MLflow has of a model under these protocols, and whether they equal those measured now."""
     from sweeps.promotion.registry import figure
 
     found = {}

@@ -58,7 +58,7 @@ def run(asked: argparse.Namespace) -> None:
 
 
 def trials(runs: list[Run], alive: bool) -> pandas.DataFrame:
-    """A row per trial's run; columns of numbers where every value is one."""
+    """One row per trial's run. A column is numeric if all its values are."""
     import pandas
 
     from sweeps.reports.trial_table import rows_of
@@ -105,7 +105,7 @@ def _number(value: str) -> int | float | str:
 
 
 def curves(client: MlflowClient, runs: list[Run], progress: Callable[[str, int, int], None]) -> pandas.DataFrame:
-    """Every point of every metric, trial by trial, metric by metric, in order of steps."""
+    """Every point of every metric, ordered by trial, metric and step."""
     import pandas
 
     records: list[tuple[Any, ...]] = []
@@ -120,7 +120,7 @@ def curves(client: MlflowClient, runs: list[Run], progress: Callable[[str, int, 
 
 
 def write(frame: pandas.DataFrame, path: Path) -> None:
-    """The frame as a file, whole or not at all."""
+    """Write the frame as a file, atomically."""
     try:
         with whole(path) as aside:
             WRITERS[path.suffix](frame, aside)

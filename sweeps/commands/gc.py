@@ -1,8 +1,8 @@
-"""`python -m sweeps gc NAME...`: delete what no best-of list needs.
+"""`python -m sweeps gc NAME...`: delete the checkpoints and models that nothing needs.
 
-Needed are the training state and models of trials that are not over, every trial's best model by latent FD and by FVD,
-and every registered one. The rest is known by name: Ray Train's folders of trials that are over, Tune's own files, and
-superseded models in MLflow. Nothing else is touched.
+Three things are needed: the training state and models of trials that have not ended, every trial's best model by latent
+FD and by FVD, and every registered model. Only what is known by name is deleted: Ray Train's folders of trials that
+have ended, Tune's own files, and superseded models in MLflow.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TUNE_FILES = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """Something to delete. trial: its number, None for what belongs to the study; kind: a column of the table."""
+    """Something to delete. trial: its number, None if it belongs to the study; kind: a column of the table."""
 
     trial: int | None
     kind: str
@@ -94,7 +94,7 @@ def run(asked: argparse.Namespace) -> None:
 
 
 def superfluous(plan: Plan, tracking: Tracking) -> Iterator[Item]:
-    """What can go, found anew each time, so that a gc that was cut goes on where it ended."""
+    """List what can be deleted. It is found anew on each call, so an interrupted gc continues where it stopped."""
     over = trials_over(plan, tracking)
     yield from models(tracking, over)
     files, root = file_system(plan.storage)
@@ -109,7 +109,7 @@ def superfluous(plan: Plan, tracking: Tracking) -> Iterator[Item]:
 
 
 def trials_over(plan: Plan, tracking: Tracking) -> set[int]:
-    """The numbers of the trials that both Optuna and MLflow have as over."""
+    """The numbers of the trials that have ended according to both Optuna and MLflow."""
     from sweeps.reports.trial_table import ENDED, rows_of
     from sweeps.search.optuna_store import open_study
 
@@ -118,7 +118,7 @@ def trials_over(plan: Plan, tracking: Tracking) -> set[int]:
 
 
 def models(tracking: Tracking, over: set[int]) -> Iterator[Item]:
-    """The superseded models of trials that are over, seed by seed, with the bytes of their files."""
+    """The superseded models of trials that have ended, seed by seed, with the bytes of their files."""
     from sweeps.promotion.registry import FIGURE
     from sweeps.tracking.client import TRIAL, sweep_models
 
@@ -129,7 +129,7 @@ def models(tracking: Tracking, over: set[int]) -> Iterator[Item]:
     for number, seed in sorted(key for key in rivals if key[0] in over):
         own = rivals[number, seed]
         best = {best_by(own, "latent_fd"), best_by(own, FIGURE)} - {None}
-        # Where not one of them was judged, which is the best is not known.
+        # If none of them has figures, the best one is unknown.
         for model in own if best else ():
             if model.model_id not in best | registered:
                 yield model_item(tracking, number, model)
@@ -143,7 +143,7 @@ def best_by(models: Sequence[LoggedModel], name: str) -> str | None:
 
 
 def registered_models(tracking: Tracking) -> set[str]:
-    """Ids of the logged models behind any version of any registered model, aliased or not."""
+    """The ids of the logged models behind any version of any registered model."""
     found: set[str] = set()
     token = None
     while True:
@@ -181,7 +181,7 @@ def file_system(storage: str) -> tuple[Any, str]:
 
 
 def table(name: str, items: Sequence[Item]) -> Table:
-    """What would be freed: a row per trial, a column per kind, and the sums."""
+    """A table of what would be freed: one row per trial, one column per kind, and the sums."""
     from rich.table import Table
 
     kinds = list(dict.fromkeys(item.kind for item in items))

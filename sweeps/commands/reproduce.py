@@ -1,6 +1,6 @@
-"""`python -m sweeps reproduce NAME:NUMBER`: a finished trial again, without Ray, its figures against the logged ones.
+"""`python -m sweeps reproduce NAME:NUMBER`: run a finished trial again, without Ray, and compare its figures.
 
-The loop is the workers' own (`sweeps.trial.training`); its reports stay in memory instead of going to Ray and MLflow.
+Training is that of the workers (`sweeps.trial.training`). Reports stay in memory instead of going to Ray and MLflow.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ difference is a line each, and stops it unless --anyway is given. Expect equalit
 worker on a CPU like this one; else it says the largest relative difference. Exit code 0: equal, 1: not, 2: not run.
 Cost: the trial's own training and FVD, on one process; nothing is logged.
 """
-# What a report says of the machine or of the report itself.
+# Figures of the machine or of the report itself, not of the model.
 NOT_COMPARED = ("iterations_per_second", "steps_done", "step")
 
 Points = dict[str, dict[int, float]]  # metric -> step -> value
@@ -79,7 +79,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def logged_config(run: Run) -> dict[str, Any]:
-    """The trial's configuration from its parameters, which MLflow keeps as text."""
+    """The trial's configuration, parsed from its parameters, which MLflow stores as text."""
     from svgan.training.config import RunConfig
     from svgan.training.registry import config_class
 
@@ -95,7 +95,7 @@ def _value(text: str) -> Any:
 
 
 def mismatches(plan: Plan, run: Run) -> Iterator[str]:
-    """A line for each thing that the figures depend on and that is not here as it was there."""
+    """One line for each thing that the figures depend on and that differs here."""
     from svgan.images.domain import Domain
     from svgan.latents.manifest import read_manifest
     from sweeps.storage import provenance
@@ -129,7 +129,7 @@ def _gpu() -> bool:
 
 
 def repeat_all(plan: Plan, config: dict[str, Any], seeds: int, tell: Callable[[str, int, int], None]) -> Points:
-    """The trial again; of one with several seeds each seed's latent_fd and FVD, which are logged by seed."""
+    """Run the trial again. With several seeds, latent_fd and FVD are compared seed by seed, as they are logged."""
     from sweeps.trial.artifacts import figures_of
 
     if seeds == 1:
@@ -142,7 +142,7 @@ def repeat_all(plan: Plan, config: dict[str, Any], seeds: int, tell: Callable[[s
 
 
 def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], None]) -> Points:
-    """Train and score as the trial did; every figure by metric and step."""
+    """Train and score as the trial did; return every figure by metric and step."""
     import torch
 
     from svgan.sampling.sampler import Sampler
@@ -165,7 +165,7 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
 
 
 def _told(steps: int, tell: Callable[[str, int, int], None]) -> Callable[..., dict[str, torch.Tensor]]:
-    """The loop's step, with a bar that follows it."""
+    """The training iteration with a progress bar."""
     from svgan.training.registry import iterate
 
     def told(state: State, *others: Any) -> dict[str, torch.Tensor]:
@@ -193,7 +193,7 @@ class Memory:
 
 
 def logged_points(tracking: Tracking, run: Run, names: Mapping[str, Any]) -> Points:
-    """What MLflow has of these metrics; a metric that it has not is empty."""
+    """The points that MLflow has of these metrics; {} for a metric that it does not have."""
     client, known = tracking.client, run.data.metrics
     return {
         name: {p.step: p.value for p in client.get_metric_history(run.info.run_id, name)} if name in known else {}
@@ -202,19 +202,19 @@ def logged_points(tracking: Tracking, run: Run, names: Mapping[str, Any]) -> Poi
 
 
 def same(one: float | None, other: float) -> bool:
-    """Equal in every bit; two that are not numbers are equal."""
+    """Whether two values are equal in every bit. Two NaNs are equal."""
     return one is not None and (one == other or (math.isnan(one) and math.isnan(other)))
 
 
 def apart(one: float | None, other: float) -> float:
-    """The relative difference; infinite where one of them is missing or not a number."""
+    """The relative difference; infinite if a value is missing or NaN."""
     if one is None or math.isnan(one) != math.isnan(other):
         return math.inf
     return 0.0 if same(one, other) else abs(one - other) / max(abs(one), abs(other))
 
 
 def comparison(before: Points, again: Points) -> Table:
-    """A row per figure: how many reports were equal, and the largest relative difference with its step."""
+    """One row per figure: the number of equal reports, and the largest relative difference with its step."""
     from rich.table import Table
 
     table = Table("figure", box=None, pad_edge=False)

@@ -1,4 +1,4 @@
-"""--workers of the commands that look at clips: on a cluster's workers, or this machine's cores."""
+"""The flag --workers: extract features on a cluster's workers, or on this machine's cores."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def as_job(asked: argparse.Namespace) -> bool:
-    """Whether the command must start itself again as a Ray Job. Raises UserError for no workers."""
+    """Whether the command must submit itself as a Ray Job. Raises UserError for a count below 1."""
     from sweeps.ray_runtime import job_submission
     from sweeps.storage import environment
 
@@ -47,7 +47,7 @@ def as_job(asked: argparse.Namespace) -> bool:
 
 
 def submitted(name: str) -> int:
-    """The exit code of this command line as a job."""
+    """Submit this command line as a Ray Job and return the job's exit code."""
     from sweeps.ray_runtime import job_submission
 
     return job_submission.submit(MAIN, sys.argv[1:], name, study=False)
@@ -55,7 +55,7 @@ def submitted(name: str) -> int:
 
 @contextlib.contextmanager
 def workers(asked: argparse.Namespace) -> Iterator[None]:
-    """A Ray for more than one worker: the cluster there is, or one of this machine's."""
+    """Start or join Ray if more than one worker is asked for."""
     if asked.workers == 1:
         yield
         return
@@ -66,7 +66,7 @@ def workers(asked: argparse.Namespace) -> Iterator[None]:
 
 
 def feature_pool(asked: argparse.Namespace, plan: Plan, domain: Domain) -> FeaturePool | None:
-    """Who looks at a domain's clips; None: this process."""
+    """The pool that extracts features in a domain; None: this process does."""
     if asked.workers == 1:
         return None
     from sweeps.parallel.feature_pool import FeaturePool

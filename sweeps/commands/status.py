@@ -62,7 +62,9 @@ def run(asked: argparse.Namespace) -> None:
 
 
 def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
-    """The trials as MLflow has them. Where it cannot be asked, as Optuna's record has them, and a line that says so."""
+    """The rows of the trials from MLflow. If MLflow cannot be reached, they come from Optuna's record, and a line says
+    so.
+    """
     from svgan.errors import UserError
     from sweeps.reports.trial_table import rows_of, rows_of_record
     from sweeps.search.optuna_store import open_study
@@ -78,7 +80,9 @@ def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
 
 
 def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterator[str]:
-    """Who runs the study, how much of it is done, for how long it will go on. alive: None where it runs elsewhere."""
+    """Who runs the study, how many trials have ended, and the time left. alive: None if the driver is on another
+    machine.
+    """
     from svgan.training.reporter import duration
     from sweeps.driver.flags import resume_command
     from sweeps.reports.trial_table import ENDED, time_left
@@ -103,7 +107,7 @@ def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterato
 
 
 def used_lines(plan: Plan) -> Iterator[str]:
-    """What its trials have used by their last reports, beside the budget."""
+    """What the trials have used by their last reports, beside the budget."""
     from sweeps.storage import study_files, usage
 
     with contextlib.suppress(*study_files.ERRORS):
@@ -113,7 +117,7 @@ def used_lines(plan: Plan) -> Iterator[str]:
 
 
 def failure_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
-    """Each reason once, with the trials it struck, and where the whole of it is."""
+    """Each reason of failure once, with its trials, and where its traceback is."""
     struck: dict[str, list[int]] = {}
     for row in rows:
         if row.status == "failed":
@@ -129,7 +133,7 @@ def failure_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def told_lines(plan: Plan) -> Iterator[str]:
-    """What workers told last, and what waits for MLflow."""
+    """The last messages of workers, and the number of writes that wait for MLflow."""
     from sweeps.storage import events, study_files
     from sweeps.tracking import outbox
 

@@ -50,7 +50,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def end(plan: Plan) -> None:
-    """Plots, promotion and final status of a study whose trials are over but which MLflow does not know to be."""
+    """Conclude a study whose trials have ended, if MLflow does not know: plots, promotion and final status."""
     from sweeps.driver.conclude import conclude
     from sweeps.search import optuna_store
     from sweeps.storage import driver_lock

@@ -1,4 +1,4 @@
-"""Where studies are: the flags that commands share, and a study's plan found by its name."""
+"""Find a study by its name, with the flags that its commands share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXPERIMENT = "svgan"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """--storage, --tracking and --experiment, of every command that has to do with studies."""
+    """Add --storage, --tracking and --experiment, which every command on studies has."""
     where = parser.add_argument_group("where studies are")
     where.add_argument(
         "--storage",
@@ -48,7 +48,7 @@ def tracking_uri(asked: argparse.Namespace) -> str:
 
 
 def known_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
-    """A client and the experiment's id; unlike `tracking.open_experiment` it makes nothing that is not there."""
+    """A client and the experiment's id. Unlike `client.open_experiment`, it creates nothing."""
     from sweeps.tracking.client import connect
     from sweeps.tracking.database_check import check_tracking
 
@@ -64,9 +64,9 @@ def known_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
 
 
 def find_plan(asked: argparse.Namespace, name: str) -> Plan:
-    """The plan of the study: from its folder in --storage, else (or where --tracking is given) from its MLflow run.
+    """The study's plan, from its folder in --storage, else (or with --tracking) from its MLflow run.
 
-    What the flags say of tracking and experiment is put over the plan's own. Raises UserError where it is in neither.
+    The flags for tracking and experiment replace the plan's own. Raises UserError if the plan is in neither place.
     """
     folder = None if asked.tracking else stored_folder(asked, name)
     if folder is None:
@@ -76,7 +76,9 @@ def find_plan(asked: argparse.Namespace, name: str) -> Plan:
 
 
 def stored_folder(asked: argparse.Namespace, name: str) -> Path | None:
-    """The folder in --storage of the study `name`, else of the last one started whose name begins so, which is said."""
+    """The folder in --storage of the study `name`, else of the newest study whose name begins with it, which is
+    printed.
+    """
     folder = study_folder(absolute(asked.storage), name)
     if (folder / PLAN_FILE).exists():
         return folder
@@ -93,9 +95,9 @@ def say_taken(name: str, found: str) -> None:
 
 
 def folder_plan(asked: argparse.Namespace, name: str, *, exact: bool = False) -> Plan:
-    """The plan in the study's folder, which is needed to speak with its driver or to touch its files.
+    """The plan in the study's folder. Commands that talk to its driver or touch its files need this one.
 
-    exact: do not take the beginning of a name for it (where files are deleted unasked).
+    exact: do not accept the beginning of a name (for commands that delete files without asking).
     """
     found = None if exact else stored_folder(asked, name)
     plan = Plan.load(found or study_folder(absolute(asked.storage), name))
@@ -104,16 +106,16 @@ def folder_plan(asked: argparse.Namespace, name: str, *, exact: bool = False) ->
 
 
 def alive(plan: Plan) -> bool | None:
-    """Whether a driver runs the study; None where its folder is not on this machine, so that nobody can tell."""
+    """Whether a driver runs the study; None if its folder is not on this machine."""
     from sweeps.storage import driver_lock
 
     return driver_lock.alive(plan) if Path(plan.folder, PLAN_FILE).exists() else None
 
 
 def logged_plan(asked: argparse.Namespace, name: str) -> Plan:
-    """The plan that the study's run carries, with the tracking address it was just found under.
+    """The plan on the study's MLflow run, with the tracking address under which it was found.
 
-    Where no study is called `name`, the last one started whose name begins so is taken.
+    If no study is called `name`, the newest whose name begins with it is taken.
     """
     from mlflow.exceptions import MlflowException
 
@@ -155,7 +157,7 @@ def trial_run(tracking: Tracking, what: str) -> Run:
 
 
 def open_tracking(plan: Plan) -> Tracking:
-    """The study's MLflow side. Raises UserError rather than making a database or experiment that is not there."""
+    """Open the study's MLflow. Raises UserError if the database or experiment does not exist; creates neither."""
     from sweeps.tracking.client import Tracking
 
     known_experiment(plan.tracking, plan.experiment)

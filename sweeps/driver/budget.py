@@ -1,4 +1,4 @@
-"""The budget that a study obeys: what its trials use, summed by the driver as their reports come."""
+"""The study's budget: the driver sums what trials use as their reports come."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Account(Callback):
-    """The driver's sum over all trials. Asks for a clean stop when it reaches the budget.
+    """A Tune callback that sums what all trials use, and requests a clean stop when the budget is reached.
 
-    A running trial counts between its reports by the clock, but no longer than the longest time between two reports so
-    far, since it may be waiting for a node.
+    Between reports, a running trial counts by the clock, but no longer than the longest time between two reports so
+    far: it may be waiting for a node.
     """
 
     def __init__(self, plan: Plan, used: Mapping[int, float]) -> None:
@@ -52,13 +52,13 @@ class Account(Callback):
             stop_request.request(self.plan)
 
     def total(self) -> float:
-        """What counts towards the budget by now."""
+        """What counts towards the budget so far."""
         now = time.monotonic()
         since = sum(min(now - last, self.longest) for last in self.running.values())
         return counted(self.plan, sum(self.used.values()) + since)
 
     def figures(self, number: int | None = None) -> dict[str, float]:
-        """What a trial, or the whole study, has used, by its last report."""
+        """What a trial, or the whole study, has used by its last report."""
         seconds = sum(self.used.values()) if number is None else self.used.get(number, 0.0)
         return figures(self.plan, seconds) if seconds else {}
 

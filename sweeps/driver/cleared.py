@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Cleared:
-    """What the checks found, for the forecast. runs: the controls' configurations, then a few random points'."""
+    """What preflight found, for the forecast. runs: the configurations of the controls and of a few random points."""
 
     there: resources.Room
     material: Material

@@ -1,4 +1,4 @@
-"""How a study ends: table, plots, promotion, a clip of the champion, and where to look."""
+"""The end of a study: table, plots, promotion, a clip of the champion, and where to look."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ MLFLOW_MAY_TAKE = 120.0  # seconds that the end of a study waits for an MLflow t
 
 
 def conclude(plan: Plan, record: optuna.Study) -> Promotion | None:
-    """Send what MLflow has not taken yet; then plots, table, promotion, a clip of the champion, where to look.
+    """Send what MLflow does not have yet; then make plots, table, promotion and the champion's clip, and print where to
+    look.
 
-    Where MLflow stays away the results stay in the study's folder, and this says how to send them later. Raises
-    UserError when no trial finished.
+    If MLflow stays away, the results stay in the study's folder, and a line says how to send them later. Raises
+    UserError if no trial finished.
     """
     left = sent_to_mlflow(plan, MLFLOW_MAY_TAKE)
     if left:
@@ -57,7 +58,7 @@ def conclude(plan: Plan, record: optuna.Study) -> Promotion | None:
 
 
 def sent_to_mlflow(plan: Plan, wait: float) -> int:
-    """Send what waits, trying again for `wait` seconds; returns how many writes are left, 0 if MLflow has all."""
+    """Send what waits, retrying for `wait` seconds; return the number of writes left, 0 if MLflow has all."""
     deadline = time.monotonic() + wait
     while True:
         left = sync(plan)[1] or (0 if reachable(plan) else 1)
@@ -76,7 +77,7 @@ def reachable(plan: Plan) -> bool:
 
 
 def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[trial_table.Row]:
-    """Print the table; put plots and the best figures on the parent run. Returns the rows."""
+    """Print the table, log plots and the best figures on the parent run, and return the rows."""
     from rich.console import Console
 
     from sweeps.reports import plots, variant_table
@@ -109,8 +110,9 @@ def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[t
 
 
 def promoted(plan: Plan, tracking: Tracking) -> Promotion | None:
-    """Promote and clip. A study that cannot promote, as when the champion is of another domain, says so and has ended
-    well all the same."""
+    """Promote and make the clip. If the study cannot promote, for example because the champion is of another domain, a
+    line says so and the study still ends well.
+    """
     from sweeps.promotion import registry
 
     try:
@@ -127,7 +129,7 @@ def promoted(plan: Plan, tracking: Tracking) -> Promotion | None:
 
 
 def cluster_feature_pool(plan: Plan, domain: Domain) -> FeaturePool | None:
-    """The workers that trials had, where a cluster is joined."""
+    """A pool of the workers that trials had, if a cluster is joined."""
     if not resources.joined():
         return None
     from sweeps.parallel.feature_pool import FeaturePool
@@ -136,7 +138,7 @@ def cluster_feature_pool(plan: Plan, domain: Domain) -> FeaturePool | None:
 
 
 def pareto(plan: Plan, tracking: Tracking, record: optuna.Study) -> str:
-    """Tag the trials of the Pareto front in MLflow, untag those that have left it, and say which they are."""
+    """Tag the trials of the Pareto front in MLflow, untag those that left it, and print them."""
     from sweeps.tracking.client import PARETO, TRIAL
 
     front = {trial.number: trial.values for trial in record.best_trials}
@@ -149,7 +151,7 @@ def pareto(plan: Plan, tracking: Tracking, record: optuna.Study) -> str:
 
 
 def champion_clip(plan: Plan) -> Path:
-    """Ten seconds of the champion, loaded by its alias as any user would."""
+    """Write ten seconds of the champion, loaded by its alias as any user would load it."""
     import mlflow
 
     from svgan.io.video_writer import contact_sheet, write_mp4, write_png
@@ -164,7 +166,7 @@ def champion_clip(plan: Plan) -> Path:
 
 
 def ui_command(tracking: str) -> str:
-    """The one command that opens MLflow's UI on these runs."""
+    """The command that opens MLflow's UI on these runs."""
     parts = urlsplit(tracking)
     if environment.launched() and parts.hostname in LOOPBACK:
         return f"ray attach {environment.yaml()} -p {parts.port or 80}, at {tracking}"

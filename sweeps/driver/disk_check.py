@@ -1,4 +1,4 @@
-"""What a study keeps on disk, known beforehand from the sizes of its recipe's tensors."""
+"""The disk space that a study needs, computed beforehand from the sizes of its recipe's tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT = 2  # checkpoints that Ray Train keeps of a trial: num_to_keep in trial.ru
 
 
 def state_bytes(run: RunConfig, material: Material) -> tuple[int, int]:
-    """Bytes of a checkpoint's tensors for this run, and of its generator's alone; nothing of that size is allocated."""
+    """Bytes of a checkpoint's tensors for this run, and of its generator alone. Allocates nothing of that size."""
     import torch
 
     from svgan.training import checkpoint, registry
@@ -33,11 +33,11 @@ def state_bytes(run: RunConfig, material: Material) -> tuple[int, int]:
 
 
 def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
-    """Refuse when a disk could not hold what the study may keep; returns the bytes.
+    """Raise UserError if a disk cannot hold what the study may keep; return the bytes.
 
-    A trial keeps two checkpoints with its best generator beside each (three while one is written), MLflow a generator
-    per improvement, and a worker's scratch folder the checkpoint being written with two generators; all of it for each
-    seed.
+    For each seed, a trial keeps two checkpoints with its best generator beside each, three while one is written. MLflow
+    keeps one generator per improvement. A worker's scratch folder holds the checkpoint being written, with two
+    generators.
     """
     checkpoint, generator = plan.seeds * checkpoint, plan.seeds * generator
     storage = (KEPT * plan.trials + plan.concurrency) * (checkpoint + generator)
@@ -65,13 +65,13 @@ def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
 
 
 def artifact_folder(tracking: str) -> Path | None:
-    """Where MLflow keeps artifacts beside a SQLite file (tracking.open_experiment); None behind a server."""
+    """Where MLflow keeps artifacts beside a SQLite file; None behind a server."""
     path = tracking.removeprefix("sqlite:///")
     return None if path == tracking else Path(path).parent / "mlartifacts"
 
 
 def kept_already(plan: Plan, folder: Path) -> int:
-    """Bytes of a resumed study's own files on the disk of `folder`: they are part of what it keeps."""
+    """Bytes that a resumed study already has on the disk of `folder`: they are part of what it keeps."""
     own = Path(plan.folder)
     if not own.exists() or own.stat().st_dev != folder.stat().st_dev:
         return 0
@@ -79,7 +79,7 @@ def kept_already(plan: Plan, folder: Path) -> int:
 
 
 def size(count: float) -> str:
-    """Bytes as people write them: 14 MB, 1.2 GB."""
+    """Bytes in readable form: 14 MB, 1.2 GB."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if count >= scale:
             return f"{count / scale:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""How long a study will take: from earlier trials of its recipe in this MLflow, else from a few timed iterations."""
+"""A forecast of a study's time, from earlier trials of its recipe in this MLflow, else from a few timed iterations."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ if TYPE_CHECKING:
 
 Clock = Callable[[], float]
 SCORING, SPEED = "seconds_scoring", "iterations_per_second"
-# Measured on two cores (bench/LOG.md): from Ray's start to the first trial, from the last trial to the champion's
-# clip, a trial's start and end, one report (latent distance, checkpoint, MLflow).
+# Seconds measured on two cores (bench/LOG.md): from Ray's start to the first trial, from the last trial to the
+# champion's clip, a trial's start and end, one report (latent distance, checkpoint, MLflow).
 STUDY_START, STUDY_END, TRIAL_START, REPORT = 10.0, 15.0, 8.0, 0.5
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a generator step, of scoring a finished trial (None: not known), and of all else in a whole trial;
-    whence."""
+    """Seconds of a generator step, of scoring a finished trial (None: unknown), and of everything else in a whole
+    trial; and their source.
+    """
 
     step: float
     scoring: float | None
@@ -55,7 +56,7 @@ class Pace:
 
 
 def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
-    """The pace of earlier trials where there are any, else of this machine; None for a GPU that is not here."""
+    """The pace of earlier trials if there are any, else of this machine; None for a GPU that is not here."""
     device = "cuda" if plan.gpus_per_worker else "cpu"
     here = device == "cpu" or torch.cuda.is_available()
     run = cleared.runs[0]
@@ -70,7 +71,7 @@ def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
 
 
 def earlier(tracking: Tracking, run: RunConfig, device: str, most: int = 50) -> list[Run]:
-    """Trials of the same recipe, sizes and kind of device, newest first; `device` may end in %."""
+    """Earlier trials of the same recipe, sizes and kind of device, newest first. `device` may end in %."""
     same = {name: str(getattr(run, name)) for name in run.paced}
     usual = {name: str(value) for name, value in (run.quiet | run.unhashed).items()}  # which a run may not name
     clauses = [f"params.`{name}` = '{value}'" for name, value in same.items() if name not in usual]
@@ -80,7 +81,7 @@ def earlier(tracking: Tracking, run: RunConfig, device: str, most: int = 50) -> 
 
 
 def learned(runs: Sequence[Run], plan: Plan) -> Pace:
-    """Medians over earlier trials; the time around training and scoring from those that went through in one go."""
+    """Medians over earlier trials. The time around training and scoring comes from trials without an interruption."""
     step = statistics.median(1 / (run.data.metrics[SPEED] * _seeds(run)) for run in runs)
     scored = [
         run.data.metrics[SCORING] / _seeds(run)
@@ -118,9 +119,9 @@ def timed(
     budget: float = 1.0,
     clock: Clock = time.perf_counter,
 ) -> Pace:
-    """The fastest of a few iterations of this run here, in about `budget` seconds by `clock`.
+    """Time the fastest of a few iterations of this run here, in about `budget` seconds of `clock`.
 
-    A batch that would take longer is timed in part and multiplied up.
+    A batch that would take longer is timed in part and scaled up.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
@@ -155,8 +156,9 @@ def _laps(
 
 
 def timed_scoring(plan: Plan, domain: Domain, device: str) -> float:
-    """Seconds of FVD, short and long, of one trial, from one clip rendered and seen by I3D in every place at once:
-    trials that run side by side share caches, memory and, on most machines, cores.
+    """Seconds of one trial's FVD, short and long, from one clip rendered and measured in every place at once.
+
+    Trials that run side by side share caches, memory and, on most machines, cores.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
@@ -180,10 +182,10 @@ def timed_scoring(plan: Plan, domain: Domain, device: str) -> float:
 
 
 def halved(plan: Plan, draws: int = 20, most: int = 100) -> tuple[float, float]:
-    """What successive halving leaves of a free trial on average: its share of the steps, its chance of the end.
+    """What ASHA leaves of a free trial on average: its share of the steps, and its chance to finish.
 
-    Played through with trials that come one after another and are of random, lasting merit; beyond `most` of them the
-    averages move no more.
+    Simulated with trials that come one after another and have random, constant quality. Beyond `most` trials the
+    averages no longer change.
     """
     from sweeps.search.asha import Halving
 
@@ -204,7 +206,7 @@ def halved(plan: Plan, draws: int = 20, most: int = 100) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Forecast:
-    """seconds of wall time; trial_hours: of all trials together; finishers: trials expected to run to the end."""
+    """seconds: wall time; trial_hours: of all trials together; finishers: trials expected to finish."""
 
     seconds: float
     trial_hours: float
@@ -212,7 +214,7 @@ class Forecast:
 
 
 def forecast(plan: Plan, known: Pace) -> Forecast:
-    """The study's wall time when trials are handed out one after another to `concurrency` places."""
+    """The study's wall time if its trials are handed out one after another to `concurrency` places."""
     free, training = plan.trials - plan.controls, plan.seconds or plan.steps * known.step
     share, chance = halved(plan)
     scoring = (known.scoring or 0.0) if plan.clips else 0.0
@@ -226,7 +228,7 @@ def forecast(plan: Plan, known: Pace) -> Forecast:
 
 
 def final(plan: Plan, known: Pace) -> float:
-    """Seconds of the champion's choice where it takes a final judgement; a cluster's workers share it."""
+    """Seconds of the final evaluation, if the study asks for one; a cluster's workers share it."""
     if not final_evaluation.asked(plan) or not plan.clips or known.scoring is None:
         return 0.0
     clips = (final_evaluation.FINALISTS + 1) * plan.promotion_seeds * (plan.promotion_clips or plan.clips)
@@ -252,7 +254,7 @@ def told(plan: Plan, known: Pace | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """For people: 40 s, 9 min, 3.5 h, 2.1 days."""
+    """Seconds in readable form: 40 s, 9 min, 3.5 h, 2.1 days."""
     for unit, scale, most in (("s", 1, 90), ("min", 60, 5400), ("h", 3600, 129600)):
         if seconds < most:
             return f"{seconds / scale:.2g} {unit}" if unit == "h" else f"{seconds / scale:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""What the driver does as Tune's events pass: the live table, and the final status of every trial's MLflow run."""
+"""The live table of trials, kept up to date by Tune's events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Board(Callback):
-    """Keeps the rows up to date with Tune's events and shows them, with what workers have told."""
+    """A Tune callback that updates the rows with Tune's events and shows them, with the workers' messages."""
 
     def __init__(self, plan: Plan, rows: list[Row], console: Console | None = None) -> None:
         self.plan, self.title, self.console = plan, plan.name, console or Console()
@@ -92,7 +92,7 @@ class Board(Callback):
             self.next = time.monotonic() + self.every
 
     def listen(self) -> None:
-        """Show what was told since last time."""
+        """Show the messages that came since the last call."""
         with contextlib.suppress(*study_files.ERRORS):
             for name, event in events.told(self.plan, self.heard).items():
                 self.heard = name

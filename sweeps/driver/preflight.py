@@ -1,7 +1,7 @@
-"""Refuse in one line, before anything starts, whatever would fail later; nothing is left behind by a refusal.
+"""Refuse, in one line and before anything starts, whatever would fail later. A refusal leaves nothing behind.
 
-Measured at under three seconds once the libraries are imported (bench/LOG.md). What takes longer, fetching I3D and
-measuring the real clips once, is `prepare`, after the checks.
+The checks take under three seconds once the libraries are imported (bench/LOG.md). Slower work, fetching I3D and
+measuring the real clips once, is in `prepare`, after the checks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def preflight(study: Study, plan: Plan) -> Cleared:
-    """Every check, quickest first. Raises UserError."""
+    """Run every check, quickest first. Raises UserError."""
     import mlflow  # noqa: F401  (imports are not counted)
     import torch  # noqa: F401
 
@@ -64,7 +64,7 @@ def preflight(study: Study, plan: Plan) -> Cleared:
 
 
 def prepare(plan: Plan, material: Material) -> None:
-    """I3D and the real moments, fetched or made here once, so that trials neither race for them nor wait."""
+    """Fetch I3D and compute the real moments once here, so that trials neither race for them nor wait."""
     from svgan.assets import cache
     from svgan.metrics import fvd
     from svgan.metrics.protocol import PROTOCOLS
@@ -86,7 +86,7 @@ def prepare(plan: Plan, material: Material) -> None:
 
 
 def examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:
-    """Configurations of the controls and of a few random points, to find what a recipe refuses."""
+    """The configurations of the controls and of a few random points, to find what the recipe refuses."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -100,7 +100,7 @@ def examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:
 
 
 def check_storage(location: str) -> None:
-    """Write and remove a small file where the checkpoints will go, and the folders made for it."""
+    """Write and remove a small file where checkpoints will go, and the folders made for it."""
     import fsspec
 
     probe = f"{location.rstrip('/')}/.probe-{uuid.uuid4().hex}"
@@ -121,7 +121,7 @@ def check_storage(location: str) -> None:
 
 
 def announce(plan: Plan, cleared: Cleared, time: str, log: Path) -> str:
-    """The plan, before anything starts. time: `forecast.told`'s line."""
+    """The text that shows the plan before anything starts. time: the forecast's line."""
     gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
     scored = f"FVD on {plan.clips} clips (so few bias it upwards, alike for all trials)" if plan.clips else "no FVD"
     stops = f"stops at steps {', '.join(map(str, plan.rungs))} all but the best 1/{plan.reduction} and controls"

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 
 class Ledger(Callback):
-    """Closes a trial's run as Tune ends the trial: a killed process cannot do it itself. Ends the study when a trial
-    was halted for a reason that would halt all others too."""
+    """A Tune callback that closes a trial's MLflow run when Tune ends the trial: a killed process cannot do it itself.
+
+    It ends the study if a trial was halted for a reason that would halt all others too.
+    """
 
     def __init__(self, plan: Plan, watch: Watch, account: Account) -> None:
         self.plan, self.watch, self.account = plan, watch, account

@@ -1,4 +1,4 @@
-"""The search itself: Tune hands out Optuna's proposals as trials until all have ended."""
+"""The search loop: Tune runs Optuna's proposals as trials until all have ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def search(
     study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool, account: Account
 ) -> optuna.Study:
-    """Hand out trials until all have ended; returns Optuna's study. Raises Spent where the budget ends before."""
+    """Run trials until all have ended; return Optuna's study. Raises Spent if the budget is used up before."""
     from functools import partial
 
     from ray import tune

@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 
 class Patience(Callback):
-    """Ends a sweep that cannot succeed: `failures` in a row before any trial finished, or `limit` seconds of nothing
-    (an hour where no node can come, else a day).
+    """A Tune callback that ends a study which cannot succeed: `failures` failed trials before any finished, or `limit`
+    seconds without an event.
 
-    After `patience` seconds without a result, start or end it says once what is being waited for. Any of these
-    raises UserError out of `Tuner.fit`, so that a sweep always ends with a reason.
+    After `patience` seconds without a result, start or end, it prints once what the study waits for. It raises
+    UserError out of `Tuner.fit`, so that a study always ends with a reason.
     """
 
     def __init__(self, patience: float = 300.0, limit: float = 3600.0, failures: int = 3) -> None:
@@ -73,7 +73,7 @@ class Patience(Callback):
 
 
 def waiting_for(trials: list[Trial]) -> str:
-    """One line: the trials by state, and the free against the total resources."""
+    """One line: the trials by state, and the free and total resources."""
     import ray
 
     states: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""How many steps take the seconds asked for: a few iterations of each control, timed where trials will run."""
+"""The number of steps that take the seconds asked for, from timed iterations of each control where trials will run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ LONGEST = 10.0  # seconds for which a control is timed
 
 
 def lengths(plan: Plan, runs: Sequence[RunConfig]) -> tuple[int, ...]:
-    """Steps of each run that take plan.seconds, timed one after another: in this process, on a cluster as a task of a
-    worker's size. Raises UserError where trials have GPUs and here is none."""
+    """The steps of each run that take plan.seconds, timed one after another.
+
+    They are timed in this process or, on a cluster, in a task of a worker's size. Raises UserError if trials have GPUs
+    and this machine has none.
+    """
     import torch
 
     assert plan.seconds is not None
@@ -34,7 +37,7 @@ def lengths(plan: Plan, runs: Sequence[RunConfig]) -> tuple[int, ...]:
 
 
 def on_a_worker(plan: Plan, runs: Sequence[RunConfig]) -> list[float]:
-    """`step_seconds` of each run."""
+    """Return `step_seconds` of each run."""
     import ray
 
     from sweeps.parallel.remote_tasks import cause_of
@@ -47,8 +50,7 @@ def on_a_worker(plan: Plan, runs: Sequence[RunConfig]) -> list[float]:
 
 
 def step_seconds(plan: dict[str, Any], run: dict[str, Any]) -> float:
-    """Of the fastest of a few iterations; on a CPU the seconds that this process works for it, whatever else runs
-    there."""
+    """Seconds of the fastest of a few iterations. On a CPU, this process's CPU time, whatever else runs there."""
     from svgan.training.config import RunConfig
     from sweeps.driver import forecast
     from sweeps.trial.training import material_of
