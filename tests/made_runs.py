@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -60,18 +61,20 @@ def numbers(state: State) -> dict[str, torch.Tensor]:
     return {name: t.clone() for name, t in state.tensors().items()}
 
 
-class SlowReporter:
-    """Says each step and takes its time, so that a test can kill the process in the middle of training."""
+class WaitingReporter:
+    """Says each step and stands still at one, so that a test can kill the process in the middle of training."""
+
+    def __init__(self, wait_at: int) -> None:
+        self.wait_at = wait_at
 
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
-        import time
-
         print("step", step, flush=True)
-        time.sleep(0.2)
+        if step == self.wait_at:
+            signal.pause()
 
 
 if __name__ == "__main__":
     latents_folder, runs = Path(sys.argv[1]), Path(sys.argv[2])
     config = small(steps=int(sys.argv[3]))
-    keeper = FolderKeeper(runs)
-    train(config, made_clips(latents_folder, config), keeper=keeper, report_every=2, reporter=SlowReporter())
+    keeper, reporter = FolderKeeper(runs), WaitingReporter(int(sys.argv[4]))
+    train(config, made_clips(latents_folder, config), keeper=keeper, report_every=2, reporter=reporter)

@@ -43,7 +43,7 @@ def running(found: Path, fsync: str = "off") -> Iterator[str]:
     data, port = folder / "data", free_port()
     try:
         subprocess.run(
-            [found / "initdb", "-D", data, "-U", "svgan", "-A", "trust", "--no-sync", "--encoding=UTF8"],
+            [found / "initdb", "-D", data, "-U", "svgan", "-A", "trust", "--no-sync", "--encoding=UTF8", "--locale=C"],
             check=True,
             capture_output=True,
             cwd=folder,

@@ -30,8 +30,9 @@ def kept(request, tmp_path):
 
 
 def test_a_checkpoint_samples_what_it_sampled_then(kept):
+    # Computed on another machine: sums may differ in their last bits, and a GRU hands them on from frame to frame.
     codes = Sampler.load(kept / "checkpoint").codes(1, 5, 0).numpy()
-    np.testing.assert_allclose(codes, np.load(kept / "codes.npy"), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(codes, np.load(kept / "codes.npy"), rtol=1e-4, atol=1e-5)
 
 
 def test_a_checkpoint_domain_and_codes_belong_together_and_train_on(kept):

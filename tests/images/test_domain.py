@@ -126,7 +126,7 @@ def test_a_code_that_stays_is_a_picture_that_stays(random_domain):
         layer.noise_strength.data += 0.5
     code = domain.generator.broadcast(domain.generator.w_avg[None]).repeat(3, 1, 1)
     still, restless = (domain.render(code, noise=noise).astype(int) for noise in ("const", "random"))
-    assert np.abs(still - still[:1]).max() == 0
+    assert np.abs(still - still[:1]).max() <= 1  # a convolution may sum another row of its batch in another order
     assert np.abs(restless - restless[:1]).max() > 10
 
 

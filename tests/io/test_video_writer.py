@@ -114,11 +114,11 @@ def test_bad_input_leaves_nothing(tmp_path: Path):
 WRITE = """
 import resource, sys
 import numpy as np
-from svgan import video
+from svgan.io import video_writer
 
 path, count = sys.argv[1], int(sys.argv[2])
 shades = np.arange(17, dtype=np.uint8)[:, None, None, None] * np.ones((1, 128, 128, 3), np.uint8)
-video.write_clip((shades[k % 17] for k in range(count)), path, 25, smallest=128)
+video_writer.write_clip((shades[k % 17] for k in range(count)), path, 25, smallest=128)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

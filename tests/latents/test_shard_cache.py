@@ -67,7 +67,7 @@ def test_processes_that_want_it_at_once_fetch_it_once(cache):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0] * 4
     assert count.value == 1
 

@@ -114,7 +114,8 @@ def test_some_frames_at_a_time_give_the_figures_of_all(minute, random_domain, mo
     parts = of_footage(domain, minute, 128, Reader(), every=1, shown=3)
     assert at_once == [6, 4, 2]
     for name, values in vars(whole[0]).items():
-        np.testing.assert_allclose(vars(parts[0])[name], values, rtol=1e-6, err_msg=name)
+        # A picture rendered in a smaller batch may differ in a byte by one, of some 100.
+        np.testing.assert_allclose(vars(parts[0])[name], values, rtol=0.02, atol=0.02, err_msg=name)
     for one, other in zip(whole[1:], parts[1:], strict=True):
         assert one.shape == (3, 16, 16, 3)
         assert np.abs(one.astype(int) - other).max() <= 1

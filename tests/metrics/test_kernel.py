@@ -28,8 +28,8 @@ def by_sums(x: np.ndarray, y: np.ndarray) -> float:
 
 def test_equals_the_double_sum():
     x, y = samples(9, 0), samples(13, 1, 0.7)
-    assert polynomial_mmd(x, y) == pytest.approx(by_sums(x, y), rel=1e-12)
-    assert polynomial_mmd(y, x) == pytest.approx(polynomial_mmd(x, y), rel=1e-12)
+    assert polynomial_mmd(x, y) == pytest.approx(by_sums(x, y), rel=1e-9)
+    assert polynomial_mmd(y, x) == pytest.approx(polynomial_mmd(x, y), rel=1e-9)
 
 
 def test_unbiased_where_a_frechet_distance_is_not():
@@ -51,7 +51,7 @@ def test_grows_with_the_shift():
 def test_counts_are_repeated_samples():
     x, y = samples(6, 2), samples(8, 3)
     counts = np.array([2, 0, 1, 1, 0, 2])
-    assert KernelTo(y).prepared(x)(counts) == pytest.approx(by_sums(np.repeat(x, counts, axis=0), y), rel=1e-12)
+    assert KernelTo(y).prepared(x)(counts) == pytest.approx(by_sums(np.repeat(x, counts, axis=0), y), rel=1e-9)
 
 
 def test_bad_input_is_one_line():

@@ -118,9 +118,10 @@ def test_a_protocols_rollout_is_the_same_alone_and_with_others(tmp_path):
     together = next(rollouts(sampler, ours, 5))
     for name, protocol in ours.items():
         assert torch.equal(next(rollouts(sampler, {name: protocol}, 5))[name], together[name])
-    torch.testing.assert_close(together["svg-short"], sampler.codes(3, 25, 5))
+    close = {"rtol": 1e-5, "atol": 1e-3}  # of codes up to 300, rolled out in other pieces
+    torch.testing.assert_close(together["svg-short"], sampler.codes(3, 25, 5), **close)
     eighths = next(rollouts(sampler, {"s8": PROTOCOLS["stylegan-v-128-s8"].with_clips(2)}, 5))["s8"]
-    torch.testing.assert_close(eighths, sampler.codes(2, 121, 5)[:, ::8])
+    torch.testing.assert_close(eighths, sampler.codes(2, 121, 5)[:, ::8], **close)
 
 
 def test_a_generator_that_diverged_is_one_line():
@@ -134,7 +135,7 @@ def test_a_generator_that_diverged_is_one_line():
 
 
 def test_clips_come_in_groups_that_are_parts_of_one_rollout(tmp_path, monkeypatch):
-    """No group is larger than said, and their clips are those of the whole: a figure is the same."""
+    """No group is larger than said, and their clips are those of the whole, but for the rounding of other batches."""
     made = made_set(tmp_path, [300])
     torch.manual_seed(0)
     space = make_space("wplus", made)
@@ -145,7 +146,7 @@ def test_clips_come_in_groups_that_are_parts_of_one_rollout(tmp_path, monkeypatc
     groups = list(rollouts(sampler, ours, 5))
     assert [len(group["svg-long"]) for group in groups] == [8, 8, 5]
     for name in ours:
-        torch.testing.assert_close(torch.cat([group[name] for group in groups]), whole[name], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(torch.cat([group[name] for group in groups]), whole[name], rtol=1e-5, atol=1e-3)
 
 
 def test_sizes():

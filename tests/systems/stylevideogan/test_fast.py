@@ -28,7 +28,8 @@ SIZES = {
     "layers": dict(space="wplus", width=5, noise=7, trunk=(6,), critic_widths=(9, 4), window=8, batch=3, n_critic=1),
     "tiny": dict(),
 }
-LIMITS = {torch.float64: 1e-10, torch.float32: 1e-4}
+# float64 shows that the formulas are equal. In float32 a LeakyReLU's input near 0 may round to the other side.
+LIMITS = {torch.float64: 1e-10, torch.float32: 1e-2}
 
 
 class Clips:
