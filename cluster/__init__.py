@@ -9,7 +9,7 @@ from svgan.errors import UserError
 
 
 def exit_code(main: Callable[[], None]) -> int:
-    """Run a command: 0, or 2 with one line on bad input or a bad environment."""
+    """Run a command; return 0, or 2 with one line on bad input or a bad environment."""
     try:
         main()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Who may do what on AWS, as the documents that IAM, S3 and EC2 take."""
+"""AWS policies: who may do what, as documents for IAM, S3 and EC2."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ READ, WRITE = ["s3:GetObject"], ["s3:PutObject", "s3:DeleteObject", "s3:AbortMul
 class Rights:
     """The policies of the two roles.
 
-    The head starts machines of the yaml's types with the workers' role and the cluster's tag, and ends those that carry
-    it; all of the bucket is its own. A worker reads latents, keeps checkpoints and the pieces of an embedding, and sees
-    nothing of MLflow's: its files and its database's backups pass through the server on the head.
+    The head starts machines of the yaml's types with the workers' role and the cluster's tag, and terminates those with
+    that tag. It may use the whole bucket. A worker reads latents, and writes checkpoints and the parts of an embedding.
+    It cannot reach MLflow's files or the backups of its database: those pass through the server on the head.
     """
 
     partition: str
@@ -90,7 +90,7 @@ def _document(*statements: Document) -> Document:
 
 
 def tls_only(policy: Document, partition: str, bucket: str) -> Document:
-    """A bucket's policy that also refuses connections without TLS; its other statements stay as they are."""
+    """Add a statement that refuses connections without TLS to a bucket's policy; keep its other statements."""
     resource = [f"arn:{partition}:s3:::{bucket}", f"arn:{partition}:s3:::{bucket}/*"]
     refuse = {
         "Sid": TLS,
@@ -121,7 +121,7 @@ def among(group: str) -> Document:
 
 
 def same_rule(there: list[Document], rule: Document) -> bool:
-    """Whether the rules there are exactly this one, whatever AWS adds to it."""
+    """Whether the existing rules are exactly this one, apart from fields that AWS adds."""
 
     def seen(one: Document) -> tuple[Any, ...]:
         ranges = sorted(part["CidrIp"] for part in one.get("IpRanges", []))

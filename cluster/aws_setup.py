@@ -1,8 +1,8 @@
-"""What a cluster on AWS needs beside machines: make aws-setup, as ARGS=--apply to do it and not only say it.
+"""What a cluster on AWS needs besides machines: make aws-setup shows it, with ARGS=--apply it is made.
 
-Roles for head and workers that may no more than they must, security groups, the bucket closed to the public and to
-connections without TLS, and in cluster/gpu.yaml the image, your address and the groups. Done again it does only what
-is missing. --delete takes the roles and groups away again; the bucket and its data stay.
+It makes least-privilege roles for head and workers, and security groups. It closes the bucket to the public and to
+connections without TLS. It fills in the image, your address and the groups in cluster/gpu.yaml. A second call makes
+only what is missing. --delete removes the roles and groups; the bucket and its data stay.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GONE = ("NoSuchEntity", "404", "NoSuchBucket", "NoSuchBucketPolicy", "NoSuchPubl
 
 @dataclass
 class Setup:
-    """Compares what is wanted with what there is. steps: what is missing, as text and the call that makes it."""
+    """Compares what is wanted with what exists. steps: what is missing, as text and as the call that makes it."""
 
     wanted: Wanted
     steps: list[tuple[str, Callable[[], Any]]] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Setup:
         self.steps.append((text, act))
 
     def look(self, address: str) -> None:
-        """Fill `steps`. address: CIDR that may come by SSH. Raises UserError."""
+        """Fill `steps`. address: the CIDR that may connect by SSH. Raises UserError."""
         self._bucket()
         rights = aws_policies.Rights(self.partition, self.account, self.wanted)
         self._role(self.wanted.worker, rights.worker())
@@ -127,7 +127,9 @@ class Setup:
             )
 
     def _spot(self) -> None:
-        """The account's own role for spot machines, which its first request would need the right to make."""
+        """The account's own role for spot machines; without it the first spot request would need the right to create
+        it.
+        """
         if not self.iam.list_roles(PathPrefix="/aws-service-role/spot.amazonaws.com/")["Roles"]:
             self.step(
                 "the account's role for spot machines",
@@ -170,7 +172,7 @@ class Setup:
         return next(iter(self.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]), None)
 
     def _group(self, kind: str, vpc: str, text: str, address: str | None = None) -> None:
-        """A security group whose only way in is from `address` to port 22, else from the group itself."""
+        """A security group that admits `address` on port 22, and everything from the group itself."""
         name, found = f"{self.wanted.cluster}-{kind}", self.group(kind, vpc)
         there = found["IpPermissions"] if found else []
 
@@ -192,7 +194,7 @@ class Setup:
         self.step(f"security group {name}: {text}", make)
 
     def look_for_leavings(self) -> None:
-        """Fill `steps` with what takes roles and groups away. Raises UserError while machines or disks are there."""
+        """Fill `steps` with the removal of roles and groups. Raises UserError while machines or disks exist."""
         tagged = {"Name": "tag:ray-cluster-name", "Values": [self.wanted.cluster]}
         alive = {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}
         booked = self.ec2.describe_instances(Filters=[tagged, alive])["Reservations"]
@@ -243,7 +245,7 @@ class Setup:
 
 
 def fill(text: str, values: dict[str, str]) -> str:
-    """The yaml with fields of `metadata` set, everything else, comments included, as it was. Raises UserError."""
+    """Set fields of `metadata` in the yaml; everything else, comments included, stays. Raises UserError."""
     head, mark, rest = text.partition("\n  environment:")
     for name, value in values.items():
         head, count = re.subn(rf"(?m)^(  {name}: (?:&\w+ )?)\S+", rf"\g<1>{value}", head)
@@ -270,7 +272,7 @@ def address_of_this_machine() -> str:
 
 
 def network(text: str) -> str:
-    """A CIDR, checked: not the whole world."""
+    """Check a CIDR: it must not be the whole world."""
     try:
         found = ipaddress.IPv4Network(text)
     except ValueError as error:
@@ -282,7 +284,7 @@ def network(text: str) -> str:
 
 @contextlib.contextmanager
 def plainly(region: str) -> Iterator[None]:
-    """AWS's errors as one line with a remedy."""
+    """Turn AWS's errors into one line with a remedy."""
     try:
         yield
     except NoCredentialsError:

@@ -1,7 +1,8 @@
-"""Run on the head by `ray up`: the yaml's `metadata.environment` becomes ~/.svgan_env, which every shell reads.
+"""`ray up` runs this on the head: the yaml's `metadata.environment` becomes ~/.svgan_env, which every shell reads.
 
-The secrets of the cluster are made here, once, each in a file that its user alone can read, and never leave it: Ray's
-token and MLflow's password. Ray copies the environment and the token to every worker (`cluster_synced_files`).
+The secrets of the cluster, Ray's token and MLflow's password, are made here, once. Each lies in a file that only its
+user can read, and never leaves the cluster. Ray copies the environment and the token to every worker
+(`cluster_synced_files`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def variables(config: dict[str, Any]) -> dict[str, str]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Whole or not at all, and at no time readable by others."""
+    """Write a file atomically; nobody else can read it at any time."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -47,7 +48,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def keep_secret(path: Path, text: str) -> None:
-    """Write a secret where there is none yet; one that is there is only closed to others."""
+    """Write a secret if there is none yet; close an existing one to others."""
     if path.exists():
         path.chmod(0o600)
     else:

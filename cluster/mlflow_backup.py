@@ -1,11 +1,11 @@
-"""Backups of MLflow's database, beside its files in S3; on the head, which also makes one every hour.
+"""Backups of MLflow's database, beside its files in S3. The head also makes one every hour.
 
     python -m cluster.mlflow_backup save
     python -m cluster.mlflow_backup list
     python -m cluster.mlflow_backup restore [NAME]      # the newest; stop the server first
 
-A restore is whole or does not happen, and refuses a database with something in it unless --replace is given. The newest
-200 backups are kept.
+A restore happens as a whole or not at all. It refuses a database with content unless --replace is given. The newest 200
+backups are kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KEPT = 200
 
 @contextmanager
 def _plainly(root: str) -> Iterator[None]:
-    """Errors of the storage as one line."""
+    """Turn errors of the storage into one line."""
     try:
         yield
     except UserError:
@@ -43,7 +43,7 @@ def _plainly(root: str) -> Iterator[None]:
 
 
 def names(root: str) -> list[str]:
-    """The backups there are, oldest first."""
+    """The existing backups, oldest first."""
     import fsspec
 
     with _plainly(root):
@@ -61,7 +61,7 @@ def newest(root: str) -> str | None:
 
 
 def save(settings: Settings) -> str:
-    """Dump the database, consistent at one moment, while it is in use; returns the backup's name."""
+    """Dump the database at one consistent moment, while it is in use; return the backup's name."""
     import fsspec
 
     from cluster.mlflow_settings import binaries
@@ -80,7 +80,7 @@ def save(settings: Settings) -> str:
 
 
 def save_or_say(settings: Settings) -> None:
-    """`save`; where it fails, the server that asked for it goes on."""
+    """Save a backup; if that fails, print why and go on serving."""
     try:
         print(f"backup {save(settings)}", flush=True)
     except UserError as error:
@@ -95,7 +95,7 @@ def is_empty(database: str) -> bool:
 
 
 def restore(settings: Settings, name: str, replace: bool = False) -> None:
-    """Put a backup into the database, in one transaction. Raises UserError, and has then changed nothing."""
+    """Restore a backup in one transaction. Raises UserError, and has then changed nothing."""
     import fsspec
 
     from cluster.mlflow_settings import binaries

@@ -1,15 +1,15 @@
-"""MLflow's server on a cluster's head: PostgreSQL behind it, files passed through to S3, a password before it.
+"""MLflow's server on a cluster's head, with PostgreSQL, artifacts on S3, and a password.
 
     python -m cluster.mlflow_server start       # a systemd service where there is systemd, else a process of its own
     python -m cluster.mlflow_server stop
 
 It reads the environment: SVGAN_MLFLOW (a URL: artifacts in artifacts/, backups of the database in backup/),
-MLFLOW_TRACKING_URI (a port of the loopback, where it listens), and ~/.mlflow/credentials (the user and password that
-it asks for). SVGAN_MLFLOW_DATABASE (postgresql://user@host/name, password in ~/.pgpass) takes a database
-of one's own in place of the head's; SVGAN_MLFLOW_HOME another folder than ~/svgan-mlflow.
+MLFLOW_TRACKING_URI (a port of the loopback, where it listens), and ~/.mlflow/credentials (the user and password that it
+asks for). SVGAN_MLFLOW_DATABASE (postgresql://user@host/name, password in ~/.pgpass) selects a database of your own
+instead of the head's; SVGAN_MLFLOW_HOME selects another folder than ~/svgan-mlflow.
 
-The head's PostgreSQL listens on no port, only on a socket in a folder of its user alone. A database that is made anew
-is filled from the newest backup, and backed up every hour (`cluster.mlflow_backup`).
+The head's PostgreSQL listens on no port, only on a socket in a folder that its user alone can enter. A new database is
+filled from the newest backup, and backed up every hour (`cluster.mlflow_backup`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ REPO = Path(__file__).resolve().parent.parent
 
 @contextlib.contextmanager
 def postgresql(settings: Settings, log: IO[str]) -> Iterator[subprocess.Popen[bytes] | None]:
-    """The head's own PostgreSQL while the block runs, made where missing; None where another is used."""
+    """Run the head's own PostgreSQL during the block, and create it if missing; yields None if another database is
+    used.
+    """
     if not settings.own:
         yield None
         return
@@ -77,7 +79,7 @@ def postgresql(settings: Settings, log: IO[str]) -> Iterator[subprocess.Popen[by
 
 
 def prepare_database(settings: Settings, server: subprocess.Popen[bytes] | None) -> None:
-    """Wait for PostgreSQL; make the database where missing, and fill a new one from the newest backup."""
+    """Wait for PostgreSQL; create a missing database, and fill a new one from the newest backup."""
     import psycopg
 
     from cluster import mlflow_backup
@@ -104,7 +106,7 @@ def prepare_database(settings: Settings, server: subprocess.Popen[bytes] | None)
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What `mlflow server` reads. Secrets go this way or by file, since everybody sees command lines."""
+    """The variables for `mlflow server`. Secrets go by environment or file, because everybody can see command lines."""
     authentication = settings.home / "basic_auth.ini"
     users = settings.home / "users.db"
     lines = {
@@ -126,7 +128,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_ARTIFACTS_DESTINATION": f"{settings.root}/artifacts",
         "MLFLOW_AUTH_CONFIG_PATH": str(authentication),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": key.read_text(),
-        # gunicorn: of uvicorn, a busy machine's health check kills the workers (docs/traps.md).
+        # gunicorn, because on a busy machine uvicorn's health check kills its workers (docs/traps.md).
         "MLFLOW_GUNICORN_OPTS": "--threads 8 --timeout 600 --graceful-timeout 5",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
@@ -134,7 +136,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM; both servers end together, whichever ends first."""
+    """Serve until SIGTERM. When one of the two servers ends, the other is ended too."""
     from cluster import mlflow_backup
 
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -180,7 +182,7 @@ def answers(settings: Settings) -> bool:
 
 
 def start(settings: Settings) -> None:
-    """Start it unless it runs, and wait until it answers."""
+    """Start the server unless it runs, and wait until it answers."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     log, begun = settings.home / "server.log", None
     if running(settings) is None:
@@ -211,7 +213,7 @@ def start(settings: Settings) -> None:
 
 
 def stop(settings: Settings) -> None:
-    """End it, its database last, with a backup; waits until both are gone."""
+    """Stop the server, then save a backup and stop its database; wait until both have ended."""
     if (process := running(settings)) is None:
         print("MLflow's server is not running")
         return
@@ -236,7 +238,7 @@ def as_root(*command: str, text: str = "") -> None:
 
 
 def unit(settings: Settings) -> str:
-    """The systemd service: started at boot, again when it has ended, by the user who runs this."""
+    """The systemd service, run by the current user: it starts at boot, and restarts the server if it ends."""
     log = settings.home / "server.log"
     return f"""[Unit]
 Description=MLflow's server of svgan

@@ -1,4 +1,4 @@
-"""The MLflow server's settings, read from the environment, and what is installed and running of it."""
+"""The MLflow server's settings, read from the environment, and its installed and running parts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ LEAST_PASSWORD = 12
 
 @dataclass(frozen=True)
 class Settings:
-    """root: URL of artifacts and backups. own: the head's PostgreSQL, with its socket in `home`; else `database`."""
+    """root: URL of artifacts and backups. own: whether the database is the head's PostgreSQL, with its socket in
+    `home`.
+    """
 
     home: Path
     root: str
@@ -43,7 +45,7 @@ class Settings:
 
     @classmethod
     def read(cls) -> Settings:
-        """From the environment. Raises UserError."""
+        """Read the settings from the environment. Raises UserError."""
         home = Path(os.environ.get("SVGAN_MLFLOW_HOME") or "~/svgan-mlflow").expanduser().absolute()
         root = os.environ.get("SVGAN_MLFLOW", "")
         if not root:
@@ -90,7 +92,7 @@ def _version(folder: Path) -> float:
 
 @contextlib.contextmanager
 def alone(settings: Settings) -> Iterator[None]:
-    """The one server of its folder; the file tells `stop` which process it is."""
+    """Hold the lock of the one server of its folder; the file tells `stop` which process that is."""
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(process_lock.hold(settings.home / "pid", str(os.getpid())))
@@ -100,6 +102,6 @@ def alone(settings: Settings) -> Iterator[None]:
 
 
 def running(settings: Settings) -> int | None:
-    """The process that `run`s, if one does."""
+    """The id of the process in `run`, None if there is none."""
     file = settings.home / "pid"
     return int(file.read_text() or 0) or None if process_lock.is_held(file) else None

@@ -2,8 +2,8 @@
 
     python ~/svgan-repo/cluster/patient.py ray start --address=10.0.0.1:6379 --dashboard-agent-listen-port=8079 ...
 
-A raylet waits 15 s for a file in which its agent says that port, given or not, and then aborts (docs/traps.md). The
-given port is therefore written there as soon as the raylet is seen; the agent comes when it can.
+A raylet waits 15 s for a file in which its agent writes that port, given or not, and then aborts (docs/traps.md). So
+this writes the given port there as soon as it sees the raylet. The agent may then take its time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE = "dashboard_agent_listen_port_{node_id}"  # as Ray 2.60 calls it
 
 
 def raylet_below(process: int) -> dict[str, str]:
-    """The arguments of the raylet that a process has started, by name; none yet while there is none."""
+    """The arguments, by name, of the raylet that a process has started; {} while there is none."""
     try:
         for child in psutil.Process(process).children(recursive=True):
             pairs = dict(part[2:].split("=", 1) for part in child.cmdline() if part.startswith("--") and "=" in part)
@@ -34,7 +34,7 @@ def raylet_below(process: int) -> dict[str, str]:
 
 
 def start(command: Sequence[str]) -> int:
-    """Run a `ray start` that names its agent's port; returns its exit code."""
+    """Run a `ray start` that names its agent's port; return its exit code."""
     found = PORT.search(" ".join(command))
     process = subprocess.Popen(command)
     while found and process.poll() is None:

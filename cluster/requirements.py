@@ -1,4 +1,4 @@
-"""Print what svgan depends on, without svgan: on a cluster its code comes with each job, or is in the image."""
+"""Print svgan's dependencies without svgan: on a cluster its code comes with each job, or is in the image."""
 
 import tomllib
 from pathlib import Path

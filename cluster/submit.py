@@ -1,11 +1,11 @@
-"""Sync this repository to a cluster's head and run a study there: what `make submit` does.
+"""Sync this repository to a cluster's head and run a study there, for `make submit`.
 
     make submit SCRIPT=sweeps/gap.py ARGS="--trials 40 --experiment 'my study'"
     python cluster/submit.py --cluster cluster/onprem.yaml sweeps/gap.py -- --trials 40
 
-Unlike `ray submit` it sends the package as it is now, keeps arguments with spaces whole, and ends with the study's own
-exit code: 0, 2 for bad input; 130 when the following was interrupted, 255 when the connection was lost (the job goes
-on in both).
+Unlike `ray submit`, it sends the package as it is now, keeps arguments with spaces whole, and ends with the study's own
+exit code: 0, or 2 for bad input. It ends with 130 when it was interrupted, and 255 when the connection was lost; the
+job goes on in both cases.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(script: str, cluster: str) -> tuple[str, str]:
-    """The script relative to the repository, and the yaml. Raises UserError where either is not there, or not ready."""
+    """The script relative to the repository, and the yaml. Raises UserError if either is missing or not ready."""
     path, config = Path(script).resolve(), Path(cluster)
     if not path.is_file() or path.parent != ROOT / "sweeps":
         raise UserError(f"SCRIPT {script}: no study of this repository; give one in {ROOT / 'sweeps'}")
@@ -65,7 +65,7 @@ def check(script: str, cluster: str) -> tuple[str, str]:
 
 
 def remote_command(script: str, arguments: Sequence[str], commit: str | None) -> str:
-    """What the head's shell runs; each argument arrives as it was given."""
+    """The command for the head's shell; each argument arrives as it was given."""
     told = f"{PACKAGE}={package_digest(ROOT / 'svgan', ROOT / 'sweeps')} "
     told += f"{COMMIT}={shlex.quote(commit)} " if commit else ""
     return f'cd && {told}python "${{{REPO}:-$HOME/svgan-repo}}"/{shlex.join([script, *arguments])}'
@@ -85,9 +85,9 @@ def ray() -> str:
 
 
 def run(config: str, command: str) -> int:
-    """Run a command in a login shell on the head; returns its exit code.
+    """Run a command in a login shell on the head; return its exit code.
 
-    Ray's own commands end with 1 whatever happened; the exit code stands in the error that theirs was made of.
+    Ray's own commands always end with 1; the exit code stands in the error from which theirs was made.
     """
     import click
     from ray.autoscaler.sdk import run_on_cluster

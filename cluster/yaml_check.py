@@ -1,8 +1,9 @@
-"""A cluster's yaml, checked before anything is started: by Ray's own schema, and beyond it where Ray looks away.
+"""Check a cluster's yaml before anything is started: by Ray's own schema, and where Ray does not look.
 
     python -m cluster.yaml_check cluster/onprem.yaml
 
-Ray takes any field of `provider`, and hands a node's `node_config` to EC2 unread: a typo there costs money or a launch.
+Ray accepts any field of `provider`, and passes a node's `node_config` to EC2 unread. A typo there costs money or a
+launch.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ NOT_IN_SCHEMA = {"key_pair", "aws_credentials", "use_external_head_ip", "externa
 
 
 def ready(path: Path) -> None:
-    """Refuse a file that `ray up` could not make its cluster from: typos, what is still to be edited, a missing key.
-
-    Raises UserError naming the place.
+    """Raises UserError, naming the place, for a file from which `ray up` could not make a cluster: typos, fields still
+    to be edited, a missing key.
     """
     import yaml
 
@@ -47,7 +47,7 @@ def ready(path: Path) -> None:
 
 
 def edited(config: dict[str, Any], name: str) -> None:
-    """Raises UserError where a name is still the repository's."""
+    """Raises UserError if a name is still the repository's."""
     for place, text in _texts(config, ""):
         if EDIT in text:
             raise UserError(f"{name}: {place[1:]}: {text} is to be edited")
@@ -65,7 +65,7 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
 
 
 def check(config: Any, name: str) -> dict[str, Any]:
-    """What `ray up` makes of the yaml, before it reaches for a cloud. Raises UserError naming the place in it."""
+    """Check what `ray up` makes of the yaml before it contacts a cloud. Raises UserError naming the place."""
     import click
     import jsonschema
     import ray.autoscaler
@@ -93,7 +93,7 @@ def check(config: Any, name: str) -> dict[str, Any]:
 
 
 def _check_machines(config: dict[str, Any], name: str) -> None:
-    """Each node type's `node_config`, by the description of RunInstances that botocore carries."""
+    """Check each node type's `node_config` by botocore's description of RunInstances."""
     from botocore.session import Session
     from botocore.validate import ParamValidator
 

@@ -1,7 +1,7 @@
-"""Hosts of a fixed list, as cluster/onprem.yaml has one, that have not joined yet when a study starts.
+"""Wait for the hosts of a fixed list, as in cluster/onprem.yaml, that have not joined when a study starts.
 
-What a cloud's nodes will have stands in the yaml; what such a host has, nobody knows before it is there. So a study
-waits for it, and says so: half a minute after `ray up`, or as long as the first installation takes.
+The yaml says what a cloud's nodes will have, but nothing about such a host. So a study waits for it, and says so: half
+a minute after `ray up`, or as long as a first installation takes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PATIENCE = 60.0  # seconds without one that is being set up, or with another the
 
 
 def listed() -> list[str]:
-    """The workers in what `ray up` left on the head; none where a provider makes its nodes."""
+    """The workers listed in the file that `ray up` left on the head; none if a provider creates its nodes."""
     with contextlib.suppress(ValueError, AttributeError, TypeError):
         provider = (resources.bootstrap() or {}).get("provider") or {}
         return list(provider.get("worker_ips") or []) if provider.get("type") == "local" else []
@@ -26,7 +26,7 @@ def listed() -> list[str]:
 
 
 def joined() -> set[str]:
-    """The addresses of the nodes that are there, but the head's."""
+    """The addresses of the nodes that have joined, without the head's."""
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"] and resources.HEAD not in node["Resources"]]
@@ -34,7 +34,7 @@ def joined() -> set[str]:
 
 
 def being_set_up() -> set[str]:
-    """The addresses of the hosts that Ray's autoscaler is waiting for, or installs, by its last report."""
+    """The addresses of the hosts that Ray's autoscaler waits for or installs, by its last report."""
     from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
     from ray.experimental.internal_kv import _internal_kv_get
 
@@ -52,7 +52,7 @@ def wait_for_hosts(
     patience: float = PATIENCE,
     every: float = 1.0,
 ) -> None:
-    """Return when all hosts have joined, or the patience is over; what is waited for is printed."""
+    """Return when all hosts have joined, or after the limit of waiting; print what is waited for."""
     addresses = {host: _address(host) for host in hosts}
     last, said = time.monotonic(), list[str]()
     while True:

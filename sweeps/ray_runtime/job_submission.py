@@ -1,7 +1,7 @@
-"""On a cluster's head a study starts itself again as a Ray Job, and follows it.
+"""On a cluster's head, a study submits itself as a Ray Job and follows it.
 
-A job outlives the terminal, and Ray hands its package to every worker, also to one that joins later. The package is
-the one last synced to SVGAN_REPO, by `ray up` or `make submit`; `ray submit` itself brings the study's file alone.
+A job outlives the terminal, and Ray sends its package to every worker, also to one that joins later. The package is the
+one last synced to SVGAN_REPO, by `ray up` or `make submit`; `ray submit` itself sends only the study's file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def needed() -> bool:
 
 
 class Package(NamedTuple):
-    """A copy of the synced package's rooms. script: the study's file in it, relative. commit: None where unknown."""
+    """A copy of the synced package. script: the study's file in it, relative; commit: None if unknown."""
 
     folder: Path
     script: str
@@ -56,8 +56,11 @@ class Package(NamedTuple):
 
 
 def package(script: Path, into: Path) -> Package:
-    """Copy the package that the script belongs to. Raises UserError where it is not there, has another script, or is
-    not the one that SVGAN_PACKAGE, set by `make submit`, is the digest of."""
+    """Copy the package that the script belongs to.
+
+    Raises UserError if it does not exist, has another script, or has another digest than SVGAN_PACKAGE, which `make
+    submit` sets.
+    """
     repo = Path(os.environ.get(REPO) or "~/svgan-repo").expanduser()
     missing = [room for room in ROOMS if not (repo / room).is_dir()]
     if missing:
@@ -82,22 +85,22 @@ def package(script: Path, into: Path) -> Package:
 
 
 def entrypoint(script: str, arguments: Sequence[str]) -> str:
-    """The job's shell command, every argument whole."""
+    """The job's shell command, with every argument quoted."""
     return shlex.join([sys.executable, script, *arguments])
 
 
 def passed_on(commit: str | None) -> dict[str, str]:
-    """The environment of job and workers beside the nodes' own: what was set here decides, and nothing is secret."""
+    """Variables for job and workers, beside those of the nodes: those set here, none of them secret."""
     names = (CLUSTER, *(variable.name for variable in VARIABLES.values()))
     told = {name: os.environ[name] for name in names if os.environ.get(name)}
     return told | ({COMMIT: commit} if commit else {})
 
 
 def submit(script: Path, arguments: Sequence[str], name: str, *, study: bool = True) -> int:
-    """Submit the study as a job and follow it; returns the job's exit code. name: of the study, or of a command that is
-    none (study=False) and may be killed.
+    """Submit a job and follow it; return its exit code.
 
-    Ctrl-C, or a lost connection, ends the following alone. Raises UserError where the job cannot be submitted.
+    name: of the study, or (study=False) of a command that may be killed. Ctrl-C or a lost connection ends only the
+    following. Raises UserError if the job cannot be submitted.
     """
     with tempfile.TemporaryDirectory(prefix="svgan-package-") as folder:
         made = package(script, Path(folder))
@@ -114,7 +117,7 @@ def submit(script: Path, arguments: Sequence[str], name: str, *, study: bool = T
 
 
 def on_head(command: str) -> str:
-    """What runs this on the head from the user's own machine."""
+    """The command that runs this one on the head from the user's own machine."""
     return f"ray exec {yaml()} {shlex.quote(command)}"
 
 
@@ -153,10 +156,10 @@ def _submitted(made: Package, arguments: Sequence[str], name: str) -> tuple[JobS
 
 
 async def follow(client: JobSubmissionClient, job: str) -> int:
-    """Print the job's log as it grows, until it has ended; returns its exit code.
+    """Print the job's log as it grows, until it has ended; return its exit code.
 
-    A dashboard that is away is tried again for PATIENCE seconds; it sends a log from its beginning, of which what was
-    shown is left out.
+    If the dashboard cannot be reached, this retries for PATIENCE seconds. The dashboard then sends the log from its
+    beginning; lines already printed are skipped.
     """
     shown, away_since = 0, None
     while True:
@@ -182,7 +185,7 @@ async def follow(client: JobSubmissionClient, job: str) -> int:
 
 
 def _code(ended: JobDetails) -> int:
-    """The exit code of an ended job: its process's own, or what stands for none."""
+    """The exit code of an ended job: its process's own, or one for a job without."""
     from ray.job_submission import JobStatus
 
     if ended.status == JobStatus.SUCCEEDED:

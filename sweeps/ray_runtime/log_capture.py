@@ -1,4 +1,4 @@
-"""Ray, Tune, Optuna and MLflow talk into a named file; the terminal is for the table."""
+"""Send the logs of Ray, Tune, Optuna and MLflow to a file, so that the terminal shows the table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOISY = ("ray", "mlflow", "alembic", "optuna", "sweeps", "py.warnings", "matplot
 
 
 class LogFile(logging.FileHandler):
-    """A log whose disk is full stays silent: the study says in one line what filled."""
+    """A log file that stays silent when its disk is full: the study says in one line which disk it is."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
@@ -59,7 +59,7 @@ def _to_log(data: dict[str, Any], ignore_prefix: bool = False) -> None:
 
 
 def settings() -> None:
-    """Environment that keeps Ray, Tune and MLflow from writing what nobody reads; before they are imported."""
+    """Set the variables that keep Ray, Tune and MLflow from printing; call this before they are imported."""
     for name, value in {
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -1,7 +1,7 @@
-"""Which network interface the workers of a trial meet over, where they are on several hosts.
+"""The network interface over which the workers of a trial meet, if they are on several hosts.
 
-gloo takes the one that the host's own name leads to, which Debian's /etc/hosts makes the loopback: workers on two hosts
-then wait for each other in vain (docs/traps.md). The one of the default route is what a host is reached by.
+gloo takes the interface of the host's own name, which Debian's /etc/hosts maps to the loopback. Workers on two hosts
+then wait for each other for ever (docs/traps.md). Other hosts reach a host by the interface of its default route.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ UP = 1  # of a route's flags
 
 
 def interface(routes: str) -> str:
-    """The interface of the default route of least metric, else of the first route at all, else the loopback.
+    """The interface of the default route with the lowest metric, else of the first route, else the loopback.
 
-    routes: what /proc/net/route says.
+    routes: the content of /proc/net/route.
     """
     rows = [line.split() for line in routes.splitlines()[1:]]
     used = [row for row in rows if len(row) >= 8 and int(row[3], 16) & UP and row[0] != "lo"]
@@ -32,7 +32,7 @@ def interface(routes: str) -> str:
 
 
 def choose() -> None:
-    """Set the variables of gloo and NCCL that are not set yet; runs in every worker before it joins the group."""
+    """Set the variables of gloo and NCCL that are unset. Every worker calls this before it joins the process group."""
     found = interface(ROUTES.read_text()) if ROUTES.exists() else "lo"
     for name in VARIABLES:
         os.environ.setdefault(name, found)

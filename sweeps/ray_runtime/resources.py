@@ -1,7 +1,7 @@
-"""What there is to run trials on: this machine before Ray starts, or the nodes of a joined cluster.
+"""The resources for trials: this machine's before Ray starts, or those of the nodes of a joined cluster.
 
-A cluster counts with the nodes that its autoscaler could add. Ray itself knows them on hosted clusters only; after
-`ray up` they stand in the file the launcher left on the head, which is where a driver runs (docs/traps.md).
+A cluster counts with the nodes that its autoscaler could add. Ray knows them on hosted clusters only. After `ray up`
+they stand in the file that the launcher left on the head, where a driver runs (docs/traps.md).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 SLOT, HERE, CLUSTER = "trial_slot", "this machine", "the cluster"
 HEAD = "node:__internal_head__"
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
-# Ray's own processes with the sweep's driver (1.44 measured), what a trial keeps beside its workers (0.23, with several
-# workers 0.37, and 0.03 for S3: half as much again), a worker (0.36, before it renders and scores): bench/LOG.md.
+# GB (bench/LOG.md): Ray's own processes with the driver (1.44 measured); a trial beside its workers (0.23 measured,
+# 0.37 with several workers, 0.03 more for S3, and half as much again); a worker (0.36, before it renders and scores).
 BASE_GB, TRIAL_GB, WORKER_GB = 2.0, 0.6, 1.0
 
 Node = Mapping[str, float]
@@ -35,10 +35,10 @@ Node = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Room:
-    """nodes: CPU, GPU and other resources of each node there is; coming: of those an autoscaler could add.
+    """nodes: CPU, GPU and other resources of each node; coming: of those that an autoscaler could add.
 
-    slots: how many trials' drivers may run, None where the sweep starts Ray itself. gb: memory free where they run,
-    None when it is not known. growth: how `coming` is known, for the plan's announcement.
+    slots: how many trial drivers may run, None if the study starts Ray itself. gb: free memory where they run, None if
+    unknown. growth: how `coming` is known, for the announcement of the plan.
     """
 
     where: str
@@ -56,17 +56,17 @@ class Room:
         return sum(node.get(kind, 0) for node in (*self.nodes, *self.coming))
 
     def workers(self, cpus: float, gpus: float, *, now: bool = False) -> int:
-        """How many workers fit, each whole on one node; `now` leaves out what an autoscaler could add."""
+        """The number of workers that fit, each whole on one node. now: leave out what an autoscaler could add."""
         nodes = self.nodes if now else (*self.nodes, *self.coming)
         return sum(_fitting(node, cpus, gpus) for node in nodes)
 
     def trial_gb(self, workers: int) -> float:
-        """Memory of a trial where its driver runs: on one machine its workers are there too."""
+        """Memory of a trial where its driver runs. On one machine, that includes its workers."""
         return TRIAL_GB + (WORKER_GB * workers if self.local else 0)
 
     @property
     def base_gb(self) -> float:
-        """What is needed before the first trial: a joined head has its Ray already."""
+        """Memory needed before the first trial. On a joined head, Ray runs already."""
         return BASE_GB if self.local else 0.5
 
 
@@ -76,17 +76,17 @@ def _fitting(node: Node, cpus: float, gpus: float) -> int:
 
 
 def room() -> Room:
-    """The joined cluster's room, else this machine's."""
+    """The joined cluster's resources, else this machine's."""
     return cluster() if joined() else machine()
 
 
 def joined() -> bool:
-    """Whether this process is connected to a Ray, which need not be imported to know that it is not."""
+    """Whether this process is connected to Ray. Does not import Ray."""
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
 def machine() -> Room:
-    """This machine: the CPUs that this process may use, its GPUs, its free memory."""
+    """This machine's resources: the CPUs that this process may use, its GPUs, its free memory."""
     import torch
 
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -109,7 +109,7 @@ def cluster() -> Room:
 
 
 def cluster_address() -> str | None:
-    """The cluster to join: RAY_ADDRESS, else what `ray start` left running on this host; None for a local Ray."""
+    """The cluster to join: RAY_ADDRESS, else one that `ray start` left running on this host; None for a local Ray."""
     if asked := os.environ.get("RAY_ADDRESS"):
         return None if asked == "local" else asked
     import socket
@@ -128,7 +128,7 @@ def cluster_address() -> str | None:
 
 
 def could_come(there: list[dict[str, float]]) -> tuple[tuple[Node, ...], str]:
-    """The nodes that an autoscaler could add to those there are, and how that is known."""
+    """The nodes that an autoscaler could add, and how that is known."""
     from ray._private.state import state
 
     config = state.get_cluster_config()
@@ -152,7 +152,7 @@ def could_come(there: list[dict[str, float]]) -> tuple[tuple[Node, ...], str]:
 
 
 def bootstrap() -> dict[str, Any] | None:
-    """The yaml as `ray up` left it on the head, None where there is none. Raises ValueError where it is no yaml."""
+    """The yaml as `ray up` left it on the head, None if there is none. Raises ValueError if it is not YAML."""
     import yaml
 
     path = BOOTSTRAP.expanduser()
@@ -165,7 +165,7 @@ def bootstrap() -> dict[str, Any] | None:
 def _missing(
     groups: list[tuple[str, dict[str, Any], int]], there: list[dict[str, float]], most: float
 ) -> tuple[Node, ...]:
-    """Up to `most` nodes of the groups in all, less those that are there already; a group's -1 is any number."""
+    """Up to `most` nodes of the groups in all, less those that have joined. A group's -1 means any number."""
     workers = [node for node in there if HEAD not in node]
     left = int(max(0, min(most - len(workers), 1000)))
     missing: list[Node] = []
@@ -178,7 +178,7 @@ def _missing(
 
 
 def free_gb() -> float:
-    """Free memory, the container's limit respected."""
+    """Free memory, within the container's limit."""
     free = psutil.virtual_memory().available
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
@@ -187,7 +187,7 @@ def free_gb() -> float:
 
 
 def gpu_share(there: Room, workers: int, concurrency: int | None) -> float:
-    """GPUs per worker where none were asked for: a whole one, or a share if the workers asked for outnumber them."""
+    """GPUs per worker by default: a whole one, or a share if more workers are asked for than there are GPUs."""
     gpus = there.total("GPU")
     wanted = workers * (concurrency or 1)
     if not gpus:
@@ -196,7 +196,7 @@ def gpu_share(there: Room, workers: int, concurrency: int | None) -> float:
 
 
 def fitting_concurrency(there: Room, *, workers: int, cpus: float, gpus: float, trials: int) -> int:
-    """How many trials run at once without any waiting for another's CPUs, GPUs or memory; at least 1."""
+    """How many trials can run at once without waiting for each other's CPUs, GPUs or memory; at least 1."""
     counts = [there.workers(cpus, gpus) // workers, trials]
     if there.slots is not None:
         counts.append(int(there.slots))
@@ -206,7 +206,7 @@ def fitting_concurrency(there: Room, *, workers: int, cpus: float, gpus: float, 
 
 
 def check_resources(plan: Plan, there: Room) -> None:
-    """Refuse what could never be placed: Ray itself would wait for ever without a word."""
+    """Raises UserError for workers that could never be placed. Ray itself would wait for ever without a message."""
     cpus, gpus, workers = plan.cpus_per_worker, plan.gpus_per_worker, plan.workers
     also = " with all nodes its autoscaler may add" if there.coming else ""
     for kind, each, flag in (("CPU", cpus, "--workers"), ("GPU", gpus, "--gpus-per-worker")):
@@ -237,7 +237,7 @@ def check_resources(plan: Plan, there: Room) -> None:
 
 
 def check_memory(plan: Plan, there: Room) -> None:
-    """Refuse what memory cannot hold; a single trial is given the benefit of the doubt down to 0.6 of the need."""
+    """Raises UserError if memory cannot hold the trials. A single trial is allowed down to 0.6 of its need."""
     if there.gb is None:
         return
     place = "" if there.local else "the head has "
@@ -258,7 +258,7 @@ def check_memory(plan: Plan, there: Room) -> None:
 
 
 def device_name(device: torch.device | str) -> str:
-    """What a trial's figures of speed belong to: 'cuda NVIDIA L4', 'cpu Intel(R) Xeon(R) ...'."""
+    """The device to which a trial's speed belongs: 'cuda NVIDIA L4', 'cpu Intel(R) Xeon(R) ...'."""
     import torch
 
     kind = torch.device(device).type

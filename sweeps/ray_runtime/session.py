@@ -1,4 +1,4 @@
-"""The Ray that a study runs on: a cluster that is there, or one of its own on this machine."""
+"""The Ray that a study runs on: an existing cluster, or a local one started for the study."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN
 
 
 def keep_secrets() -> None:
-    """Tune copies the driver's AWS keys into its actors' runtime environment, which Ray puts into command lines and
-    logs. Nodes have their own, by environment or role."""
+    """Keep AWS keys out of Ray's logs: Tune copies the driver's into the runtime environment of its actors, which Ray
+    shows in command lines. Nodes have their own keys, by environment or role.
+    """
     from ray.tune.execution import class_cache
 
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
@@ -22,8 +23,9 @@ def keep_secrets() -> None:
 
 @contextlib.contextmanager
 def cluster_joined() -> Iterator[None]:
-    """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`), and wait for the hosts of its list; leave it
-    again whatever happens."""
+    """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`), wait for its listed hosts, and disconnect at
+    the end.
+    """
     address = None if resources.joined() else resources.cluster_address()
     if address is None:
         yield
@@ -61,9 +63,9 @@ def ray_started(**more: Any) -> Iterator[bool]:
 
 
 def start(attempts: int = 3, **sizes: Any) -> None:
-    """Start a Ray on this machine. Ray gives its own processes 30 s, which a busy machine may need twice.
+    """Start Ray on this machine. Ray gives its processes 30 s, so on a busy machine this tries again.
 
-    Raises UserError where it does not come up.
+    Raises UserError if Ray does not start.
     """
     import ray
     from ray._common.utils import get_default_ray_temp_dir

@@ -1,4 +1,4 @@
-"""Who stops: asynchronous successive halving over a trial's own step."""
+"""ASHA, the asynchronous successive halving algorithm: which trials are pruned at a rung."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sweeps.storage.trial_outcome import how_it_ended
 
 
 class Halving(FIFOScheduler):
-    """Asynchronous successive halving (Li et al. 2020) over a trial's own `step`, never stopping a control.
+    """Asynchronous successive halving (Li et al. 2020) over a trial's own `step`. Controls are never pruned.
 
-    At each rung a trial goes on if its value is among the best 1/reduction of all that reached the rung, itself
-    included (at least one may). Values are running minima, since those of a GAN are not monotone. `recall` refills
-    the rungs from Optuna's record, so that a resumed study judges as the first driver would have.
+    At each rung, a trial continues if its value is among the best 1/reduction of all that reached the rung, itself
+    included; at least one continues. Values are running minima, because those of a GAN are not monotone. `recall` fills
+    the rungs from Optuna's record, so that a resumed study decides as the first driver would have.
     """
 
     def __init__(self, *, metric: str, rungs: Sequence[int], reduction: int) -> None:
@@ -36,7 +36,7 @@ class Halving(FIFOScheduler):
                     self._record(rung, trial.number, reached[0])
 
     def goes_on(self, number: int, step: int, value: float) -> bool:
-        """Record the value at every rung newly reached; say whether it is good enough at the highest."""
+        """Record the value at every rung newly reached; return whether it is good enough at the highest of them."""
         new = [rung for rung, recorded in self.recorded.items() if step >= rung and number not in recorded]
         for rung in new:
             self._record(rung, number, value)

@@ -1,4 +1,4 @@
-"""An ablation table in place of a search: every point of a grid is a trial, run whole, in a stated order."""
+"""A grid in place of a search: every point is a trial that runs to the end, in a stated order."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ TABLE = "ablation.csv"
 
 
 def parse(entries: Sequence[str], recipe: str) -> dict[str, list[Any]]:
-    """`gap_weight=0,1,10` and the like as a grid of a recipe's fields: values are JSON scalars, else text. Raises
-    UserError."""
+    """Parse `gap_weight=0,1,10` and the like as a grid of a recipe's fields. Values are JSON scalars, else text.
+
+    Raises UserError.
+    """
     grid: dict[str, list[Any]] = {}
     for entry in entries:
         name, equals, values = entry.partition("=")
@@ -38,7 +40,9 @@ def parse(entries: Sequence[str], recipe: str) -> dict[str, list[Any]]:
 
 
 def checked(grid: Grid, recipe: str) -> dict[str, list[Any]]:
-    """The grid itself. Raises UserError for fields that the recipe does not have, no values or equal ones."""
+    """Return the grid. Raises UserError for fields that the recipe does not have, and for missing or repeated
+    values.
+    """
     from svgan.training import recipes
 
     known = {field.name for field in dataclasses.fields(recipes.make(recipe))} - {"recipe"}
@@ -56,7 +60,7 @@ def checked(grid: Grid, recipe: str) -> dict[str, list[Any]]:
 
 
 def points(grid: Grid) -> list[dict[str, Any]]:
-    """Every point, the last field changing fastest: the order of the trials' numbers."""
+    """Every point, with the last field changing fastest: the order of the trials' numbers."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
@@ -71,7 +75,7 @@ def told(grid: Grid) -> str:
 
 
 def ablation(grid: Grid, runs: Sequence[Run]) -> list[dict[str, str]]:
-    """A row per trial: the grid's fields, then the figures that any trial has, then how the trial ended."""
+    """One row per trial: the grid's fields, the figures that any trial has, and the outcome."""
     names = [name for name in itertools.chain(*(_with_interval(figure) for figure in FIGURES)) if _any_has(runs, name)]
     rows = []
     for run in runs:
@@ -82,7 +86,7 @@ def ablation(grid: Grid, runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def _with_interval(figure: str) -> list[str]:
-    """With several seeds a figure has an interval beside it."""
+    """The figures, each followed by its interval if there are several seeds."""
     return [figure, f"{figure}_low", f"{figure}_high"]
 
 
@@ -95,7 +99,7 @@ def _outcome(run: Run) -> str:
 
 
 def render(rows: Sequence[Mapping[str, str]], title: str) -> Table:
-    """The rows for a terminal; the least of each figure is bold."""
+    """The rows for a terminal. The lowest value of each figure is bold."""
     from rich import box
     from rich.table import Table
 
@@ -115,7 +119,7 @@ def render(rows: Sequence[Mapping[str, str]], title: str) -> Table:
 
 
 def write(rows: Sequence[Mapping[str, str]], path: Path) -> Path:
-    """The rows as CSV, whole or not at all."""
+    """Write the rows as CSV, atomically."""
     with whole(path) as aside, aside.open("w", newline="") as file:
         out = csv.DictWriter(file, list(rows[0]) if rows else ["trial"])
         out.writeheader()

@@ -1,7 +1,7 @@
-"""What is proposed, and Optuna's record of it: a study's space, the storage beside the study, one way to open it.
+"""Optuna's record of a study: sampling from its space, the storage beside the study, and the one way to open it.
 
-The record is a study's only state: a SQLite file or a journal in its folder, or a shared PostgreSQL, where every study
-lives under its own name. `optuna-dashboard` opens each of them. Nothing here knows Ray.
+The record is the study's only state: a SQLite file or a journal in its folder, or a shared PostgreSQL, where every
+study has its own name. `optuna-dashboard` opens each of them. Nothing here knows Ray.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 Space = Callable[[optuna.Trial], dict[str, Any]] | Mapping[str, Any]
 STEP = "step"
-# User attributes of a trial in Optuna.
+# User attributes of an Optuna trial.
 CONTROL, CONFIG, ERROR, REPORTS = "control", "config", "error", "reports"
 REACH_SECONDS = 5
 
 
 def sample(space: Space, trial: optuna.Trial) -> dict[str, Any]:
-    """A configuration: what the define-by-run function returns, or one value per entry of a declarative dict.
+    """Sample a configuration: the return value of a define-by-run function, or one value per entry of a dict.
 
     Entries of the dict are Optuna distributions, lists (a choice) or constants.
     """
@@ -54,7 +54,7 @@ def _suggest(trial: optuna.Trial, name: str, entry: Any) -> Any:
 
 
 def location(plan: Plan) -> str:
-    """Where Optuna's record is, as `optuna-dashboard` takes it."""
+    """The address of Optuna's record, as `optuna-dashboard` takes it."""
     if not plan.optuna:
         return f"sqlite:///{plan.folder}/optuna.db"
     return f"{plan.folder}/optuna.log" if plan.optuna == JOURNAL else plan.optuna
@@ -85,16 +85,16 @@ class Record:
 
 
 def open_study(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = None) -> optuna.Study:
-    """`open_record`, for those that change no trial's state."""
+    """Open the record for callers that change no trial's state."""
     return open_record(plan, controls=controls).study
 
 
 def open_record(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = None) -> Record:
-    """Optuna's record of a study.
+    """Open Optuna's record of a study.
 
-    With controls, as the driver opens it, it is made where it is missing, the controls first in line; its sampler's
-    seed counts the trials there are, so that a resumed study does not propose its first points again. Without, it
-    must be there. Raises UserError where it is not, or where the storage cannot be used.
+    With controls, as the driver opens it, a missing record is created, with the controls first in the queue. The
+    sampler's seed counts the existing trials, so that a resumed study does not propose its first points again. Without
+    controls the record must exist. Raises UserError if it does not, or if the storage cannot be used.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     optuna.logging.disable_default_handler()
@@ -123,10 +123,7 @@ def open_record(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = No
 
 
 def check_record(plan: Plan) -> None:
-    """Refuse a storage that cannot be used, and one that has a study of this name which is not this one.
-
-    A file that is not there yet is not made.
-    """
+    """Raises UserError if the storage cannot be used, or holds another study of this name. Creates no file."""
     if not _has_file(plan):
         return
     with _one_line(plan):
@@ -139,18 +136,20 @@ def check_record(plan: Plan) -> None:
 
 
 def unfinished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that were handed out and have not ended: RUNNING when the driver died, or halted, which is WAITING."""
+    """Trials that were started and have not ended: RUNNING if the driver died, WAITING if they were halted."""
     return [t for t in trials if t.state == TrialState.RUNNING or (t.state == TrialState.WAITING and was_out(t))]
 
 
 def was_out(trial: FrozenTrial) -> bool:
-    """Whether the trial was ever handed out; a WAITING one that was not is a control in line."""
+    """Whether the trial was ever started. A WAITING trial that was not is a queued control."""
     return trial.state != TrialState.WAITING or CONFIG in trial.user_attrs
 
 
 def reports(trial: FrozenTrial | optuna.Trial) -> dict[int, float]:
-    """A trial's running minimum by step, from wherever the study keeps it: Optuna takes no reports of a study with
-    several objectives, so there they are a user attribute."""
+    """A trial's running minimum by step.
+
+    Optuna takes no reports in a study of several objectives, so there they are kept as a user attribute.
+    """
     kept = trial.user_attrs.get(REPORTS)
     if kept is None:
         return dict(getattr(trial, "intermediate_values", {}))
@@ -186,7 +185,7 @@ def _storage(plan: Plan) -> BaseStorage:
 
 
 def _made_by_another() -> tuple[type[Exception], ...]:
-    """What the loser of two first users of a database sees: the tables were not there, then they were."""
+    """The errors of a process that loses the race to create a database's tables."""
     from sqlalchemy.exc import IntegrityError, ProgrammingError
 
     return IntegrityError, ProgrammingError
@@ -210,7 +209,7 @@ def _one_line(plan: Plan) -> Any:
 
 
 def mend_journal(path: Path) -> None:
-    """Cut a last line that a full disk or a power cut left half written: Optuna reads no journal past such a line."""
+    """Cut off a last line that a full disk or a power cut left half written: Optuna does not read past such a line."""
     if not path.exists():
         return
     with path.open("r+b") as file:

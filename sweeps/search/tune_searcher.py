@@ -1,8 +1,8 @@
-"""Tune's searcher over Optuna's ask/tell, with Optuna told the truth.
+"""Tune's searcher over Optuna's ask-and-tell interface, which tells Optuna how each trial really ended.
 
-Ray's own OptunaSearch stores a stopped trial as COMPLETE and leaves a NaN one RUNNING for ever (docs/traps.md). Here
-every report goes into Optuna's record, and each end is what it was: finished -> COMPLETE, stopped -> PRUNED,
-failed -> FAIL with the reason, halted -> WAITING, to be handed out again at --resume.
+Ray's own OptunaSearch stores a pruned trial as COMPLETE, and leaves a trial with NaN RUNNING for ever (docs/traps.md).
+Here every report goes into Optuna's record. A finished trial is COMPLETE, a pruned one PRUNED, a failed one FAIL with
+the reason. A halted one is WAITING, and `--resume` starts it again.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ from sweeps.storage.trial_outcome import FAILED, how_it_ended
 
 
 class OptunaSearcher(Searcher):
-    """Tune's searcher over Optuna's ask/tell.
+    """Tune's searcher over Optuna's ask-and-tell interface.
 
-    `make(number, params)` says what else a trial is given; it may raise UserError. A suggestion is
-    `{"number": Optuna's trial number, "params": ..., "control": bool, **make(number, params)}`. Trials that an
-    earlier driver left unfinished come first, under their own numbers and with their own parameters. At most
-    `concurrency` are out at a time, and none is handed out while `stopping` says so.
+    A suggestion is `{"number": Optuna's trial number, "params": ..., "control": bool, **make(number, params)}`; `make`
+    may raise UserError. Trials that an earlier driver left unfinished come first, with their own numbers and
+    parameters. At most `concurrency` trials run at a time. No trial starts once `stopping` returns True.
 
-    metric: reported at each step. objectives: the keys of a finished trial's figures that Optuna is told, the
-    metric alone by default.
+    metric: reported at each step. objectives: the keys of the figures of a finished trial that Optuna gets; by default
+    the metric alone.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class OptunaSearcher(Searcher):
 
     @property
     def left(self) -> int:
-        """How many trials are still to be handed out."""
+        """The number of trials that have not been started."""
         return self.new + len(self.unfinished)
 
     def suggest(self, trial_id: str) -> Any:
@@ -99,7 +98,7 @@ class OptunaSearcher(Searcher):
         if trial_id not in self.live or value is None or step is None or not math.isfinite(value):
             return
         trial, seen = self.live[trial_id], self.reported[trial_id]
-        # A driver may die between a checkpoint and its report's way here; the trial then goes on behind it.
+        # A driver can die between a checkpoint and its report to Optuna. The trial then continues beyond that report.
         missed = {at: least for at, least in {**result.get(REPORTS, {}), step: value}.items() if at not in seen}
         seen |= missed
         if len(self.objectives) > 1 and missed:

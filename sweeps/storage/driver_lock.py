@@ -1,4 +1,4 @@
-"""One driver per study: the lock that a driver holds, and who holds it."""
+"""The lock that keeps a study to one driver, and who holds it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ LOCK = "lock"
 
 @contextlib.contextmanager
 def alone(plan: Plan) -> Iterator[None]:
-    """Hold the study's lock; the system lets go of it however the process ends. UserError if another driver has it."""
+    """Hold the study's lock; the system releases it however the process ends. Raises UserError if another driver holds
+    it.
+    """
     holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
     with contextlib.ExitStack() as held:
         try:

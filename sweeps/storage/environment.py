@@ -1,7 +1,7 @@
-"""What a cluster's yaml says through the environment: defaults of flags, and whether this is a cluster's head at all.
+"""Defaults of flags that a cluster's yaml sets through environment variables, and whether this is a cluster's head.
 
-A flag given beats its variable, the variable beats what is built in; `--help` shows what is in force. Passwords come
-by environment or file alone, since a study's settings are kept and shown.
+A flag on the command line wins over its variable, and the variable over the built-in default. `--help` shows the
+default in force. Passwords come by environment or file only, because a study's settings are stored and shown.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def at_least(least: int, value: Any) -> Any:
 
 
 class Variable(NamedTuple):
-    """A variable that sets a flag's default; `must` is what a bad value is told to be."""
+    """A variable that sets a flag's default. must: what the error message asks of its value."""
 
     name: str
     read: Callable[[str], Any] = str
@@ -58,7 +58,7 @@ VARIABLES = {
 
 
 def default(flag: str, built_in: Any = None) -> Any:
-    """A flag's default in force. Raises UserError naming the variable whose value is none."""
+    """A flag's default in force. Raises UserError that names the variable if its value is invalid."""
     variable = VARIABLES[flag]
     text = os.environ.get(variable.name, "")
     if not text:
@@ -72,7 +72,7 @@ def default(flag: str, built_in: Any = None) -> Any:
 
 
 def shown(flag: str, built_in: Any) -> str:
-    """The default for a flag's help, with where it comes from: '4 from SVGAN_WORKERS', or '1, or SVGAN_WORKERS'."""
+    """The default for a flag's help, with its source: '4 from SVGAN_WORKERS', or '1, or SVGAN_WORKERS'."""
     name = VARIABLES[flag].name
     text = os.environ.get(name, "")
     if not text:
@@ -91,24 +91,26 @@ def on_cluster() -> bool:
 
 
 def yaml() -> str:
-    """The yaml that launched this cluster, as its user knows it: what SVGAN_CLUSTER says."""
+    """The yaml that launched this cluster, by the name that its user knows (SVGAN_CLUSTER)."""
     told = os.environ.get(CLUSTER, "")
     return told if told.endswith((".yaml", ".yml")) else "cluster/gpu.yaml"
 
 
 def launched() -> bool:
-    """Whether this is a cluster of `ray up`'s, which `ray exec` and the like reach: Kubernetes makes others."""
+    """Whether `ray up` launched this cluster, so that `ray exec` and `ray submit` reach it; Kubernetes launches
+    others.
+    """
     return on_cluster() and not yaml().endswith("kuberay.yaml")
 
 
 def settle() -> None:
-    """On a cluster, paths are relative to the home folder: a Ray Job starts in one that Ray removes."""
+    """On a cluster, make paths relative to the home folder: a Ray Job starts in a folder that Ray removes."""
     if on_cluster():
         os.chdir(Path.home())
 
 
 def check_passwordless(where: str, url: str) -> None:
-    """Refuse a URL with a password in it, without repeating it: a study's settings are kept, logged and shown."""
+    """Refuse a URL with a password, without repeating it: a study's settings are stored, logged and shown."""
     try:
         parts = urlsplit(url)
     except ValueError:

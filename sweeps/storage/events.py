@@ -1,7 +1,7 @@
-"""What workers, controllers and trial drivers want the user to read: small files beside the study, shown by its driver.
+"""Messages of workers, controllers and trial drivers to the user: small files beside the study, shown by its driver.
 
-Nothing else connects a worker on some node with the terminal where the sweep was started; the storage is what all of
-them reach. Losing an event loses a line of text and nothing more.
+The storage is the only thing that a worker on any node shares with the terminal where the study was started. A lost
+event is a lost line of text and nothing more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Event(NamedTuple):
 
 
 def tell(plan: Plan, trial: int | None, text: str) -> None:
-    """Put a line where the driver and `python -m sweeps status` read it. Never raises: things are failing already."""
+    """Write a line for the driver and `python -m sweeps status`. Never raises, because something is failing already."""
     now = time.time()
     text = one_line(text, 500)
     log.warning("trial %s: %s", trial, text)
@@ -49,7 +49,7 @@ def tell(plan: Plan, trial: int | None, text: str) -> None:
 
 
 def told(plan: Plan, after: str = "") -> dict[str, Event]:
-    """Events by file name, oldest first, those named later than `after` alone."""
+    """Events by file name, oldest first; only those with names after `after`."""
     found = {}
     for name in sorted(study_files.names(study_files.place(plan, FOLDER))):
         content = (

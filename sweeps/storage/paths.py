@@ -1,4 +1,4 @@
-"""Where a study's things lie: paths made absolute, URLs told from paths, the driver's folder, MLflow's address."""
+"""Where the parts of a study are: absolute paths, URLs, the driver's folder, and MLflow's address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REMOTE = re.compile(r"^[a-z][a-z0-9+.-]+://")
 
 
 def absolute(location: str) -> str:
-    """A path made absolute (workers run elsewhere); a URL unchanged, but for a relative `sqlite:///` one."""
+    """Make a path absolute, because workers run in other folders. URLs stay, except a relative `sqlite:///` one."""
     if location.startswith("sqlite:///"):
         return "sqlite:///" + str(Path(location.removeprefix("sqlite:///")).absolute())
     if location.startswith("file:"):

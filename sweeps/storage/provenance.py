@@ -1,4 +1,4 @@
-"""What code made a figure: the git commit where there is one, and always a digest of the installed package."""
+"""The code behind a figure: the git commit, if there is one, and a digest of the installed package."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from sweeps.storage.environment import COMMIT
 
 
 def package_digest(*rooms: Path) -> str:
-    """12 hex digits of sha256 over the names and bytes of all .py files of `svgan` and `sweeps`, the ones in use or
-    those of these folders."""
+    """12 hex digits of sha256 over the names and bytes of all .py files of `svgan` and `sweeps`, or of these
+    folders.
+    """
     total = hashlib.sha256()
     for root in rooms or (Path(svgan.__file__).parent, Path(sweeps.__file__).parent):
         for path in sorted(root.rglob("*.py")):
@@ -24,8 +25,10 @@ def package_digest(*rooms: Path) -> str:
 
 
 def git_commit(folder: Path = Path(__file__).parent) -> str | None:
-    """The commit of the checkout that holds this package (or folder), with `-dirty` where files differ; None outside
-    git. A package that was sent to a cluster is of the commit that SVGAN_COMMIT names."""
+    """The commit of the checkout that holds this package (or folder), with `-dirty` if files differ; None outside git.
+
+    SVGAN_COMMIT names the commit of a package that was sent to a cluster.
+    """
     if told := os.environ.get(COMMIT):
         return told
 

@@ -1,8 +1,8 @@
 """Stop a study so that nothing is lost.
 
-A stop is a file in the study's storage. Workers look for it every few seconds, agree on a step, keep their whole state
-there and end; the driver hands out no more trials and waits for them. `python -m sweeps stop`, the first Ctrl-C and a
-driver that has a reason of its own all do no more than write that file.
+A stop request is a file in the study's storage. Workers look for it every few seconds, agree on a step, save their
+whole state there and end. The driver starts no more trials and waits for them. `python -m sweeps stop`, the first
+Ctrl-C, and a driver with a reason of its own all do no more than write that file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STOP = "stop"
 
 
 def request(plan: Plan) -> None:
-    """Ask the study to stop. Raises UserError when its storage cannot be written."""
+    """Request a stop. Raises UserError if the storage cannot be written."""
     try:
         study_files.write(study_files.place(plan, STOP), str(time.time()).encode())
     except study_files.ERRORS as error:
@@ -33,7 +33,7 @@ def request(plan: Plan) -> None:
 
 
 def requested(plan: Plan) -> bool:
-    """Whether a stop was asked for; False while the storage cannot be read."""
+    """Whether a stop was requested; False while the storage cannot be read."""
     try:
         return study_files.exists(study_files.place(plan, STOP))
     except study_files.ERRORS:
@@ -45,14 +45,14 @@ def clear(plan: Plan) -> None:
 
 
 class Watch:
-    """Looks for a stop now and then: every second on a disk, every five behind a URL."""
+    """Look for a stop request now and then: every second on a disk, every five behind a URL."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.every = plan, 5.0 if is_remote(plan.storage) else 1.0
         self.next, self.stopping, self.why = 0.0, False, ""
 
     def stop(self, why: str) -> None:
-        """Stop for a reason of our own, where the storage itself may be out of reach."""
+        """Stop for the driver's own reason, even if the storage cannot be reached."""
         self.stopping, self.why = True, self.why or why
 
     def __call__(self) -> bool:
@@ -64,7 +64,7 @@ class Watch:
 
 @contextlib.contextmanager
 def interruptible(plan: Plan) -> Iterator[None]:
-    """Ctrl-C once: a clean stop is asked for, and the block goes on to its end. Twice: KeyboardInterrupt at once."""
+    """The first Ctrl-C requests a stop, and the block runs to its end. The second raises KeyboardInterrupt at once."""
     before = signal.getsignal(signal.SIGINT)
 
     def first(number: int, frame: Any) -> None:

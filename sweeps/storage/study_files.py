@@ -27,7 +27,7 @@ except ImportError:  # pragma: no cover
 
 
 def place(plan: Plan, *parts: str) -> str:
-    """The address of something of this study in its storage."""
+    """The address of a part of this study in its storage."""
     return "/".join([plan.storage.rstrip("/"), plan.name, *parts])
 
 

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def failure(trial: Trial) -> str:
-    """A failed trial's own last word, without Ray's frames around it.
+    """The reason that a failed trial gave, without Ray's frames around it.
 
-    Its result's, or the last line of the driver's own copy of the error file: `trial.get_error()` reads the storage,
-    where it comes later.
+    It stands in the trial's result, or in the last line of the driver's own copy of the error file. `trial.get_error()`
+    reads the storage, where the error arrives later.
     """
     if FAILED in (trial.last_result or {}):
         return str(trial.last_result[FAILED])

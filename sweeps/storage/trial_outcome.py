@@ -1,4 +1,4 @@
-"""How a trial ended, read from its last result: the one place that knows."""
+"""A trial's outcome, read from its last result."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ WHY = "why"  # of a halted trial that was not asked to stop
 
 
 def how_it_ended(result: Mapping[str, Any] | None, error: bool = False) -> Ending:
-    """finished: whole, scored. failed: for a reason of its own, which it gave under 'failed'. halted: to go on at
-    --resume, stopped cleanly, or with an error, as when its process died too often. pruned: none of these, so a
-    scheduler stopped it."""
+    """The outcome of a trial.
+
+    - finished: trained to the end, and scored.
+    - failed: for a reason of its own, which stands under 'failed'.
+    - halted: stopped cleanly, or its process died too often; `--resume` continues it.
+    - pruned: none of these, so the scheduler stopped it.
+    """
     result = result or {}
     if error:
         return "halted"

@@ -1,7 +1,7 @@
-"""What a study uses: hours of its workers' GPUs and cores, counted while they hold them.
+"""What a study uses: hours of its workers' GPUs and cores, counted while the workers hold them.
 
-Rank 0 counts from its worker's start and keeps the count of each start beside the study, so that what was lost to a
-killed worker or an earlier driver counts too. Waiting for a node costs nothing here.
+Rank 0 counts from its worker's start, and keeps the count of each start beside the study. So work that was lost with a
+killed worker or an earlier driver counts too. Waiting for a node costs nothing.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ GPU_HOURS, CORE_HOURS = "gpu_hours", "core_hours"
 
 
 class Spent(Exception):
-    """The budget is used up before the study is done; the message says how to go on."""
+    """The budget is used up before the study has ended. The message says how to continue."""
 
 
 def figures(plan: Plan, seconds: float) -> dict[str, float]:
-    """What a trial's workers used in so many seconds, as MLflow gets it; GPU-hours where it has GPUs."""
+    """What a trial's workers used in this many seconds, as MLflow logs it; GPU-hours if it has GPUs."""
     hours = seconds * plan.workers / 3600
     used = {CORE_HOURS: hours * plan.cpus_per_worker}
     return used | ({GPU_HOURS: hours * plan.gpus_per_worker} if plan.gpus_per_worker else {})
 
 
 def counted(plan: Plan, seconds: float) -> float:
-    """What counts towards the budget: GPU-hours, or core-hours of a study whose trials have no GPU."""
+    """What counts towards the budget: GPU-hours, or core-hours if the study's trials have no GPU."""
     used = figures(plan, seconds)
     return used.get(GPU_HOURS, used[CORE_HOURS])
 
@@ -43,14 +43,14 @@ def told(plan: Plan, amount: float) -> str:
 
 
 class Meter:
-    """Rank 0's clock of a trial: seconds that its workers ran, earlier starts included."""
+    """Rank 0's clock of a trial: the seconds that its workers ran, earlier starts included."""
 
     def __init__(self, plan: Plan, number: int) -> None:
         self.folder, self.began = _folder(plan, number), time.monotonic()
         self.own, self.before = f"{time.time_ns():020d}", -1.0  # not looked up yet
 
     def told(self) -> dict[str, float]:
-        """The trial's seconds so far, for Tune; kept beside the study where that can be written."""
+        """The trial's seconds so far, for Tune. Also written beside the study, if the storage can be written."""
         here = time.monotonic() - self.began
         with contextlib.suppress(*study_files.ERRORS):
             if self.before < 0:
@@ -60,7 +60,7 @@ class Meter:
 
 
 def recall(plan: Plan) -> dict[int, float]:
-    """Seconds that each trial has used so far, as its workers kept them."""
+    """The seconds that each trial has used so far, as its workers recorded them."""
     numbers = [name for name in study_files.names(study_files.place(plan, FOLDER)) if name.isdigit()]
     return {int(name): sum(_read(_folder(plan, int(name))).values()) for name in numbers}
 
@@ -74,7 +74,7 @@ def _read(folder: str) -> dict[str, float]:
 
 
 def check_budget(plan: Plan, used: Mapping[int, float]) -> None:
-    """Refuse to go on with a study that has used its budget up."""
+    """Raises UserError if the study has used up its budget."""
     total = counted(plan, sum(used.values()))
     if plan.max_gpu_hours is not None and total >= plan.max_gpu_hours:
         raise UserError(

@@ -1,7 +1,7 @@
-"""One MLflow run per trial, whatever dies: got or made by tag, logged by rank 0, closed by the driver.
+"""One MLflow run per trial, whatever dies: found or created by tag, logged by rank 0, closed by the driver.
 
-The sweep's driver makes the parent run and closes trials' runs (a stopped trial's processes are killed and cannot);
-each trial's driver gets or makes its child run; rank 0 logs into it. `svgan.*` tags are the keys.
+The study's driver creates the parent run, and closes the trials' runs, because the processes of a pruned trial are
+killed. Each trial's driver finds or creates its child run; rank 0 logs into it. `svgan.*` tags are the keys.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ SHORT_OF_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
-# Without it MLflow 3's UI opens the experiment as one of prompts and traces.
+# Without this tag, MLflow 3's UI opens the experiment as one of prompts and traces.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def of_seed(name: str, seed: int | str) -> str:
-    """The name of one seed's figure in a trial of several."""
+    """The name of one seed's figure in a trial of several seeds."""
     return f"{name}/seed-{seed}"
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the tracking server or database; UserError within seconds if it cannot be reached.
+    """A client of the tracking server or database. Raises UserError within seconds if it cannot be reached.
 
-    The address becomes the process's own: MLflow's registry looks logged models up through the global one, whatever
-    its client was given (docs/traps.md).
+    The address becomes the process's global one: MLflow's registry finds logged models through it, whatever its client
+    was given (docs/traps.md).
     """
     for name, value in SHORT_OF_PATIENCE.items():
         os.environ.setdefault(name, value)
@@ -72,8 +72,11 @@ def connect(uri: str) -> MlflowClient:
 
 @contextlib.contextmanager
 def one_at_a_time(uri: str) -> Iterator[None]:
-    """Of this machine's processes, one opens a database file: two that migrate a fresh one break it, and what is read
-    meanwhile is neither old nor new (docs/traps.md)."""
+    """Let one process of this machine open a database file at a time.
+
+    Two processes that migrate a fresh file break it, and what a third reads meanwhile is neither old nor new
+    (docs/traps.md).
+    """
     if not uri.startswith("sqlite:///"):
         yield
         return
@@ -87,9 +90,10 @@ def one_at_a_time(uri: str) -> Iterator[None]:
 
 
 def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
-    """The experiment's id, made where missing. Done once on the driver: first use of a fresh database migrates it.
+    """The experiment's id; it is created if missing. The driver calls this once, because the first use of a fresh
+    database migrates it.
 
-    Beside a SQLite file the artifacts go to `mlartifacts/` in the same folder, where a bare `mlflow ui` finds them.
+    Beside a SQLite file, artifacts go to `mlartifacts/` in the same folder, where a bare `mlflow ui` finds them.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -112,7 +116,7 @@ def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
 
 
 class Tracking:
-    """The MLflow side of one sweep, held by the driver and by each trial's driver."""
+    """A study's MLflow runs, for the driver and for each trial's driver."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -125,12 +129,12 @@ class Tracking:
         return runs[0] if runs else None
 
     def parent(self) -> str:
-        """The study's run, got or made; RUNNING again if it had ended."""
+        """Find or create the study's run; set it RUNNING again if it had ended."""
         tags = {SWEEP: self.plan.name, ROLE: "study"}
         return self._open(tags, self.plan.name, {"study": self.plan.study, **self.plan.tags})
 
     def trial(self, number: int, params: Mapping[str, Any] | None = None) -> str:
-        """The trial's run, got or made, as a child of the study's, RUNNING."""
+        """Find or create the trial's run, a child of the study's, RUNNING."""
         tags = {SWEEP: self.plan.name, ROLE: "trial", TRIAL: str(number)}
         run_id = self._open(
             tags, f"{self.plan.name}-{number:03d}", {"mlflow.parentRunId": self.parent_id(), **self.plan.tags}
@@ -187,7 +191,7 @@ def _short(value: Any) -> str:
 
 
 def sweep_models(client: MlflowClient, experiment: str, sweep: str, number: int | None = None) -> list[LoggedModel]:
-    """All READY LoggedModels of a sweep (of one trial), stopped trials' included."""
+    """All READY LoggedModels of a study (or of one trial), those of pruned trials included."""
     from mlflow.entities import LoggedModelStatus
 
     clauses = f"tags.`{SWEEP}` = '{sweep}'" + ("" if number is None else f" AND tags.`{TRIAL}` = '{number}'")

@@ -1,6 +1,6 @@
-"""`python -m sweeps domain`: footage beside its reconstructions, and their figures, as an MLflow run of their own.
+"""`python -m sweeps domain`: log footage beside its reconstructions, with their figures, as an MLflow run.
 
-The picture shows frames of the footage, so it goes to your MLflow and nowhere else.
+The picture shows frames of the footage, so it goes to your own MLflow and nowhere else.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def log_domain(
     every: int = 5,
     progress: Progress = lambda stage, done, total: None,
 ) -> tuple[str, dict[str, float]]:
-    """Reconstruct every `every`-th held-out frame of the footage; returns the run's id and the figures."""
+    """Reconstruct every `every`-th held-out frame of the footage; return the run's id and the figures."""
     found, frames, rebuilt = of_footage(
         domain, footage, crop_size(domain), FaceReader(), every=every, shown=SHOWN, progress=progress
     )

@@ -1,7 +1,7 @@
-"""What MLflow could not take yet: entries kept in the study's storage, in order, until they are sent.
+"""Writes that MLflow could not take yet: entries in the study's storage, in order, until they are sent.
 
 An entry is a folder `<storage>/<study>/outbox/<trial>/<time>-<kind>` with `entry.json`, written last, and the files
-that go with it. Sending an entry twice does no harm (`trial_log.Sender`), so it is removed only after it was sent.
+that belong to it. Sending an entry twice does no harm (`sender.Sender`), so it is removed only after it was sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOLDER, ENTRY, FILES = "outbox", "entry.json", "files"
 
 
 class Entry(NamedTuple):
-    """kind: a method of `trial_log.Sender`; fields: its arguments as JSON; files: a folder that goes with it."""
+    """kind: a method of `sender.Sender`; fields: its arguments as JSON; files: a folder that belongs to it."""
 
     kind: str
     fields: dict[str, Any]
@@ -30,26 +30,26 @@ class Entry(NamedTuple):
 
 
 class Outbox:
-    """The entries of one trial that wait."""
+    """The waiting entries of one trial."""
 
     def __init__(self, plan: Plan, number: int) -> None:
         self.where = study_files.place(plan, FOLDER, f"{number:06d}")
 
     def names(self) -> list[str]:
-        """Of whole entries, oldest first."""
+        """The names of whole entries, oldest first."""
         return [
             name for name in sorted(study_files.names(self.where)) if study_files.exists(f"{self.where}/{name}/{ENTRY}")
         ]
 
     def put(self, entry: Entry) -> None:
-        """Raises one of shelf.ERRORS when the storage does not take it either."""
+        """Add an entry. Raises one of study_files.ERRORS if the storage cannot take it either."""
         where = f"{self.where}/{time.time_ns():020d}-{entry.kind}"
         if entry.files is not None:
             study_files.upload(entry.files, f"{where}/{FILES}")
         study_files.write(f"{where}/{ENTRY}", json.dumps({"kind": entry.kind, "fields": entry.fields}).encode())
 
     def send(self, apply: Callable[[Entry], None]) -> int:
-        """Apply the entries in order and remove each that went through; returns how many. Raises what apply raises."""
+        """Apply the entries in order, and remove each that succeeded; return their number. Raises what apply raises."""
         sent = 0
         for name in self.names():
             kept = json.loads(study_files.read(f"{self.where}/{name}/{ENTRY}") or b"null")
@@ -64,7 +64,7 @@ class Outbox:
 
 
 def waiting(plan: Plan) -> dict[int, int]:
-    """How many entries wait, by trial."""
+    """The number of waiting entries, by trial."""
     numbers = [int(name) for name in study_files.names(study_files.place(plan, FOLDER)) if name.isdigit()]
     counts = {number: len(Outbox(plan, number).names()) for number in sorted(numbers)}
     return {number: count for number, count in counts.items() if count}

@@ -1,7 +1,7 @@
-"""The way from a worker's node to an MLflow that only the head can reach: one behind the head's loopback, or a file.
+"""A relay from workers to an MLflow that only the head can reach: a server on the head's loopback, or a file.
 
-The study's driver starts an actor beside itself that applies what workers send it. So MLflow listens to nobody but its
-own machine, and workers need no password of it; Ray's token guards the way.
+The study's driver starts an actor beside itself, which applies what workers send. So MLflow listens to its own machine
+only, and workers need no password for it. Ray's token protects the way.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SECONDS = 120.0  # that a worker waits for one write
 
 
 def of_one_machine(tracking: str) -> bool:
-    """Whether this address leads to the same MLflow on one machine alone."""
+    """Whether this address means the same MLflow on one machine only."""
     return tracking.startswith("sqlite:") or urlsplit(tracking).hostname in LOOPBACK
 
 
 def needed(plan: Plan) -> bool:
-    """Whether the study's relay runs on another node than this process, and so its MLflow."""
+    """Whether the study's relay, and so its MLflow, is on another node than this process."""
     import ray
 
     if not of_one_machine(plan.tracking) or not ray.is_initialized():
@@ -42,7 +42,7 @@ def needed(plan: Plan) -> bool:
 
 
 def start(plan: Plan) -> ActorHandle:
-    """The study's relay on this node; it ends when the handle's owner does."""
+    """Start the study's relay on this node. It ends when the owner of the handle ends."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -71,7 +71,7 @@ def _running(plan: Plan) -> str | None:
 
 
 class Relay:
-    """Applies entries of trials to MLflow; what goes wrong is returned in one line."""
+    """Applies the entries of trials to MLflow, and returns errors in one line."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         from sweeps.tracking.sender import Sender
@@ -110,7 +110,9 @@ class Relay:
 
 
 class RelayedSender:
-    """A worker's end: what `trial_log.Sender` is where MLflow can be reached. Raises UserError while it cannot."""
+    """A worker's end of the relay, with the interface of `sender.Sender`. Raises UserError while MLflow cannot be
+    reached.
+    """
 
     def __init__(self, plan: Plan, number: int) -> None:
         import ray

@@ -22,7 +22,7 @@ LOADER = "sweeps.champion_loader"
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What MLflow raises while it cannot be used; requests' errors are OSErrors."""
+    """The exceptions that MLflow raises while it cannot be used. Those of requests are OSErrors."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,7 +30,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 class Sender:
-    """Applies entries to a trial's run in MLflow, with no effect for what is there already."""
+    """Applies entries to a trial's run in MLflow. What is there already is not written again."""
 
     def __init__(self, plan: Plan, number: int) -> None:
         self.plan, self.number, self.tracking = plan, number, Tracking(plan)
@@ -52,7 +52,7 @@ class Sender:
 
     @functools.cached_property
     def made(self) -> dict[tuple[int, str], str]:
-        """Ids of the trial's models by step, and by seed where a trial has several ('' where it has one)."""
+        """The ids of the trial's models by (step, seed); seed is '' if the trial has one seed."""
         models = sweep_models(self.client, self.tracking.experiment, self.plan.name, self.number)
         return {(int(model.tags[STEP]), model.tags.get(SEED, "")): model.model_id for model in models}
 
@@ -124,7 +124,7 @@ class Sender:
 
 @contextlib.contextmanager
 def _mlmodel(folder: Path, model_id: str, run_id: str) -> Iterator[None]:
-    """Put MLflow's own descriptor beside the generator for the upload: plain YAML that names our loader module."""
+    """Put MLflow's descriptor beside the generator for the upload: plain YAML that names our loader module."""
     from mlflow.models import Model
 
     path = folder / "MLmodel"

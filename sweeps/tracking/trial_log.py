@@ -1,7 +1,8 @@
-"""What a trial writes into its MLflow run: each figure, model and file once, whatever dies and whoever writes.
+"""A trial's writes to MLflow: each figure, model and file once, whatever dies and whoever writes.
 
-A `TrialLog` sends at once where it can. While MLflow is away, entries wait in the study's storage (`outbox`) and
-training goes on; the next write after it is back, the driver at the study's end, or `python -m sweeps sync` sends them.
+A `TrialLog` sends at once if it can. While MLflow is away, entries wait in the study's storage (`outbox`) and training
+goes on. They are sent by the next write after MLflow is back, by the driver at the study's end, or by `python -m sweeps
+sync`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RETRY_AFTER = 10.0
 
 
 class TrialLog:
-    """Rank 0's way to MLflow, and the driver's for a trial; never raises because MLflow is away."""
+    """Writes to a trial's run, for rank 0 and for the driver. Never raises because MLflow is away."""
 
     def __init__(self, plan: Plan, number: int) -> None:
         self.plan, self.number = plan, number
@@ -41,14 +42,17 @@ class TrialLog:
             self.away = bool(self.outbox.names())
 
     def open(self, params: Mapping[str, Any], attempt: int = 0, device: str = "") -> None:
-        """The run, with its parameters. attempt: how often workers were started for this trial, and on what device,
-        where known."""
+        """Open the run with its parameters. attempt: how often workers were started for this trial; device: theirs, if
+        known.
+        """
         told = {key: str(value) for key, value in params.items()}
         self._write(Entry("open", {"params": told, "attempt": attempt, "device": device}))
 
     def metrics(self, step: int, values: Mapping[str, float], model: int | None = None, seed: str = "") -> None:
-        """Values at a step, each (name, step) once. model: the step of the LoggedModel that they also belong to, the
-        one tagged with this seed where a trial has several."""
+        """Log values at a step, each (name, step) once.
+
+        model: the step of the LoggedModel to which they also belong, with this seed if the trial has several.
+        """
         fields = {"step": step, "values": dict(values), "model": model, "at": int(time.time() * 1000)}
         self._write(Entry("metrics", fields | ({"seed": seed} if seed else {})))
 
@@ -58,7 +62,7 @@ class TrialLog:
         self._write(Entry("model", {"step": step, "tags": dict(tags), "params": told}, folder))
 
     def artifacts(self, paths: Sequence[Path], folder: str | None = None) -> None:
-        """Files of the run; a file of the same name is replaced."""
+        """Log files of the run. A file of the same name is replaced."""
         with tempfile.TemporaryDirectory(prefix="svgan-artifacts-") as together:
             for path in paths:
                 shutil.copy(path, together)
@@ -67,20 +71,20 @@ class TrialLog:
     def close(
         self, outcome: Ending, error: str | None = None, used: Mapping[str, float] | None = None, step: int = 0
     ) -> None:
-        """The trial's final status. used: the hours it took by then (`usage.figures`), at its last step."""
+        """Set the trial's final status. used: the hours it took so far (`usage.figures`), logged at its last step."""
         at = int(time.time() * 1000)
         fields = {"outcome": outcome, "error": error, "used": dict(used or {}), "step": step, "at": at}
         self._write(Entry("close", fields))
 
     def figures(self, names: Sequence[str]) -> dict[str, float]:
-        """Those of the figures that an earlier attempt has logged; none while MLflow is away."""
+        """The values of these figures that an earlier attempt logged; {} while MLflow is away."""
         with contextlib.suppress(*failures()):
             known = self._connected().known
             return {name: known[name] for name in names if name in known}
         return {}
 
     def link(self) -> str:
-        """Where the run is looked at: its page, or its id where MLflow is a file; '' while MLflow is away."""
+        """The address of the run's page, or its id if MLflow is a file; '' while MLflow is away."""
         with contextlib.suppress(*failures()):
             tracking = Tracking(self.plan)
             run = tracking.find(**{SWEEP: self.plan.name, TRIAL: str(self.number)})
@@ -100,7 +104,7 @@ class TrialLog:
             self.outbox.put(entry)
 
     def _sent(self, entry: Entry) -> bool:
-        """Whether the entry, and all that waited before it, went through."""
+        """Whether the entry, and all that waited before it, were sent."""
         if time.monotonic() < self.retry_at:
             return False
         try:
@@ -119,7 +123,7 @@ class TrialLog:
 
 
 def sync(plan: Plan) -> tuple[int, int]:
-    """Send what waits; returns how many entries went through and how many are left, for whatever reason."""
+    """Send what waits; return the number of entries sent, and of those left for whatever reason."""
     sent = 0
     for number in waiting(plan):
         with contextlib.suppress(*failures()):
@@ -128,7 +132,7 @@ def sync(plan: Plan) -> tuple[int, int]:
 
 
 def attempt(plan: Plan, number: int) -> int:
-    """Note that workers start for this trial, and return how often they have: the storage counts, so nobody forgets."""
+    """Record that workers start for this trial, and return how often they have. The count is in the storage."""
     where = study_files.place(plan, "attempts", f"{number:06d}")
     with contextlib.suppress(*study_files.ERRORS):
         study_files.write(f"{where}/{time.time_ns():020d}", b"")
