@@ -37,9 +37,9 @@ from svgan.metrics.frechet import frechet_distance
 from svgan.metrics.moments import Moments
 from svgan.metrics.protocol import PROTOCOLS, usual_precision
 from svgan.metrics.windows import GROUP, rollouts
-from svgan.motion import make_motion
 from svgan.sampling.sampler import Sampler
-from svgan.training import recipes
+from svgan.systems.stylevideogan import recipes
+from svgan.systems.stylevideogan.networks import make_motion
 
 BLOCK, EVERY = 8, 4  # clips timed at a time; every such block ours in float32 too
 PARTS = ("codes", "rendering", "resize", "i3d")

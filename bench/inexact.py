@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from training_step import Calls, gain, seconds
 
+import svgan.systems  # noqa: F401  (registers them)
 from svgan.io.atomic import whole
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
@@ -49,7 +50,7 @@ WINDOWS = 1024
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("inexact"))
-    parser.add_argument("--recipe", default="tiny", choices=recipes.RECIPES)
+    parser.add_argument("--recipe", default="tiny", choices=recipes.names())
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500)
@@ -85,7 +86,7 @@ def distance(checkpoint: Path) -> float:
     kept = checkpoint / f"latent-{WINDOWS}.json"
     if not kept.exists():
         sampler, domain = models.sampler_of(checkpoint, torch.device("cpu"))
-        window = recipes.tiny().window
+        window = recipes.make("tiny").window
         clips = ClipSource(open_latents(domain.latents_uri, domain=domain.digest), window, sampler.space)
         found = LatentDistance(clips.windows(WINDOWS, 0))(sampler.coordinates(WINDOWS, window, 0))
         with whole(kept) as aside:
@@ -99,8 +100,8 @@ def timed(asked: argparse.Namespace) -> dict[str, list[float]]:
     material = Material.open()
     for way in asked.ways:
         config = recipes.make(asked.recipe, **WAYS[way])
-        source = registry.source(config, material, "cpu")
-        calls[way] = partial(four, State.build(config, source.space), source)
+        source = registry.make_source(config, material, "cpu")
+        calls[way] = partial(four, registry.build_state(config, source.space), source)
     rounds = [{way: seconds(call, 1, "cpu") / 4 for way, call in calls.items()} for _ in range(asked.rounds)]
     return {way: [one[way] for one in rounds] for way in calls}
 

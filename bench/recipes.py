@@ -47,15 +47,15 @@ def measured(recipe: str, least: float) -> dict[str, float]:
     """Of about `least` seconds of iterations, in this process."""
     import torch
 
+    import svgan.systems  # noqa: F401  (registers them)
     from svgan.torch_utils.distributed import SINGLE
     from svgan.training import recipes, registry
     from svgan.training.data import Material
-    from svgan.training.state import State
 
     torch.set_num_threads(1)
     config = recipes.make(recipe)
-    source = registry.source(config, Material.open(), "cpu")
-    state = State.build(config, source.space)
+    source = registry.make_source(config, Material.open(), "cpu")
+    state = registry.build_state(config, source.space)
     before, whole = peak(), getattr(config, "r1_every", 1)
 
     def step() -> None:

@@ -192,10 +192,11 @@ def _random(seed: int) -> Any:
 
 def log_trial(plan: Plan, number: int, clock: Clock, attempt: int = 1) -> int:
     """All that a trial writes to MLflow, by driver and rank 0; returns the number of writes."""
+    import svgan.systems  # noqa: F401  (registers them)
     from svgan.training import recipes
     from sweeps.tracking.trial_log import TrialLog
 
-    config = recipes.tiny(steps=STEPS).to_json()
+    config = recipes.make("tiny", steps=STEPS).to_json()
     clock("open by the driver", lambda: TrialLog(plan, number).open(config))
     log = clock("open by rank 0", TrialLog, plan, number)
     clock("open by rank 0", log.open, config, attempt, "cpu")
@@ -210,11 +211,12 @@ def fill_mlflow(plan: Plan, count: int) -> None:
     """So many runs of this study, each with its tags, parameters and figures, written as rows."""
     import sqlalchemy
 
+    import svgan.systems  # noqa: F401  (registers them)
     from svgan.training import recipes
     from sweeps.tracking.client import Tracking
 
     tracking = Tracking(plan)
-    template = tracking.trial(0, recipes.tiny(steps=STEPS).to_json())
+    template = tracking.trial(0, recipes.make("tiny", steps=STEPS).to_json())
     clock = Clock()
     log_trial(plan, 0, clock)
     store: Any = tracking.client._tracking_client.store

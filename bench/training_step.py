@@ -40,9 +40,9 @@ from svgan.latents.spaces import make_space
 from svgan.systems.stylevideogan import fast, step
 from svgan.systems.stylevideogan.config import CodesConfig
 from svgan.systems.stylevideogan.state import CodesState
+from svgan.systems.stylevideogan.system import ITERATIONS
 from svgan.torch_utils.distributed import SINGLE
 from svgan.training import recipes
-from svgan.training.registry import CODES_ITERATIONS
 
 GENERATOR_STEPS = {"plain": step.generator_step, "fast": fast.step.generator_step}
 Calls = dict[str, Callable[[], object]]
@@ -67,7 +67,7 @@ GPU_GOALS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", nargs="+", default=["tiny", "pca"], choices=recipes.RECIPES)
+    parser.add_argument("--recipes", nargs="+", default=["tiny", "pca"], choices=recipes.names())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=3, help="of a run, after one that is not counted (3)")
@@ -79,7 +79,7 @@ def main() -> None:
     latents = open_latents(Domain.load("default").latents_uri) if asked.codes is None else random_codes(*asked.codes)
     print(f"{asked.device}, one thread, load {os.getloadavg()[0]:.1f}, lambda_GAP {asked.gap_weight:g}\n")
     floors, peak = [], rate(asked.device)
-    ways = [way for way in CODES_ITERATIONS if way != "graph" or torch.device(asked.device).type == "cuda"]
+    ways = [way for way in ITERATIONS if way != "graph" or torch.device(asked.device).type == "cuda"]
     timed = ["reference", *ways, PRODUCTS]
     heads = ["recipe", "part", *(f"{way} ms" for way in timed), *(f"{way} gains" for way in timed[1:]), "goal"]
     print(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", sep="\n")
@@ -115,7 +115,7 @@ def parts(name: str, ways: Sequence[str], latents: Latents, asked: argparse.Name
     iterations: Calls = {"reference": partial(reference.iterate, clips)}
     generator_steps: Calls = {"reference": reference.generator_step}
     for way, state in states.items():
-        iterations[way] = partial(CODES_ITERATIONS[way], state, clips, SINGLE)
+        iterations[way] = partial(ITERATIONS[way], state, clips, SINGLE)
         if way in GENERATOR_STEPS:
             generator_steps[way] = partial(GENERATOR_STEPS[way], state, step.Draws(state, clips, SINGLE), SINGLE)
     found = {"iteration": iterations, "generator step": generator_steps}

@@ -120,14 +120,14 @@ def product(side: int = 1024) -> tuple[Callable[[], object], float]:
 
 def trial(iteration: str) -> tuple[Callable[[], object], float]:
 
+    import svgan.systems  # noqa: F401  (registers them)
     from svgan.torch_utils.distributed import SINGLE
     from svgan.training import recipes, registry
     from svgan.training.data import Material
-    from svgan.training.state import State
 
-    config = recipes.tiny(iteration=iteration)
-    source = registry.source(config, Material.open(), "cpu")
-    state = State.build(config, source.space)
+    config = recipes.make("tiny", iteration=iteration)
+    source = registry.make_source(config, Material.open(), "cpu")
+    state = registry.build_state(config, source.space)
     return lambda: registry.iterate(state, source, SINGLE), 1.0
 
 
@@ -138,18 +138,18 @@ def as_rank(
     import torch
     from training_step import random_codes
 
+    import svgan.systems  # noqa: F401  (registers them)
     from svgan.latents.clips import ClipSource
     from svgan.latents.spaces import make_space
     from svgan.torch_utils.distributed import current_process
     from svgan.training import recipes, registry
-    from svgan.training.state import State
 
     if world > 1:
         torch.distributed.init_process_group("gloo", meeting, timedelta(seconds=600), rank=rank, world_size=world)
-    config = recipes.paper(iteration=iteration, n_critic=n_critic)
+    config = recipes.make("paper", iteration=iteration, n_critic=n_critic)
     latents = random_codes(*codes)
     source = ClipSource(latents, config.window, make_space("wplus", latents))
-    state, process = State.build(config, source.space), current_process()
+    state, process = registry.build_state(config, source.space), current_process()
     registry.iterate(state, source, process)
     barrier.wait()
     began = time.perf_counter()

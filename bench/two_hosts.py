@@ -51,19 +51,19 @@ class Timed:
 
 def work(recipe: str, steps: int, rank: int, world: int, address: str) -> dict[str, float]:
     """One rank's lap of `steps` iterations after three that are not counted."""
+    import svgan.systems  # noqa: F401  (registers them)
     from svgan.torch_utils.distributed import current_process
     from svgan.training import recipes
     from svgan.training.data import Material
-    from svgan.training.registry import iterate, source
-    from svgan.training.state import State
+    from svgan.training.registry import build_state, iterate, make_source
 
     torch.set_num_threads(1)
     if world > 1:
         place = f"tcp://{address}:{PORT}"
         torch.distributed.init_process_group("gloo", place, timedelta(seconds=60), rank=rank, world_size=world)
     config, process = recipes.make(recipe), Timed(current_process())
-    clips = source(config, Material.open(), "cpu")
-    state = State.build(config, clips.space)
+    clips = make_source(config, Material.open(), "cpu")
+    state = build_state(config, clips.space)
     for lap, count in enumerate((3, steps)):
         if lap:
             process.any(False)  # all begin together

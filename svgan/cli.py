@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import NoReturn
 
+import svgan.systems  # noqa: F401  (registers them)
 from svgan.commands import COMMANDS
 from svgan.errors import NonFiniteLoss, UserError
 

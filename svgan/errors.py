@@ -14,4 +14,4 @@ def one_line(text: object, most: int = 200) -> str:
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss became NaN or infinite; raised on all ranks (`svgan.systems.stylevideogan.step.descend` says when)."""
+    """A loss became NaN or infinite; raised on all ranks (`svgan.training.optimize.descend` says when)."""

@@ -18,6 +18,8 @@ from made_footage import footage  # noqa: F401  (a fixture)
 from s3_server import s3, s3_server  # noqa: F401  (fixtures)
 from xdist.scheduler import LoadScopeScheduling
 
+import svgan.systems  # noqa: F401  (registers them)
+
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

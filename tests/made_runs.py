@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
+import svgan.systems  # noqa: F401  (registers them, in spawned workers too)
 from svgan.latents.clips import ClipSource
 from svgan.latents.manifest import Latents, VideoCodes
 from svgan.latents.shards import open_latents, write_latents
 from svgan.latents.spaces import make_space
-from svgan.training import recipes
+from svgan.training import recipes, registry
 from svgan.training.checkpoint_manager import FolderKeeper
 from svgan.training.config import RunConfig
 from svgan.training.loop import train
@@ -44,7 +45,7 @@ def small(**overrides) -> RunConfig:
     values = dict(
         components=4, width=8, noise=8, trunk=(16,), critic_widths=(16, 8), window=9, batch=8, steps=6, n_critic=2
     )
-    return recipes.tiny(**(values | overrides))
+    return recipes.make("tiny", **(values | overrides))
 
 
 def made_clips(folder: Path, config: RunConfig) -> ClipSource:
@@ -54,7 +55,7 @@ def made_clips(folder: Path, config: RunConfig) -> ClipSource:
 
 def made_state(folder: Path, **overrides) -> State:
     config = small(**overrides)
-    return State.build(config, made_clips(folder, config).space, {"domain": "made", "fps": 25.0})
+    return registry.build_state(config, made_clips(folder, config).space, {"domain": "made", "fps": 25.0})
 
 
 def numbers(state: State) -> dict[str, torch.Tensor]:

@@ -13,8 +13,8 @@ from svgan.images.domain import Domain
 from svgan.latents.manifest import Latents, VideoCodes
 from svgan.latents.shards import open_latents, write_latents
 from svgan.latents.spaces import make_space
-from svgan.motion import make_motion
 from svgan.sampling.sampler import Sampler
+from svgan.systems.stylevideogan.networks import make_motion
 from svgan.training import recipes
 
 
@@ -28,7 +28,7 @@ def domain(random_domain, tmp_path_factory) -> Domain:
 def sampler(latents: Latents) -> Sampler:
     torch.manual_seed(0)
     space = make_space("pca", latents, 8)
-    return Sampler(make_motion(recipes.tiny(components=8, width=8, trunk=(8,)), 8).eval(), space, {})
+    return Sampler(make_motion(recipes.make("tiny", components=8, width=8, trunk=(8,)), 8).eval(), space, {})
 
 
 def made_codes(domain: Domain, lengths, folder) -> Latents:

@@ -92,7 +92,7 @@ class Reference:
     def critic_step(self, clips: Clips, turn: int) -> dict[str, Tensor]:
         state, config = self.state, self.state.config
         real = clips.draw(config.batch, seed=config.seed, step=state.step, stream=turn)
-        eps = torch.rand(config.batch, generator=step.generator(state, "eps", turn), device=state.device)
+        eps = torch.rand(config.batch, generator=step.stream(state, "eps", turn), device=state.device)
         with torch.no_grad():
             fake, _ = self.motion(step.draw_noise(state, SINGLE, "critic", turn))
         loss = losses.wasserstein_critic(self.critic(real), self.critic(fake))

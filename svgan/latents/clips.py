@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from svgan.errors import UserError
 from svgan.latents.manifest import Latents
 from svgan.latents.spaces import Space
 from svgan.torch_utils import rng
@@ -45,8 +44,6 @@ class ClipSource:
         A pure function of its arguments: the ranks' parts in order are the draw of a single worker, so that
         2 workers at half the batch see one worker's batch. `stream` tells draws within a step apart.
         """
-        if n % world:
-            raise UserError(f"batch: {n} clips do not divide among {world} workers; use a multiple of {world}")
         generator = rng.generator("cpu", seed, step, stream, "clips")
         picks = torch.randint(len(self._starts), (n,), generator=generator)
         return self._gather(picks[rng.own_slice(n, rank, world)])

@@ -2,3 +2,5 @@
 
 Checkpoints are found, loaded and validated here.
 """
+
+import svgan.systems  # noqa: F401  (registers those that a run can be of)

@@ -18,7 +18,7 @@ from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.io import storage
 from svgan.io.atomic import whole
-from svgan.training import recipes
+from svgan.training import recipes, registry
 from svgan.training.config import RunConfig
 from svgan.training.data import BESIDE
 
@@ -47,7 +47,7 @@ class Run:
         path = folder / RECORD
         try:
             values = json.loads(path.read_text())
-            own = {"config": RunConfig.from_json(values["config"]), "footage": tuple(values.get("footage", ()))}
+            own = {"config": registry.read_config(values["config"]), "footage": tuple(values.get("footage", ()))}
             return cls(**{**values, **own})
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"{folder}: no run here ({RECORD} is missing); give a folder of svgan train") from error
@@ -77,7 +77,7 @@ def plan_run(
         if recipe not in (None, known.config.recipe):
             raise UserError(f"--recipe {recipe}: the run to be resumed is of {known.config.recipe}; leave it out")
         run = Run(
-            config=RunConfig.from_json({**known.config.to_json(), **overrides}),
+            config=registry.read_config({**known.config.to_json(), **overrides}),
             domain=known.domain if domain is None else _named(domain),
             latents=known.latents if latents is None else _absolute(latents),
             report_every=known.report_every if report_every is None else report_every,

@@ -28,7 +28,7 @@ def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) 
     """Train `run` in the folder `out` from its last checkpoint, if there is one. Everything is checked before `out` is
     touched."""
     material = Material.open(run.domain, run.latents, pictures=run.pictures, videos=run.footage)
-    source = registry.source(run.config, material, device)
+    source = registry.make_source(run.config, material, device)
     keeper = FolderKeeper(out / CHECKPOINTS)
     state = keeper.latest(device)
     if state is not None:

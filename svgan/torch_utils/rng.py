@@ -10,6 +10,8 @@ import hashlib
 
 import torch
 
+from svgan.errors import UserError
+
 
 def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
     """A generator on `device` seeded by the hash of `key`, such as (seed, step, 'critic noise', 2)."""
@@ -18,6 +20,8 @@ def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
 
 
 def own_slice(count: int, rank: int, world: int) -> slice:
-    """Rank's contiguous part of `count` samples; `world` must divide `count`."""
+    """Rank's contiguous part of `count` samples. Raises UserError where `world` does not divide them."""
+    if count % world:
+        raise UserError(f"batch: {count} clips do not divide among {world} workers; use a multiple of {world}")
     share = count // world
     return slice(rank * share, (rank + 1) * share)

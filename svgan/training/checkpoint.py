@@ -69,8 +69,8 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> State:
     folder = Path(folder)
     record = read_record(folder)
     tensors = _read_tensors(folder, record["sha256"])
-    space = _space(folder, record, tensors)
-    state = State.build(_config(folder, record), space, record["meta"], device)
+    space, config = _space(folder, record, tensors), _config(folder, record)
+    state = registry.build_state(config, space, record["meta"], device)
     _fill(state.tensors(), tensors, folder)
     state.step, state.history = record["step"], record["history"]
     if "sums" in record:  # written since 0.2; before, states were only kept at reports, where there are none
@@ -84,7 +84,7 @@ def load_generator(folder: Path | str, device: torch.device | str = "cpu") -> Ge
     record = read_record(folder)
     tensors = _read_tensors(folder, record["sha256"], SAMPLED)
     space, config = _space(folder, record, tensors), _config(folder, record)
-    motion = registry.of(config).motion(config, space)
+    motion = registry.get(config.system).motion(config, space)
     _fill({f"ema.{k}": v for k, v in motion.state_dict().items()}, _part(tensors, "ema."), folder, "ema.")
     motion = motion.to(device).requires_grad_(False).eval()
     meta = record["meta"] | {"config": config.to_json(), "step": record["step"]}
@@ -164,7 +164,7 @@ def _read_tensors(folder: Path, sha256: str, prefixes: tuple[str, ...] = ("",)) 
 
 def _config(folder: Path, record: Mapping[str, Any]) -> RunConfig:
     try:
-        return RunConfig.from_json(record["config"])
+        return registry.read_config(record["config"])
     except UserError as error:
         raise UserError(f"{folder / RECORD}: {error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
@@ -28,6 +29,8 @@ class RunConfig:
     system: ClassVar[str] = ""
     quiet: ClassVar[dict[str, Any]] = {}  # fields that JSON leaves out at these values: from before there were any
     unhashed: ClassVar[dict[str, Any]] = {}  # fields that the digest leaves out at these values, for the same reason
+
+    learns_from_frames: ClassVar[bool] = False  # so that recorded ones may take the place of renderings
 
     paced: ClassVar[tuple[str, ...]] = ("recipe", "precision", "batch", "window")  # what an iteration's time depends on
 
@@ -72,33 +75,43 @@ class RunConfig:
         object.__setattr__(self, name, tuple(value))
 
     @property
+    def learns_from_pictures(self) -> bool:
+        """Whether another domain's pictures can be made to move as the footage's."""
+        return False
+
+    @property
     def span(self) -> int:
         """Consecutive frames of footage under a training clip."""
         return self.window
 
     def to_json(self) -> dict[str, Any]:
-        """Every field, and the system's name where it is not the first one's."""
-        from svgan.training.registry import FIRST
-
+        """The system's name and every field, but for those of `quiet`."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        values = {k: v for k, v in values.items() if k not in self.quiet or v != self.quiet[k]}
-        return values if self.system == FIRST else {"system": self.system, **values}
+        values = {"system": self.system, **values}
+        return {k: v for k, v in values.items() if k not in self.quiet or v != self.quiet[k]}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_json`; of a subclass, that system's alone. Raises UserError for unknown and missing
-        fields."""
-        from svgan.training.registry import config_class
-
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`, of a record of this system; `svgan.training.registry.read_config` reads any. Raises
+        UserError for another system's, and for unknown and missing fields."""
         values = dict(values)
-        kind = config_class(values.pop("system", None))
-        if not issubclass(kind, cls):
-            raise UserError(f"system: {kind.system!r} where {cls.system!r} is wanted; give a run of that")
-        known = {f.name for f in fields(kind)}
+        name = values.pop("system", cls.quiet.get("system", "another system"))
+        if name != cls.system:
+            raise UserError(f"system: {name!r} where {cls.system!r} is wanted; give a run of that")
+        return cls._of(values)
+
+    @classmethod
+    def of_recipe(cls, recipe: str, defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> Self:
+        """What a recipe says, and the overrides in its place. Raises UserError for unknown and bad fields."""
+        return cls._of({"recipe": recipe, **defaults, **overrides})
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Self:
+        known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise UserError(f"{unknown[0]}: no such field of a run; known are {', '.join(sorted(known))}")
         try:
-            return kind(**values)
+            return cls(**values)
         except TypeError as error:
             raise UserError(f"run configuration: {error}") from error
 

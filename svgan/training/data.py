@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.manifest import Latents
 from svgan.latents.recorded_frames import check_kept, open_recorded
@@ -78,3 +79,14 @@ class Material:
     def meta(self) -> dict[str, Any]:
         """What a checkpoint remembers of it."""
         return {"domain": self.shown.digest, "latents": self.latents.digest, "fps": self.latents.manifest.fps}
+
+    def check_pictures(self) -> None:
+        """Raises UserError where the other domain's pictures cannot be judged, or are of a W of another width."""
+        assert self.pictures is not None
+        self.domain.check_embeds()  # by its encoder the judges see the other's pictures
+        ours, theirs = self.pictures.config.w_dim, self.domain.config.w_dim
+        if ours != theirs:
+            raise UserError(
+                f"--pictures {self.pictures.folder}: its W has {ours} dimensions, that of the footage's domain "
+                f"{theirs}; give two domains of the same width"
+            )

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from svgan.errors import UserError
+from svgan.torch_utils import rng
 from svgan.torch_utils.distributed import SINGLE, Process
 from svgan.training.checkpoint_manager import Keeper, NullKeeper
 from svgan.training.config import RunConfig
-from svgan.training.registry import Iteration, Source, iterate
+from svgan.training.registry import Iteration, Source, build_state, iterate
 from svgan.training.reporter import NullReporter, Reporter
 from svgan.training.state import State, Sums
 
@@ -41,9 +41,8 @@ def train(
     Raises UserError for a batch that the workers cannot share or a state of another run, NonFiniteLoss on all ranks.
     """
     reporter, keeper = reporter or NullReporter(), keeper or NullKeeper()
-    if config.batch % process.world:
-        raise UserError(f"batch: {config.batch} cannot be shared by {process.world} workers; give a multiple of it")
-    state = state or keeper.latest(device) or State.build(config, source.space, meta, device)
+    rng.own_slice(config.batch, process.rank, process.world)  # refuses a batch that the workers cannot share
+    state = state or keeper.latest(device) or build_state(config, source.space, meta, device)
     state.continues(config)
     begun, started = state.step, time.perf_counter()
     while state.step < config.steps:

@@ -1,42 +1,33 @@
-"""Every system that can be trained: its configuration, its state, what it learns from, and its iteration.
+"""The systems that can be trained, by name. This file names none.
 
-A new one is a row here, a recipe (`svgan.training.recipes`), and files of its own.
+`svgan.systems` registers those of this package, and every entry point imports it. Another package's system is found
+where that package, once installed, names it under the entry point group `svgan.systems`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from svgan.errors import UserError
-from svgan.images.domain import Domain
-from svgan.latents.clips import ClipSource
-from svgan.latents.manifest import Latents
-from svgan.latents.spaces import Space, make_space, picture_space
-from svgan.motion import Motion, make_motion
-from svgan.motion.acyclic import check_anchors
-from svgan.systems.mocogan_hd import step as mocogan_hd_step
-from svgan.systems.mocogan_hd.basis import w_space
-from svgan.systems.mocogan_hd.config import MoCoConfig
-from svgan.systems.mocogan_hd.source import FrameSource
-from svgan.systems.mocogan_hd.state import MoCoState, make_lstm
-from svgan.systems.stylegan_v import step as stylegan_v_step
-from svgan.systems.stylegan_v.config import StyleGANVConfig
-from svgan.systems.stylegan_v.source import SparseClips
-from svgan.systems.stylegan_v.state import StyleGANVState, make_generator
-from svgan.systems.stylevideogan import fast, step
-from svgan.systems.stylevideogan.config import CodesConfig
-from svgan.systems.stylevideogan.state import CodesState
-from svgan.torch_utils.distributed import Process
-from svgan.training.config import RunConfig
-from svgan.training.data import Material
-from svgan.training.state import State
 
-FIRST = "codes"  # whose name is in no record, for there was no other
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from svgan.latents.spaces import Space
+    from svgan.motion import Motion
+    from svgan.torch_utils.distributed import Process
+    from svgan.training.config import RunConfig
+    from svgan.training.data import Material
+    from svgan.training.state import State
+
+GROUP = "svgan.systems"  # of entry points
+
+Iteration: TypeAlias = "Callable[[Any, Any, Process], dict[str, Tensor]]"
 
 
 class Source(Protocol):
@@ -50,116 +41,150 @@ class Source(Protocol):
         ...
 
 
-Iteration = Callable[[State, Any, Process], dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class System:
-    """config, state: its classes. motion: an untrained generator for codes in a space, which a checkpoint's `ema.`
-    fills. space: of its codes. source: what a configuration learns from, with that space; of frames, by `originals` the
-    recorded ones. iterate: train everything once, in place; returns figures as 0-d tensors, means over ranks; of
-    numbers that are none, `svgan.systems.stylevideogan.step.descend` tells.
-    """
+    """All that is asked of a system by whoever trains, keeps, samples or judges it."""
 
     config: type[RunConfig]
+    """Its configuration. `config.system` is the system's name."""
+
     state: type[State]
+    """All that changes while it trains."""
+
+    recipes: Mapping[str, Callable[..., RunConfig]]
+    """Its named runs: functions of overrides."""
+
     motion: Callable[[Any, Space], Motion]
-    space: Callable[[Any, Domain, Latents], Space]
-    source: Callable[..., Source]
-    iterate: Callable[[Any, Any, Process], dict[str, Tensor]]
+    """Makes an untrained generator for codes in a space, which a checkpoint's `ema.` fills."""
+
+    space: Callable[[Any, Material], Space]
+    """Fits the space of its codes to the material."""
+
+    source: Callable[[Any, Material, Space, torch.device], Source]
+    """Makes what a configuration learns from. Raises UserError for material that it cannot be made of."""
+
+    iterate: Iteration
+    """Trains everything once, in place. Returns figures as 0-d tensors, means over ranks. What it does about numbers
+    that are not finite is told at `svgan.training.optimize.descend`."""
+
+    check: Callable[[Any, Material], None] = lambda config, material: None
+    """Raises UserError, in little time, for material that a configuration cannot learn from."""
+
+    @property
+    def name(self) -> str:
+        return self.config.system
 
 
-def codes_motion(config: CodesConfig, space: Space) -> Motion:
-    return make_motion(config, space.width)
+_systems: dict[str, System] = {}
+_entries: list[str] = []  # registered, not imported yet
 
 
-def codes_space(config: CodesConfig, domain: Domain, latents: Latents) -> Space:
-    return make_space(config.space, latents, config.components)
+def register(system: System | str) -> None:
+    """Make a system known; as 'module:NAME' it is imported when a system is first asked for. Raises UserError for one
+    that lacks a part, and for a name that is taken."""
+    if isinstance(system, str):
+        _entries.append(system)
+        return
+    if not system.name:
+        raise UserError(f"{system.config.__name__}: has no name; define its class variable `system`")
+    if missing := sorted(getattr(system.state, "__abstractmethods__", ())):
+        raise UserError(f"system {system.name!r}: {system.state.__name__} lacks {missing[0]}; define it")
+    if not system.recipes:
+        raise UserError(f"system {system.name!r}: has no recipe; give it one")
+    if taken := {recipe for one in _systems.values() if one != system for recipe in one.recipes} & {*system.recipes}:
+        raise UserError(f"system {system.name!r}: another one has a recipe {min(taken)!r}; choose another name")
+    if _systems.setdefault(system.name, system) != system:
+        raise UserError(f"system {system.name!r}: is registered already; choose another name")
 
 
-def codes_source(
-    config: CodesConfig, domain: Domain, latents: Latents, space: Space, device: torch.device
-) -> ClipSource:
-    return ClipSource(latents, config.window, space, device)
+def systems() -> list[System]:
+    """Every system: those registered, in that order, then those of installed packages."""
+    _import_entries()
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        register(entry.load())
+    return list(_systems.values())
 
 
-CODES_ITERATIONS = {"plain": step.iterate, "fast": fast.iterate, "graph": fast.cuda_graph.iterate}
+def find(wanted: Callable[[System], bool]) -> System | None:
+    """The first system of which that is true. Installed packages are searched if no registered one will do."""
+    _import_entries()
+    return next(filter(wanted, _systems.values()), None) or next(filter(wanted, systems()), None)
 
 
-def codes_iterate(state: CodesState, clips: step.Clips, process: Process) -> dict[str, Tensor]:
-    """`svgan.systems.stylevideogan.step.iterate`, or what state.config.iteration names instead."""
-    return CODES_ITERATIONS[state.config.iteration](state, clips, process)
+def get(name: str) -> System:
+    """The system of that name. Raises UserError where there is none."""
+    found = find(lambda system: system.name == name)
+    if found is None:
+        raise UserError(f"system: {name!r} is unknown; {one_of(system.name for system in systems())}")
+    return found
 
 
-def mocogan_hd_space(config: MoCoConfig, domain: Domain, latents: Latents) -> Space:
-    config.check_suits(domain.config.w_dim)
-    return w_space(domain.generator, config.mapping_samples, config.seed)
-
-
-def stylegan_v_space(config: StyleGANVConfig, domain: Domain, latents: Latents) -> Space:
-    config.check_suits(domain.config.resolution)
-    return picture_space(latents, domain.config.resolution)
-
-
-SYSTEMS: dict[str, System] = {
-    FIRST: System(CodesConfig, CodesState, codes_motion, codes_space, codes_source, codes_iterate),
-    MoCoConfig.system: System(MoCoConfig, MoCoState, make_lstm, mocogan_hd_space, FrameSource, mocogan_hd_step.iterate),
-    StyleGANVConfig.system: System(
-        StyleGANVConfig, StyleGANVState, make_generator, stylegan_v_space, SparseClips, stylegan_v_step.iterate
-    ),
-}
-
-
-def of(config: RunConfig) -> System:
-    return SYSTEMS[config.system]
+def one_of(names: Iterable[str]) -> str:
+    """The remedy of a name that is unknown."""
+    known = ", ".join(names)
+    return f"one of {known}" if known else "no system is registered, so import svgan.systems first"
 
 
 def config_class(name: str | None) -> type[RunConfig]:
-    """The configuration of the system that a record names; none is named in the first one's."""
-    if name is None:
-        name = FIRST
-    if name not in SYSTEMS:
-        raise UserError(f"system: {name!r} is unknown; one of {', '.join(SYSTEMS)}")
-    return SYSTEMS[name].config
+    """The configuration of the system that a record names; None: of the one whose records name none."""
+    if name is not None:
+        return get(name).config
+    found = find(lambda system: system.config.quiet.get("system") == system.name)
+    if found is None:
+        raise UserError(f"system: none is named; {one_of(system.name for system in systems())}")
+    return found.config
 
 
-def source(config: RunConfig, material: Material, device: torch.device | str) -> Source:
+def read_config(values: Mapping[str, Any]) -> RunConfig:
+    """The configuration that `RunConfig.to_json` wrote, of whichever system. Raises UserError."""
+    return config_class(values.get("system")).from_json(values)
+
+
+def build_state(
+    config: RunConfig, space: Space, meta: Mapping[str, Any] | None = None, device: torch.device | str = "cpu"
+) -> State:
+    """Step 0 of the configuration's system: weights drawn from config.seed alone, the same on every rank and device."""
+    return get(config.system).state.build(config, space, meta, device)
+
+
+def make_source(config: RunConfig, material: Material, device: torch.device | str) -> Source:
     """What `config` learns from. Raises UserError for material that does not suit it."""
-    check_suits(config, material)
-    system, shown, latents = of(config), material.shown, material.latents
-    more: dict[str, Any] = {} if material.recorded is None else {"originals": material.recorded}
-    if material.pictures is not None:
-        more["footage"] = material.domain
-    return system.source(config, shown, latents, system.space(config, shown, latents), torch.device(device), **more)
+    import torch
+
+    check_material(config, material)
+    system = get(config.system)
+    return system.source(config, material, system.space(config, material), torch.device(device))
 
 
-def check_suits(config: RunConfig, material: Material) -> None:
-    """Raises UserError for footage that is too short for motion between anchors, for recorded frames where codes alone
-    are learned from, and for another domain's pictures where the system has none, or its W is of another width."""
-    if isinstance(config, StyleGANVConfig) or (isinstance(config, CodesConfig) and config.motion == "acyclic"):
-        check_anchors(config.distance, material.latents.longest_run, material.latents.uri)
-    if material.videos and config.system == FIRST:
-        raise UserError(
-            f"--footage: {config.recipe} learns from codes alone; leave it out, or take --recipe mocogan-hd or "
-            "stylegan-v"
-        )
-    pictures = material.pictures
-    if pictures is None:
+def check_material(config: RunConfig, material: Material) -> None:
+    """Raises UserError for material that the system refuses, for recorded frames where codes alone are learned from,
+    and for another domain's pictures where those are not asked for or their W is of another width."""
+    get(config.system).check(config, material)
+    if material.videos and not config.learns_from_frames:
+        remedy = _recipes_that(lambda made: made.learns_from_frames)
+        raise UserError(f"--footage: {config.recipe} learns from codes alone; {remedy}")
+    if material.pictures is None:
         return
-    if not isinstance(config, MoCoConfig) or config.mode != "cross-domain":
-        raise UserError(
-            f"--pictures: {config.recipe} learns from pictures of the footage's own domain; leave it out, or take "
-            "--recipe mocogan-hd-cross"
-        )
-    material.domain.check_embeds()  # by its encoder the judges see the other's pictures
-    ours, theirs = pictures.config.w_dim, material.domain.config.w_dim
-    if ours != theirs:
-        raise UserError(
-            f"--pictures {pictures.folder}: its W has {ours} dimensions, that of the footage's domain {theirs}; give "
-            "two domains of the same width"
-        )
+    if not config.learns_from_pictures:
+        remedy = _recipes_that(lambda made: made.learns_from_pictures)
+        raise UserError(f"--pictures: {config.recipe} learns from pictures of the footage's own domain; {remedy}")
+    material.check_pictures()
+
+
+def _recipes_that(do: Callable[[RunConfig], bool]) -> str:
+    """The remedy: a recipe of each system that has one."""
+    able = [[name for name, make in system.recipes.items() if do(make())] for system in systems()]
+    names = " or ".join(recipes[0] for recipes in able if recipes)
+    return f"leave it out, or take --recipe {names}" if names else "leave it out"
 
 
 def iterate(state: State, source: Source, process: Process) -> dict[str, Tensor]:
     """One iteration of the state's own system."""
-    return of(state.config).iterate(state, source, process)
+    return get(state.config.system).iterate(state, source, process)
+
+
+def _import_entries() -> None:
+    while _entries:
+        module, _, name = _entries[0].partition(":")
+        register(getattr(importlib.import_module(module), name))
+        _entries.pop(0)

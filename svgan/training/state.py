@@ -5,10 +5,12 @@ Randomness and the data's order are functions of (seed, step) (`svgan.torch_util
 
 from __future__ import annotations
 
+import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -55,16 +57,22 @@ class Sums:
 
 
 @dataclass(eq=False, kw_only=True)
-class State:
-    """A run at one step, of any system: what all of them have. A system's own state is a subclass.
+class State(ABC):
+    """A run at one step, of any system: what all of them have. A system's own state is a subclass: a dataclass with a
+    field for each of its modules, and `NAME_optimizer` for each that is trained, which says in `make_modules` what they
+    are.
 
-    ema: the moving average of what makes clips, which samples; space: the coordinates of its codes. history: one dict
-    of figures per report, with 'step'. sums: of the figures since the last report.
+    motion: the generator of motion; ema: its moving average, which samples; space: the coordinates of its codes.
+    history: one dict of figures per report, with 'step'. sums: of the figures since the last report.
     meta: what the codes are ('domain' and 'latents' digests, 'fps'), carried into checkpoints for sampling.
     """
 
+    trained: ClassVar[tuple[str, ...]] = ("motion", "critic")  # the modules that have an optimiser
+    kept: ClassVar[tuple[str, ...]] = ()  # the other modules that are saved, beside ema and space
+
     config: RunConfig
     space: Space
+    motion: Motion
     ema: Motion
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -75,12 +83,27 @@ class State:
     def build(
         cls, config: Any, space: Space, meta: Mapping[str, Any] | None = None, device: torch.device | str = "cpu"
     ) -> Self:
-        """Step 0 of config's system: weights drawn from config.seed alone, the same on every rank and device."""
-        from svgan.training import registry
+        """Step 0: weights drawn from config.seed alone, the same on every rank and device."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            modules = cls.make_modules(config, space)
+        ema = copy.deepcopy(modules["motion"]).requires_grad_(False).eval()
+        parts: dict[str, Any] = {name: module.to(device) for name, module in {**modules, "ema": ema}.items()}
+        for name in cls.trained:
+            if name in parts:
+                parts[f"{name}_optimizer"] = cls.make_optimizer(name, parts[name], config)
+        return cls(config=config, space=copy.deepcopy(space).to(device), meta=dict(meta or {}), **parts)
 
-        made = registry.of(config).state.build(config, space, meta, device)
-        assert isinstance(made, cls)
-        return made
+    @classmethod
+    @abstractmethod
+    def make_modules(cls, config: Any, space: Space) -> dict[str, nn.Module]:
+        """The system's modules by the names of their fields, 'motion' among them, with weights drawn from torch's
+        random state; the EMA is made from it. One that the configuration does without is left out."""
+
+    @classmethod
+    def make_optimizer(cls, name: str, module: nn.Module, config: Any) -> torch.optim.Adam:
+        """The optimiser of the trained module of that name."""
+        return make_adam(module, config)
 
     @property
     def device(self) -> torch.device:
@@ -88,11 +111,13 @@ class State:
 
     def modules(self) -> dict[str, nn.Module]:
         """What is saved, by name: networks, and what else has buffers. 'ema' and 'space' are what sampling reads."""
-        raise NotImplementedError
+        found = {name: getattr(self, name) for name in (*self.trained, "ema", *self.kept, "space")}
+        return {name: module for name, module in found.items() if module is not None}
 
     def optimizers(self) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
         """Each optimiser by name, with the module whose parameters it moves."""
-        raise NotImplementedError
+        found = {f"{name}_optimizer": getattr(self, name) for name in self.trained}
+        return {name: (module, getattr(self, name)) for name, module in found.items() if module is not None}
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name, the state's own (not copies): of the modules, and of the optimisers' averages."""

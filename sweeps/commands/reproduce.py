@@ -80,11 +80,10 @@ def run(asked: argparse.Namespace) -> int:
 
 def logged_config(run: Run) -> dict[str, Any]:
     """The trial's configuration, parsed from its parameters, which MLflow stores as text."""
-    from svgan.training.config import RunConfig
-    from svgan.training.registry import config_class
+    from svgan.training.registry import config_class, read_config
 
     known = {field.name for field in dataclasses.fields(config_class(run.data.params.get("system")))} | {"system"}
-    return RunConfig.from_json({key: _value(text) for key, text in run.data.params.items() if key in known}).to_json()
+    return read_config({key: _value(text) for key, text in run.data.params.items() if key in known}).to_json()
 
 
 def _value(text: str) -> Any:

@@ -23,11 +23,10 @@ def state_bytes(run: RunConfig, material: Material) -> tuple[int, int]:
     import torch
 
     from svgan.training import checkpoint, registry
-    from svgan.training.state import State
 
-    space = registry.of(run).space(run, material.shown, material.latents)
+    space = registry.get(run.system).space(run, material)
     with torch.device("meta"):
-        tensors = State.build(run, space, device="meta").tensors()
+        tensors = registry.build_state(run, space, device="meta").tensors()
     generator = sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith(checkpoint.SAMPLED))
     return sum(tensor.nbytes for tensor in tensors.values()), generator
 

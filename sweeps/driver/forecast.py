@@ -21,7 +21,6 @@ from svgan.torch_utils.distributed import SINGLE
 from svgan.training import registry
 from svgan.training.config import RunConfig
 from svgan.training.registry import Source, iterate
-from svgan.training.state import State
 from sweeps.promotion import final_evaluation
 from sweeps.ray_runtime import resources
 from sweeps.ray_runtime.resources import device_name
@@ -126,7 +125,7 @@ def timed(
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
     try:
-        source = registry.source(run, material, device)
+        source = registry.make_source(run, material, device)
         whole = max(1, run.batch // plan.workers)
         step, count = 0.0, 0
         for batch in dict.fromkeys((max(1, whole // 8), whole)):
@@ -142,7 +141,7 @@ def timed(
 def _laps(
     run: RunConfig, source: Source, device: str, budget: float, clock: Clock = time.perf_counter, most: int = 4
 ) -> list[float]:
-    state = State.build(run, source.space, {}, device)
+    state = registry.build_state(run, source.space, {}, device)
     laps: list[float] = []
     while len(laps) < most and sum(laps) < budget:
         started = clock()

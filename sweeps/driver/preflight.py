@@ -34,7 +34,6 @@ def preflight(study: Study, plan: Plan) -> Cleared:
     import torch  # noqa: F401
 
     from svgan.training import registry
-    from svgan.training.config import RunConfig
     from sweeps.trial.training import material_of
 
     started = time.perf_counter()
@@ -53,9 +52,9 @@ def preflight(study: Study, plan: Plan) -> Cleared:
     check_tracking(plan.tracking, plan.experiment)
     material = material_of(plan, "cpu")
     latents = material.latents
-    runs = [RunConfig.from_json(config) for config in examples(study, plan)]
+    runs = [registry.read_config(config) for config in examples(study, plan)]
     for run in runs:
-        registry.check_suits(run, material)
+        registry.check_material(run, material)
         latents.windows(run.span)
         if run.batch % plan.workers:
             raise UserError(f"--workers {plan.workers}: they cannot share a batch of {run.batch} clips; use a divisor")

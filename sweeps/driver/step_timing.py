@@ -51,7 +51,7 @@ def on_a_worker(plan: Plan, runs: Sequence[RunConfig]) -> list[float]:
 
 def step_seconds(plan: dict[str, Any], run: dict[str, Any]) -> float:
     """Seconds of the fastest of a few iterations. On a CPU, this process's CPU time, whatever else runs there."""
-    from svgan.training.config import RunConfig
+    from svgan.training.registry import read_config
     from sweeps.driver import forecast
     from sweeps.trial.training import material_of
 
@@ -60,4 +60,4 @@ def step_seconds(plan: dict[str, Any], run: dict[str, Any]) -> float:
     material = material_of(of, device)
     clock = time.process_time if device == "cpu" else time.perf_counter
     budget = min(LONGEST, of.seconds or LONGEST)
-    return forecast.timed(of, RunConfig.from_json(run), material, device, budget, clock).step
+    return forecast.timed(of, read_config(run), material, device, budget, clock).step

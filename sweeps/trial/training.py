@@ -39,9 +39,9 @@ class Setting:
     @classmethod
     def of(cls, plan: Plan, config: Mapping[str, Any], device: torch.device) -> Setting:
         """config: of the run, as JSON. Raises UserError for codes that cannot be read or are of another domain."""
-        run, material = RunConfig.from_json(dict(config)), material_of(plan, device)
+        run, material = registry.read_config(dict(config)), material_of(plan, device)
         every = max(1, run.steps // plan.reports)
-        return cls(plan, run, material, registry.source(run, material, device), device, every)
+        return cls(plan, run, material, registry.make_source(run, material, device), device, every)
 
     def train(
         self,

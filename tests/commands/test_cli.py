@@ -17,7 +17,7 @@ from svgan.images.domain import Domain
 from svgan.io.video_reader import frame_rate, read_frames
 from svgan.runs import training
 from svgan.runs.folder import Run
-from svgan.training.recipes import RECIPES, make
+from svgan.training.recipes import make, names
 
 OPTIONS = {
     "assets": ["NAME"],
@@ -384,7 +384,7 @@ def test_any_field_of_a_recipe_can_be_set_and_is_remembered(
 def test_help_states_what_the_recipes_use():
     """'(1)' behind an option of train is what every recipe has; what differs is said by recipe."""
     texts = {action.dest: action.help or "" for action in subcommands()["train"]._actions}
-    every = {name: make(name) for name in RECIPES}
+    every = {name: make(name) for name in names()}
     made = {name: config for name, config in every.items() if config.system == "codes"}
     assert all(name in texts["recipe"] for name in every)
     assert {config.seed for config in every.values()} == {0}

@@ -6,7 +6,7 @@ import torch
 
 from svgan.errors import UserError
 from svgan.metrics.loops import LoopJudge, autocorrelation, gradient_angles, nearest_earlier, norm_change
-from svgan.motion import make_motion
+from svgan.systems.stylevideogan.networks import make_motion
 from svgan.training import recipes
 
 FPS, T, K = 25.0, 500, 6
@@ -121,7 +121,7 @@ def test_shuffled_frames_are_far(judge):
 
 def test_phi_is_nought_for_a_motion_that_ignores_its_noise():
     torch.manual_seed(0)
-    motion = make_motion(recipes.tiny(components=4, width=8, trunk=(8,)), 4)
+    motion = make_motion(recipes.make("tiny", components=4, width=8, trunk=(8,)), 4)
     phi = gradient_angles(motion, 12, 16, torch.Generator().manual_seed(0))
     assert phi.shape == (16,)
     assert 0.05 < phi.mean() < np.pi / 2

@@ -13,8 +13,8 @@ from svgan.latents.spaces import make_space
 from svgan.metrics import windows
 from svgan.metrics.protocol import LEAST_REAL, PROTOCOLS, Protocol
 from svgan.metrics.windows import check_real, real_count, real_windows, rollouts, sized
-from svgan.motion import make_motion
 from svgan.sampling.sampler import Sampler
+from svgan.systems.stylevideogan.networks import make_motion
 from svgan.training import recipes
 
 
@@ -113,7 +113,7 @@ def test_a_protocols_rollout_is_the_same_alone_and_with_others(tmp_path):
     made = made_set(tmp_path, [300])
     torch.manual_seed(0)
     space = make_space("pca", made, 2)
-    sampler = Sampler(make_motion(recipes.tiny(components=2, width=8, trunk=(8,)), 2).eval(), space, {})
+    sampler = Sampler(make_motion(recipes.make("tiny", components=2, width=8, trunk=(8,)), 2).eval(), space, {})
     ours = {name: PROTOCOLS[name].with_clips(3) for name in ("svg-short", "svg-long")}
     together = next(rollouts(sampler, ours, 5))
     for name, protocol in ours.items():
@@ -139,7 +139,7 @@ def test_clips_come_in_groups_that_are_parts_of_one_rollout(tmp_path, monkeypatc
     made = made_set(tmp_path, [300])
     torch.manual_seed(0)
     space = make_space("wplus", made)
-    sampler = Sampler(make_motion(recipes.tiny(width=8, trunk=(8,)), space.width).eval(), space, {})
+    sampler = Sampler(make_motion(recipes.make("tiny", width=8, trunk=(8,)), space.width).eval(), space, {})
     ours = {name: PROTOCOLS[name].with_clips(21) for name in ("svg-short", "svg-long")}
     (whole,) = rollouts(sampler, ours, 5)
     monkeypatch.setattr(windows, "GROUP", 8)

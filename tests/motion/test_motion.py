@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from svgan.motion import make_motion
 from svgan.motion.gru import GRUMotion
 from svgan.motion.noise import BLOCK, Noise
 from svgan.motion.recurrence import unroll_fused, unroll_plain
+from svgan.systems.stylevideogan.networks import make_motion
 from svgan.torch_utils import rng
 from svgan.training import recipes
 
@@ -126,7 +126,7 @@ def test_later_noise_moves_later_frames_only():
 
 def test_sizes_of_the_papers_generator():
     """Parameter counts of systems.md 1.3 for H (without its normalisation), P and the affines, at 18 x 512 codes."""
-    motion = make_motion(recipes.paper(), 18 * 512)
+    motion = make_motion(recipes.make("paper"), 18 * 512)
     count = {name: sum(p.numel() for p in child.parameters()) for name, child in motion.named_children()}
     assert count == {"hallucinate": 21_824, "cells": 25_344, "trunk": 175_040, "affine": 4_727_808}
 

@@ -154,7 +154,7 @@ def test_systems_of_frames_learn_from_what_was_recorded(
     flags = {"domain": str(random_domain), "latents": where, "report_every": 1, "footage": [str(footage["good"])]}
     out, cpu = tmp_path / "run", torch.device("cpu")
     run = plan_run(out, "stylegan-v", small | {"batch": 4, "steps": 1}, resume=False, **flags)
-    source = registry.source(run.config, Material(domain=domain, latents=latents, videos=run.footage), cpu)
+    source = registry.make_source(run.config, Material(domain=domain, latents=latents, videos=run.footage), cpu)
     crops = shrink(aligned_video.align_cached(footage["good"], crop_size(domain)).crops, 16)
     seen = (source.frames[torch.arange(FRAMES)].movedim(1, -1) + 1) * 127.5
     np.testing.assert_allclose(seen.numpy(), crops, atol=1.01)  # a byte, as above
@@ -184,7 +184,7 @@ def test_recorded_frames_are_kept_beside_the_codes_and_learned_from(
     cpu = torch.device("cpu")
     run = plan_run(tmp_path / "run", "stylegan-v", small | {"batch": 4, "steps": 1}, resume=False, **flags)
     assert run.footage == (BESIDE,)
-    source = registry.source(run.config, Material(domain=domain, latents=latents, videos=run.footage), cpu)
+    source = registry.make_source(run.config, Material(domain=domain, latents=latents, videos=run.footage), cpu)
     seen = (source.frames[torch.arange(9)].movedim(1, -1) + 1) * 127.5
     np.testing.assert_allclose(seen.numpy(), recorded[:9], atol=0.01)
     assert carry_out(run, tmp_path / "run", reporter=NullReporter(), device=cpu).step == 1

@@ -17,13 +17,12 @@ def checkpoint_folder(footage, tmp_path_factory):
     from svgan.images.domain import Domain
     from svgan.latents.shards import open_latents
     from svgan.latents.spaces import make_space
-    from svgan.training import checkpoint, recipes
-    from svgan.training.state import State
+    from svgan.training import checkpoint, recipes, registry
 
     domain, latents = Domain.load(footage[0]), open_latents(footage[1])
     run = recipes.make("tiny", steps=1, trunk=(8,), critic_widths=(8,), width=4, components=8)
     meta = {"domain": domain.digest, "latents": latents.digest, "fps": 25.0}
-    state = State.build(run, make_space("pca", latents, 8), meta)
+    state = registry.build_state(run, make_space("pca", latents, 8), meta)
     state.history.append({"step": 1, "latent_fd": 1.0})
     return checkpoint.save(state, tmp_path_factory.mktemp("checkpoint") / "state")
 

@@ -9,7 +9,7 @@ import pytest
 from made_plan import PLAN
 
 from svgan.errors import UserError
-from svgan.training.config import RunConfig
+from svgan.training import registry
 from sweeps.reports.variant_table import VARIANT
 from sweeps.storage.plan import Plan
 from sweeps.study import Study, main
@@ -50,7 +50,7 @@ def test_controls_and_proposals_make_runs(name):
     for number in range(len(study.controls) + 4):
         trial = trials.ask()
         params = sample(study.space, trial)
-        run = RunConfig.from_json(study.config(plan, params))
+        run = registry.read_config(study.config(plan, params))
         if number < len(study.controls):
             assert trial.params == study.controls[number]
         assert {key: getattr(run, key) for key in params if key != VARIANT} == {

@@ -171,4 +171,4 @@ def test_a_nan_on_one_rank_stops_both(ranks: list[dict]):
 
 
 def test_a_batch_that_does_not_divide_is_refused(ranks: list[dict]):
-    assert all("batch: 7 cannot be shared by 2 workers" in rank["uneven"]["error"] for rank in ranks)
+    assert all("batch: 7 clips do not divide among 2 workers" in rank["uneven"]["error"] for rank in ranks)

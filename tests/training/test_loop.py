@@ -14,10 +14,12 @@ from made_runs import made_clips, made_state, numbers, small
 
 from svgan.errors import NonFiniteLoss, UserError
 from svgan.sampling.sampler import Sampler
+from svgan.systems.stylevideogan.system import ITERATIONS
 from svgan.torch_utils.distributed import SINGLE
+from svgan.training import registry
 from svgan.training.checkpoint_manager import FolderKeeper
 from svgan.training.loop import train
-from svgan.training.registry import CODES_ITERATIONS, iterate
+from svgan.training.registry import iterate
 from svgan.training.state import State, Sums
 
 
@@ -44,7 +46,7 @@ def test_training_brings_the_clips_nearer(latents: Path):
     config = small(steps=120, batch=16, lr=2e-3, ema=0.9)
     clips = made_clips(latents, config)
     real = clips.windows(256, 0)
-    fresh = Sampler.of(State.build(config, clips.space)).coordinates(256, config.window, 1)
+    fresh = Sampler.of(registry.build_state(config, clips.space)).coordinates(256, config.window, 1)
     trained = Sampler.of(train(config, clips)).coordinates(256, config.window, 1)
     assert moments_apart(real, trained) < 0.8 * moments_apart(real, fresh)
 
@@ -57,7 +59,7 @@ def test_acyclic_motion_trains_and_resumes_to_the_bit(latents: Path, tmp_path: P
     resumed = train(config, clips, keeper=FolderKeeper(tmp_path))
     ours, theirs = numbers(resumed), numbers(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    fresh = numbers(State.build(config, clips.space))
+    fresh = numbers(registry.build_state(config, clips.space))
     assert all(
         not torch.equal(ours[n], fresh[n])
         for n in theirs
@@ -165,7 +167,7 @@ class PoisonedClips:
 def test_a_nan_stops_the_run_before_it_reaches_the_weights(latents: Path):
     config = small()
     clips = PoisonedClips(made_clips(latents, config), 3)
-    state = State.build(config, clips.space)
+    state = registry.build_state(config, clips.space)
     with pytest.raises(NonFiniteLoss, match=r"critic_loss is nan at step 3"):
         train(config, clips, state=state)
     assert state.step == 3
@@ -173,7 +175,7 @@ def test_a_nan_stops_the_run_before_it_reaches_the_weights(latents: Path):
     assert all(torch.equal(t, undisturbed[n]) for n, t in state.tensors().items())
 
 
-@pytest.mark.parametrize("iteration", CODES_ITERATIONS)
+@pytest.mark.parametrize("iteration", ITERATIONS)
 def test_an_infinite_generator_loss_names_itself(latents: Path, iteration: str):
     state = made_state(latents, iteration=iteration)
     clips = made_clips(latents, state.config)
@@ -188,7 +190,7 @@ def test_an_infinite_generator_loss_names_itself(latents: Path, iteration: str):
 def test_the_moving_average_follows(latents: Path):
     config = small(steps=1, ema=0.9)
     clips = made_clips(latents, config)
-    start = State.build(config, clips.space).motion.affine.weight
+    start = registry.build_state(config, clips.space).motion.affine.weight
     state = train(config, clips)
     torch.testing.assert_close(state.ema.affine.weight, 0.9 * start + 0.1 * state.motion.affine.weight)
 
@@ -222,14 +224,14 @@ def test_a_gpu_trains_the_same_run(latents: Path, precision: str):
     assert Sampler.of(state).codes(2, 30, 0).device.type == "cuda"
 
 
-@pytest.mark.parametrize("iteration", CODES_ITERATIONS)
+@pytest.mark.parametrize("iteration", ITERATIONS)
 def test_a_run_has_the_iteration_of_its_configuration(latents: Path, iteration: str):
     """To the bit."""
     config = small(steps=2, iteration=iteration)
     clips = made_clips(latents, config)
-    expected = State.build(config, clips.space)
+    expected = registry.build_state(config, clips.space)
     for _ in range(config.steps):
-        CODES_ITERATIONS[iteration](expected, clips, SINGLE)
+        ITERATIONS[iteration](expected, clips, SINGLE)
         expected.step += 1
     theirs = expected.tensors()
     assert all(torch.equal(t, theirs[name]) for name, t in train(config, clips).tensors().items())

@@ -23,7 +23,7 @@ def test_figures():
 
 def test_a_line_per_report(capsys: pytest.CaptureFixture[str]):
     class Stub:
-        config = recipes.tiny(steps=100)
+        config = recipes.make("tiny", steps=100)
 
     with ConsoleReporter() as reporter:
         reporter.report(50, {"latent_fd": 0.5, "iterations_per_second": 5.0}, Stub())  # type: ignore[arg-type]

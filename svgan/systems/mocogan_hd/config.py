@@ -35,6 +35,7 @@ class MoCoConfig(RunConfig):
     """
 
     system: ClassVar[str] = "mocogan-hd"
+    learns_from_frames: ClassVar[bool] = True
     paced: ClassVar[tuple[str, ...]] = (*RunConfig.paced, "mode", "form", "n_generator", "critic_size")
 
     window: int = 16
@@ -102,6 +103,10 @@ class MoCoConfig(RunConfig):
             raise UserError(f"{name}: the critic of mode 'in-domain' has no embedding; give 0, or mode 'cross-domain'")
         if self.video_weight + self.image_weight + self.matching_weight == 0:
             raise UserError("video_weight: nothing is left that judges frames; give it or image_weight above 0")
+
+    @property
+    def learns_from_pictures(self) -> bool:
+        return self.mode == "cross-domain"
 
     @property
     def span(self) -> int:

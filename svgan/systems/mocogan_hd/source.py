@@ -98,15 +98,14 @@ class FrameSource:
     def draw(self, n: int, *, seed: int, step: int, stream: int = 0, rank: int = 0, world: int = 1) -> Tensor:
         """Rank's part [n / world, T, 3, S, S], in [-1, 1], of a global draw of n clips, uniform with replacement; a
         pure function of its arguments."""
-        if n % world:
-            raise UserError(f"batch: {n} clips do not divide among {world} workers; use a multiple of {world}")
+        own = rng.own_slice(n, rank, world)
         if self._contrasted and n == world > 1:
             raise UserError(
                 f"batch: {n} clips for {world} workers are one each, with none to be contrasted with; give a batch of "
                 f"{2 * world} or more, or contrastive_weight 0"
             )
         generator = rng.generator("cpu", seed, step, stream, "frames")
-        picks = torch.randint(len(self._starts), (n,), generator=generator)[rng.own_slice(n, rank, world)]
+        picks = torch.randint(len(self._starts), (n,), generator=generator)[own]
         return self.frames[self._starts[picks][:, None] + self._steps]
 
     def windows(self, n: int, seed: int) -> Tensor:

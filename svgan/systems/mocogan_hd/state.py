@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
@@ -45,8 +45,11 @@ def make_lstm(config: MoCoConfig, space: Space) -> LSTMMotion:
 
 @dataclass(eq=False, kw_only=True)
 class MoCoState(State):
-    """motion trains, with guess (H), by the generator's optimiser; ema is motion's moving average. A critic is there
-    where a weight asks for it. slow: the embedding critic's momentum encoder, with its queues of keys."""
+    """generator: motion with guess (H), which one optimiser trains. A critic is there where a weight asks for it. slow:
+    the embedding critic's momentum encoder, with its queues of keys."""
+
+    trained: ClassVar[tuple[str, ...]] = ("generator", "video_critic", "image_critic")
+    kept: ClassVar[tuple[str, ...]] = ("slow", "real_keys", "fake_keys")
 
     config: MoCoConfig
     motion: LSTMMotion
@@ -62,40 +65,19 @@ class MoCoState(State):
     fake_keys: KeyQueue | None = None
 
     @classmethod
-    def build(
-        cls,
-        config: MoCoConfig,
-        space: Space,
-        meta: Mapping[str, Any] | None = None,
-        device: torch.device | str = "cpu",
-    ) -> Self:
-        """Step 0: weights drawn from config.seed alone, the same on every rank and device, and each part's apart: one
-        that an ablation leaves out changes no other's."""
+    def make_modules(cls, config: MoCoConfig, space: Space) -> dict[str, nn.Module]:
+        """Each part's weights are drawn apart: one that an ablation leaves out changes no other's."""
         motion = drawn(config, "motion", make_lstm, config, space)
         generator = nn.ModuleDict({"motion": motion})
         if config.information_weight > 0:
             cells, width = config.form == "code", motion.space.code_width
             generator["guess"] = drawn(config, "guess", NoiseGuess, config.memory, width, cells)
-        critics = cls._critics(config)
-        ema = copy.deepcopy(motion).to(device).requires_grad_(False).eval()
-        generator = generator.to(device)
-        made: dict[str, Any] = {name: module.to(device) for name, module in critics.items()}
-        if "video_critic" in made:
-            made["video_critic_optimizer"] = make_adam(made["video_critic"], config)
-        if "image_critic" in made:
-            own = isinstance(made["image_critic"], EmbeddingCritic)
-            special = {"beta1": IMAGE_BETA1, "eps": IMAGE_EPS} if own else {}
-            made["image_critic_optimizer"] = make_adam(made["image_critic"], config, **special)
-        return cls(
-            config=config,
-            space=copy.deepcopy(space).to(device),
-            motion=motion,
-            ema=ema,
-            generator=generator,
-            generator_optimizer=make_adam(generator, config),
-            meta=dict(meta or {}),
-            **made,
-        )
+        return {"motion": motion, "generator": generator, **cls._critics(config)}
+
+    @classmethod
+    def make_optimizer(cls, name: str, module: nn.Module, config: MoCoConfig) -> torch.optim.Adam:
+        special = {"beta1": IMAGE_BETA1, "eps": IMAGE_EPS} if isinstance(module, EmbeddingCritic) else {}
+        return make_adam(module, config, **special)
 
     @staticmethod
     def _critics(config: MoCoConfig) -> dict[str, nn.Module]:
@@ -114,24 +96,3 @@ class MoCoState(State):
                 for name in ("real_keys", "fake_keys"):
                     made[name] = drawn(config, name, KeyQueue, config.queue, config.embedding)
         return made
-
-    def modules(self) -> dict[str, nn.Module]:
-        found: dict[str, nn.Module | None] = {
-            "generator": self.generator,
-            "ema": self.ema,
-            "video_critic": self.video_critic,
-            "image_critic": self.image_critic,
-            "slow": self.slow,
-            "real_keys": self.real_keys,
-            "fake_keys": self.fake_keys,
-            "space": self.space,
-        }
-        return {name: module for name, module in found.items() if module is not None}
-
-    def optimizers(self) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
-        found: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
-        for name in ("generator", "video_critic", "image_critic"):
-            module, optimizer = getattr(self, name), getattr(self, f"{name}_optimizer")
-            if module is not None:
-                found[f"{name}_optimizer"] = module, optimizer
-        return found

@@ -1,9 +1,8 @@
 """One step of MoCoGAN-HD: the critics once, then the generator n_generator times on the same real clips.
 
-As in StyleVideoGAN's step, all randomness is drawn for the global batch and cut to this rank's slice, and gradients are
-averaged over ranks before any weight moves. The relativistic losses compare with means of scores: those are the global
-batch's, so that w workers learn what one would. Contrast is with the rank's own batch and the queue, which is all
-ranks'.
+`svgan.training.draws` says how a step draws at random, `svgan.training.optimize` how it moves weights. The relativistic
+losses compare with means of scores: those are the global batch's, so that w workers learn what one would. Contrast is
+with the rank's own batch and the queue, which is all ranks'.
 
 Axes: B clip, T frame, S pixels of the critics' frames, E embedding.
 """
@@ -13,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from svgan.motion.noise import Noise
 from svgan.systems.mocogan_hd import losses
@@ -21,10 +20,11 @@ from svgan.systems.mocogan_hd.augment import Augmentation, augmented, draw_augme
 from svgan.systems.mocogan_hd.critics import EmbeddingCritic, PatchCritic, follow_slowly, frames_at, video_input
 from svgan.systems.mocogan_hd.source import FrameSource
 from svgan.systems.mocogan_hd.state import MoCoState
-from svgan.systems.stylevideogan.step import autocast, descend
 from svgan.torch_utils import rng
 from svgan.torch_utils.distributed import Process
 from svgan.training import losses as shared
+from svgan.training.draws import draw_noise, own_part, stream
+from svgan.training.optimize import autocast, descend, gradients, move_average
 
 Figures = dict[str, Tensor]
 
@@ -33,7 +33,7 @@ def iterate(state: MoCoState, source: FrameSource, process: Process) -> Figures:
     """Train critics and generator once, in place. Returns figures as 0-d tensors, means over ranks; of the generator's
     turns, the last one's.
 
-    Raises NonFiniteLoss as `svgan.systems.stylevideogan.step.descend` does.
+    Raises NonFiniteLoss as `svgan.training.optimize.descend` does.
     """
     config, where = state.config, {"rank": process.rank, "world": process.world}
     real = source.draw(config.batch, seed=config.seed, step=state.step, **where)
@@ -61,8 +61,7 @@ def critic_step(state: MoCoState, source: FrameSource, real: Tensor, process: Pr
 def video_critic_step(state: MoCoState, critic: PatchCritic, real: Tensor, fake: Tensor, process: Process) -> Figures:
     """RaLSGAN's (the paper's: logistic) loss of the clip critic, and lambda_GP its gradient penalty."""
     config = state.config
-    own = rng.own_slice(config.batch, process.rank, process.world)
-    eps = torch.rand(config.batch, generator=stream(state, "eps", 0), device=state.device)[own]
+    eps = torch.rand(config.batch, generator=stream(state, "eps", 0), device=state.device)[own_part(state, process)]
     real, fake = (seen(state, clips, name, 0) for name, clips in (("real", real), ("fake", fake)))
     with autocast(state):
         loss = patch_loss(state, critic(real), critic(fake), process, generator=False)
@@ -121,7 +120,7 @@ def embedding_critic_step(state: MoCoState, critic: EmbeddingCritic, fake: Tenso
 def generator_step(state: MoCoState, source: FrameSource, real: Tensor, process: Process, turn: int) -> Figures:
     """Minimise the critics' terms - lambda_m L_m - lambda_f L_f by one Adam step, then move the EMA."""
     config = state.config
-    noise = draw_noise(state, process, "generator", turn)
+    noise: Noise = draw_noise(state, process, "generator", turn)
     codes, hidden, cells = state.motion(noise)
     fake = rendered(state, source, codes)
     total, figures = torch.zeros((), device=state.device), {}
@@ -141,7 +140,7 @@ def generator_step(state: MoCoState, source: FrameSource, real: Tensor, process:
         total, figures["information"] = total - config.information_weight * information, information
     figures["generator_loss"] = total
     figures = descend(state, "generator", gradients(total, state.generator), figures, (), process)
-    torch._foreach_lerp_(list(state.ema.parameters()), list(state.motion.parameters()), 1 - config.ema)
+    move_average(state, config.ema)
     return figures
 
 
@@ -231,27 +230,10 @@ def later_frame(state: MoCoState, process: Process, name: str, turn: int) -> Ten
     config = state.config
     g = stream(state, f"frame {name}", turn)
     at = torch.randint(1, config.window, (config.batch,), generator=g, device=state.device)
-    return at[rng.own_slice(config.batch, process.rank, process.world)]
+    return at[own_part(state, process)]
 
 
 def augmentation(state: MoCoState, process: Process, name: str, turn: int) -> Augmentation:
     """This rank's part of the global batch's."""
-    batch = state.config.batch
-    drawn = draw_augmentation(batch, stream(state, f"augment {name}", turn))
-    return drawn[rng.own_slice(batch, process.rank, process.world)]
-
-
-def draw_noise(state: MoCoState, process: Process, name: str, turn: int) -> Noise:
-    """This rank's part of the global batch of noise."""
-    config = state.config
-    noise = state.motion.draw(config.batch, config.window, stream(state, name, turn))
-    return noise[rng.own_slice(config.batch, process.rank, process.world)]
-
-
-def stream(state: MoCoState, name: str, turn: int, device: torch.device | str | None = None) -> torch.Generator:
-    return rng.generator(device or state.device, state.config.seed, state.step, name, turn)
-
-
-def gradients(total: Tensor, module: nn.Module) -> Sequence[Tensor]:
-    """By the module's parameters in order; 0 by those that the total does not depend on, such as a head without use."""
-    return torch.autograd.grad(total, list(module.parameters()), allow_unused=True, materialize_grads=True)
+    drawn = draw_augmentation(state.config.batch, stream(state, f"augment {name}", turn))
+    return drawn[own_part(state, process)]

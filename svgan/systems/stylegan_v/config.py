@@ -29,6 +29,7 @@ class StyleGANVConfig(RunConfig):
     """
 
     system: ClassVar[str] = "stylegan-v"
+    learns_from_frames: ClassVar[bool] = True
     paced: ClassVar[tuple[str, ...]] = (*RunConfig.paced, "frames", "channel_base", "channel_max", "joined", "r1_every")
 
     window: int = 33

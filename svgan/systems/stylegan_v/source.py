@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.images.frame_bank import FrameBank, kept_frames
 from svgan.latents.clips import ClipSource
@@ -50,8 +49,6 @@ class SparseClips:
     def draw(self, n: int, *, seed: int, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
         """Rank's part of a global draw of n clips: frames [n / world, T, 3, R, R] in [-1, 1] and their times in frames,
         int64 [n / world, T]; a pure function of its arguments. The windows are uniform, with replacement."""
-        if n % world:
-            raise UserError(f"batch: {n} clips do not divide among {world} workers; use a multiple of {world}")
         generator, own = rng.generator("cpu", seed, step, "clips"), rng.own_slice(n, rank, world)
         picks = torch.randint(len(self._starts), (n,), generator=generator)[own]
         times = draw_times(n, self.span, generator, self.count)[own]

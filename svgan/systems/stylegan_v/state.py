@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -16,7 +14,7 @@ from svgan.motion.acyclic import AcyclicCodes
 from svgan.systems.stylegan_v.augment import Adaptation
 from svgan.systems.stylegan_v.config import StyleGANVConfig
 from svgan.systems.stylegan_v.networks import HolisticDiscriminator, VideoGenerator
-from svgan.training.state import State, make_adam
+from svgan.training.state import State
 
 
 def make_generator(config: StyleGANVConfig, space: Space) -> VideoGenerator:
@@ -43,8 +41,9 @@ def _sizes(config: StyleGANVConfig, space: Space) -> StyleGAN2Config:
 
 @dataclass(eq=False, kw_only=True)
 class StyleGANVState(State):
-    """motion, the generator with its renderer, trains; ema is its moving average. adaptation: how often clips are
-    augmented."""
+    """motion: the generator with its renderer. adaptation: how often clips are augmented."""
+
+    kept: ClassVar[tuple[str, ...]] = ("adaptation",)
 
     config: StyleGANVConfig
     motion: VideoGenerator
@@ -55,38 +54,7 @@ class StyleGANVState(State):
     adaptation: Adaptation
 
     @classmethod
-    def build(
-        cls,
-        config: StyleGANVConfig,
-        space: Space,
-        meta: Mapping[str, Any] | None = None,
-        device: torch.device | str = "cpu",
-    ) -> Self:
-        """Step 0: weights drawn from config.seed alone, the same on every rank and device."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            motion = make_generator(config, space)
-            critic = HolisticDiscriminator(_sizes(config, space), config.frames, config.joined)
-        ema = copy.deepcopy(motion).to(device).requires_grad_(False).eval()
-        motion, critic = motion.to(device), critic.to(device)
-        return cls(
-            config=config,
-            space=copy.deepcopy(space).to(device),
-            motion=motion,
-            ema=ema,
-            critic=critic,
-            motion_optimizer=make_adam(motion, config),
-            critic_optimizer=make_adam(critic, config),
-            adaptation=Adaptation().to(device),
-            meta=dict(meta or {}),
-        )
-
-    def modules(self) -> dict[str, nn.Module]:
-        modules = {"motion": self.motion, "ema": self.ema, "critic": self.critic}
-        return modules | {"adaptation": self.adaptation, "space": self.space}
-
-    def optimizers(self) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
-        return {
-            "motion_optimizer": (self.motion, self.motion_optimizer),
-            "critic_optimizer": (self.critic, self.critic_optimizer),
-        }
+    def make_modules(cls, config: StyleGANVConfig, space: Space) -> dict[str, nn.Module]:
+        motion = make_generator(config, space)
+        critic = HolisticDiscriminator(_sizes(config, space), config.frames, config.joined)
+        return {"motion": motion, "critic": critic, "adaptation": Adaptation()}

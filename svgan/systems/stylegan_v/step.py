@@ -1,8 +1,7 @@
 """One step of StyleGAN-V: the discriminator, then the generator, then ADA (systems.md 3.4).
 
-As in StyleVideoGAN's step, all randomness is drawn for the global batch and cut to this rank's slice, and gradients are
-averaged over ranks before any weight moves. A discriminator compares groups of 4 clips, so that w workers learn what
-one would where each has a multiple of 4.
+`svgan.training.draws` says how a step draws at random, `svgan.training.optimize` how it moves weights. A discriminator
+compares groups of 4 clips, so that w workers learn what one would where each has a multiple of 4.
 
 Layers, losses and lazy R1 are those of the domain's trainer (svgan.images), for which a picture is a clip of one frame;
 its loop is its own, since it learns an encoder beside, and reconstructs.
@@ -16,20 +15,19 @@ Axes: B clip, T frame, R pixels, D width of W, K width of a frame's code.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from svgan.images.losses import logistic_discriminator, logistic_generator, with_lazy_r1
 from svgan.systems.stylegan_v import augment
 from svgan.systems.stylegan_v.frame_times import draw_times
 from svgan.systems.stylegan_v.source import SparseClips
 from svgan.systems.stylegan_v.state import StyleGANVState
-from svgan.systems.stylevideogan.step import autocast, descend
-from svgan.torch_utils import rng
 from svgan.torch_utils.distributed import Process
+from svgan.training.draws import own_part, stream
 from svgan.training.losses import wide
+from svgan.training.optimize import autocast, descend, gradients, move_average
 
 W_DECAY = 0.998  # of w's running mean, towards which clips are truncated
 
@@ -39,7 +37,7 @@ Figures = dict[str, Tensor]
 def iterate(state: StyleGANVState, source: SparseClips, process: Process) -> Figures:
     """Train discriminator and generator once, in place. Returns figures as 0-d tensors, means over ranks.
 
-    Raises NonFiniteLoss as `svgan.systems.stylevideogan.step.descend` does.
+    Raises NonFiniteLoss as `svgan.training.optimize.descend` does.
     """
     config = state.config
     figures = critic_step(state, source, process) | generator_step(state, process)
@@ -86,8 +84,8 @@ def generator_step(state: StyleGANVState, process: Process) -> Figures:
 def generated(state: StyleGANVState, process: Process, name: str) -> tuple[Tensor, Tensor, Tensor]:
     """This rank's part of a global batch of clips [B, T, 3, R, R], their times [B, T] and w [B, D]."""
     config = state.config
-    own = rng.own_slice(config.batch, process.rank, process.world)
-    times = draw_times(config.batch, config.window, stream(state, f"{name} times", "cpu"), config.frames)
+    own = own_part(state, process)
+    times = draw_times(config.batch, config.window, stream(state, f"{name} times", device="cpu"), config.frames)
     noise = state.motion.draw_at(config.batch, times, stream(state, name))
     codes = state.motion.codes(noise[own].at(noise.times[own]))
     with autocast(state):
@@ -98,11 +96,11 @@ def generated(state: StyleGANVState, process: Process, name: str) -> tuple[Tenso
 
 def seen(state: StyleGANVState, clips: Tensor, name: str, process: Process) -> Tensor:
     """Clips as the discriminator sees them, augmented as often as ADA says."""
-    batch, p = state.config.batch, float(state.adaptation.p)
+    p = float(state.adaptation.p)
     if p == 0:
         return clips
-    drawn = augment.draw(batch, p, stream(state, f"augment {name}"))
-    return augment.augment(clips, drawn[rng.own_slice(batch, process.rank, process.world)])
+    drawn = augment.draw(state.config.batch, p, stream(state, f"augment {name}"))
+    return augment.augment(clips, drawn[own_part(state, process)])
 
 
 @torch.no_grad()
@@ -110,7 +108,7 @@ def follow(state: StyleGANVState, w: Tensor) -> None:
     """Move the EMA after the generator, and w's running mean by the batch's [D]."""
     batch = state.config.batch
     decay = min(state.config.ema, ema_decay(batch, state.step * batch, half_life=math.inf))
-    torch._foreach_lerp_(list(state.ema.parameters()), list(state.motion.parameters()), 1 - decay)
+    move_average(state, decay)
     state.motion.synthesis.w_avg.lerp_(w, 1 - W_DECAY)
     state.ema.synthesis.w_avg.copy_(state.motion.synthesis.w_avg)
 
@@ -118,12 +116,3 @@ def follow(state: StyleGANVState, w: Tensor) -> None:
 def ema_decay(batch: int, seen: int, half_life: float = 20_000, ramp: float = 0.05) -> float:
     """Of one step of `batch` clips after `seen`: what `half_life` clips halve, or `ramp` of those seen if fewer."""
     return 0.5 ** (batch / max(min(half_life, ramp * seen), 1e-8))
-
-
-def stream(state: StyleGANVState, name: str, device: torch.device | str | None = None) -> torch.Generator:
-    return rng.generator(device or state.device, state.config.seed, state.step, name)
-
-
-def gradients(total: Tensor, module: nn.Module) -> Sequence[Tensor]:
-    """By the module's parameters in order; 0 by those that the total does not depend on, such as noise's strength."""
-    return torch.autograd.grad(total, list(module.parameters()), allow_unused=True, materialize_grads=True)

@@ -38,7 +38,13 @@ class CodesConfig(RunConfig):
     """
 
     system: ClassVar[str] = "codes"
-    quiet: ClassVar[dict[str, Any]] = {**dict.fromkeys(OPTIONS), "gap_every": 1, "motion": "gru", **ANCHORS}
+    quiet: ClassVar[dict[str, Any]] = {
+        "system": "codes",
+        **dict.fromkeys(OPTIONS),
+        "gap_every": 1,
+        "motion": "gru",
+        **ANCHORS,
+    }
     unhashed: ClassVar[dict[str, Any]] = {"iteration": "plain"}
 
     paced: ClassVar[tuple[str, ...]] = (*RunConfig.paced, "width", "n_critic", "iteration", "gap_every", "motion")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from svgan.latents.spaces import Space
-from svgan.motion import AcyclicMotion, GRUMotion, make_motion
+from svgan.motion import AcyclicMotion, GRUMotion
 from svgan.motion.gradient_angle import EPSILON
 from svgan.systems.stylevideogan.config import CodesConfig
-from svgan.systems.stylevideogan.critics import make_critic
-from svgan.training.state import State, make_adam
+from svgan.systems.stylevideogan.networks import make_critic, make_motion
+from svgan.training.state import State
 
 RUNNING_DECAY = 0.995  # of GAP's running moments (systems.md 1.5)
 
@@ -44,7 +42,9 @@ class RunningMoments(nn.Module):
 
 @dataclass(eq=False, kw_only=True)
 class CodesState(State):
-    """motion trains, ema is its moving average. running: GAP's moments."""
+    """running: GAP's moments."""
+
+    kept: ClassVar[tuple[str, ...]] = ("running",)
 
     config: CodesConfig
     motion: GRUMotion | AcyclicMotion
@@ -55,38 +55,7 @@ class CodesState(State):
     running: RunningMoments
 
     @classmethod
-    def build(
-        cls,
-        config: CodesConfig,
-        space: Space,
-        meta: Mapping[str, Any] | None = None,
-        device: torch.device | str = "cpu",
-    ) -> Self:
-        """Step 0: weights drawn from config.seed alone, the same on every rank and device."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            motion, critic = make_motion(config, space.width), make_critic(config, space.width)
+    def make_modules(cls, config: CodesConfig, space: Space) -> dict[str, nn.Module]:
+        motion, critic = make_motion(config, space.width), make_critic(config, space.width)
         motion.spread.copy_(space.spread)
-        ema = copy.deepcopy(motion).to(device).requires_grad_(False).eval()
-        motion, critic = motion.to(device), critic.to(device)
-        return cls(
-            config=config,
-            space=copy.deepcopy(space).to(device),
-            motion=motion,
-            ema=ema,
-            critic=critic,
-            motion_optimizer=make_adam(motion, config),
-            critic_optimizer=make_adam(critic, config),
-            running=RunningMoments(config.width).to(device),
-            meta=dict(meta or {}),
-        )
-
-    def modules(self) -> dict[str, nn.Module]:
-        modules = {"motion": self.motion, "ema": self.ema, "critic": self.critic}
-        return modules | {"running": self.running, "space": self.space}
-
-    def optimizers(self) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
-        return {
-            "motion_optimizer": (self.motion, self.motion_optimizer),
-            "critic_optimizer": (self.critic, self.critic_optimizer),
-        }
+        return {"motion": motion, "critic": critic, "running": RunningMoments(config.width)}

@@ -1,8 +1,6 @@
 """One iteration: n_critic critic steps and a generator step, the plain form that `fast` is tested against.
 
-Noise, clips and interpolation weights are drawn for the global batch and cut to this rank's slice, so that w workers
-see what one would. A step computes gradients, averages them and everything it reports over the ranks in one
-exchange, on a CPU looks for a non-finite number (by then on all ranks alike), and only then moves weights.
+`svgan.training.draws` says how a step draws at random, `svgan.training.optimize` how it moves weights.
 """
 
 from __future__ import annotations
@@ -11,17 +9,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from svgan.errors import NonFiniteLoss
 from svgan.motion.acyclic import AnchorNoise
 from svgan.motion.gradient_angle import gap_distance, gradient_angle, gradient_angle_penalty
 from svgan.motion.noise import Noise
 from svgan.systems.stylevideogan.state import CodesState
-from svgan.torch_utils import rng
 from svgan.torch_utils.distributed import Process
 from svgan.training import losses
-from svgan.training.state import State
+from svgan.training.draws import draw_noise, own_part, stream
+from svgan.training.optimize import autocast, descend, gradients, move_average
 
 
 class Clips(Protocol):
@@ -45,13 +42,14 @@ class Draws:
 
     def eps(self, turn: int) -> Tensor:
         """[B], where between a fake and a real clip the penalty looks."""
-        batch, source = self.state.config.batch, generator(self.state, "eps", turn)
-        drawn = torch.rand(batch, generator=source, device=self.state.device)
-        return drawn[rng.own_slice(batch, self.process.rank, self.process.world)]
+        state = self.state
+        drawn = torch.rand(state.config.batch, generator=stream(state, "eps", turn), device=state.device)
+        return drawn[own_part(state, self.process)]
 
-    def noise(self, stream: str, turn: int) -> Noise | AnchorNoise:
-        """What clips are made from; stream: for whom, 'critic' or 'generator'."""
-        return draw_noise(self.state, self.process, stream, turn)
+    def noise(self, part: str, turn: int) -> Noise | AnchorNoise:
+        """What clips are made from; part: whose clips, 'critic' or 'generator'."""
+        noise: Noise | AnchorNoise = draw_noise(self.state, self.process, part, turn)
+        return noise
 
 
 def iterate(state: CodesState, clips: Clips, process: Process) -> dict[str, Tensor]:
@@ -76,8 +74,8 @@ def critic_step(state: CodesState, draws: Draws, process: Process, turn: int) ->
         loss = losses.wasserstein_critic(real_score, fake_score)
         penalty = losses.gradient_penalty(state.critic, real, fake, eps)
     total = loss + config.gp_weight * penalty
-    gradients = torch.autograd.grad(total, list(state.critic.parameters()))
-    return descend(state, "critic", gradients, {"critic_loss": loss, "gradient_penalty": penalty}, (), process)
+    figures = {"critic_loss": loss, "gradient_penalty": penalty}
+    return descend(state, "critic", gradients(total, state.critic), figures, (), process)
 
 
 def generator_step(state: CodesState, draws: Draws, process: Process) -> dict[str, Tensor]:
@@ -99,8 +97,7 @@ def generator_step(state: CodesState, draws: Draws, process: Process) -> dict[st
     if with_gap:
         moved = (latents[:, -1] - latents[:, 0]).detach()
         moments = [moved.mean(0), moved.square().mean(0)]
-    gradients = torch.autograd.grad(total, list(state.motion.parameters()))
-    figures = descend(state, "motion", gradients, figures, moments, process)
+    figures = descend(state, "motion", gradients(total, state.motion), figures, moments, process)
     follow(state, moments)
     return figures
 
@@ -110,64 +107,10 @@ def follow(state: CodesState, moments: Sequence[Tensor]) -> None:
     """Move the EMA after the generator, and GAP's running moments by the batch's, if there are any."""
     if moments:
         state.running.update(*moments)
-    torch._foreach_lerp_(list(state.ema.parameters()), list(state.motion.parameters()), 1 - state.config.ema)
-
-
-def descend(
-    state: State,
-    part: str,
-    gradients: Sequence[Tensor],
-    figures: dict[str, Tensor],
-    extras: Sequence[Tensor],
-    process: Process,
-) -> dict[str, Tensor]:
-    """One Adam step of a part of the state ('critic') along the gradients by its parameters, averaged over ranks.
-
-    figures and extras are averaged in the same exchange; returned are the figures and the gradient's norm. On a CPU
-    a number that is none raises NonFiniteLoss here. To look on a GPU is to wait for it, so there the weights take it,
-    and whoever reads or keeps the figures raises (`svgan.training.state.Sums`): the checkpoint before stays whole.
-    """
-    module: nn.Module = getattr(state, part)
-    optimizer: torch.optim.Optimizer = getattr(state, f"{part}_optimizer")
-    parameters = list(module.parameters())
-    gradients = [gradient.contiguous() for gradient in gradients]  # fused Adam takes memory's order (docs/traps.md)
-    figures = {name: losses.wide(value.detach()).clone() for name, value in figures.items()}
-    process.mean_([*gradients, *figures.values(), *extras])
-    figures[f"{part}_gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
-    if state.device.type == "cpu":
-        require_finite(figures, state.step)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return figures
-
-
-def require_finite(figures: dict[str, Tensor], step: int) -> None:
-    """Raise NonFiniteLoss naming the first figure that is NaN or infinite."""
-    values = torch.stack(list(figures.values()))
-    if not bool(values.isfinite().all()):
-        name, value = next((n, float(v)) for n, v in figures.items() if not bool(v.isfinite()))
-        raise NonFiniteLoss(f"{name} is {value} at step {step}; the weights are those of the step before")
-
-
-def draw_noise(state: CodesState, process: Process, stream: str, turn: int) -> Noise | AnchorNoise:
-    """This rank's part of the global batch of noise."""
-    config = state.config
-    noise = state.motion.draw(config.batch, config.window, generator(state, stream, turn))
-    return noise[rng.own_slice(config.batch, process.rank, process.world)]
-
-
-def autocast(state: State) -> torch.autocast:
-    """bfloat16 where config.precision asks for it. Gradients by float32 inputs (the penalties') stay float32."""
-    return torch.autocast(state.device.type, torch.bfloat16, enabled=state.config.precision == "bfloat16")
+    move_average(state, state.config.ema)
 
 
 def gap_weight(state: CodesState) -> float:
     """lambda_GAP of this generator step: gap_every times the configuration's in every gap_every-th, else 0."""
     config = state.config
     return 0.0 if state.step % config.gap_every else config.gap_every * config.gap_weight
-
-
-def generator(state: CodesState, stream: str, turn: int) -> torch.Generator:
-    return rng.generator(state.device, state.config.seed, state.step, stream, turn)

@@ -82,12 +82,12 @@ def test_iterations_are_timed_and_a_slow_batch_in_part(footage):
     from svgan.training import recipes
 
     material, asked = Material.open(*footage), plan(clips=0)
-    found = forecast.timed(asked, recipes.tiny(batch=8), material, "cpu")
+    found = forecast.timed(asked, recipes.make("tiny", batch=8), material, "cpu")
     assert 0 < found.step < 5
     assert found.source.endswith("iterations timed here")
-    diverging = forecast.timed(asked, recipes.tiny(batch=8, lr=1e30), material, "cpu")
+    diverging = forecast.timed(asked, recipes.make("tiny", batch=8, lr=1e30), material, "cpu")
     assert diverging.step > 0
-    hurried = forecast.timed(asked, recipes.tiny(batch=64), material, "cpu", budget=1e-6)
+    hurried = forecast.timed(asked, recipes.make("tiny", batch=64), material, "cpu", budget=1e-6)
     assert "from 1 iterations" in hurried.source
 
 
@@ -111,7 +111,7 @@ def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
         digests=(("protocol.long", "abc"),),
     )
     tracking = Tracking(asked)
-    run = recipes.tiny(steps=400)
+    run = recipes.make("tiny", steps=400)
     for number, (speed, device) in enumerate([(10, "cpu A"), (5, "cpu A"), (20, "cpu A"), (1, "cpu B")]):
         log = TrialLog(asked, number)
         log.open(run.to_json(), 1, device)

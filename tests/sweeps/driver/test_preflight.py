@@ -231,11 +231,10 @@ def test_the_size_of_a_checkpoint_is_known_before_there_is_one(change, footage, 
 
     from svgan.training import checkpoint, recipes, registry
     from svgan.training.data import Material
-    from svgan.training.state import State
     from sweeps.trial.artifacts import export_generator
 
     material, run = Material.open(*footage), recipes.make("tiny", **change)
-    state = State.build(run, registry.of(run).space(run, material.domain, material.latents), {})
+    state = registry.build_state(run, registry.get(run.system).space(run, material), {})
     checkpoint.save(state, tmp_path / "state")
     export_generator(tmp_path / "state", tmp_path / "generator")
     held = [

@@ -15,9 +15,9 @@ from svgan.latents.manifest import VideoCodes
 from svgan.latents.shards import open_latents, write_latents
 from svgan.latents.spaces import make_space
 from svgan.metrics.protocol import PROTOCOLS, usual_precision
-from svgan.motion import make_motion
 from svgan.reports.evaluation import assessed
 from svgan.sampling.sampler import Sampler
+from svgan.systems.stylevideogan.networks import make_motion
 from svgan.training import recipes
 
 SHORT = replace(PROTOCOLS["svg-short"], clips=19, real_clips=6, frames=9, rollout=9, precision=usual_precision("cpu"))
@@ -37,7 +37,7 @@ def world(random_domain, tmp_path, monkeypatch):
     write_latents(tmp_path / "codes", [VideoCodes("v", np.arange(60), codes)], domain=domain.digest, fps=25)
     latents = open_latents(tmp_path / "codes")
     space = make_space("pca", latents, 8)
-    sampler = Sampler(make_motion(recipes.tiny(components=8, width=8, trunk=(8,)), 8).eval(), space, {})
+    sampler = Sampler(make_motion(recipes.make("tiny", components=8, width=8, trunk=(8,)), 8).eval(), space, {})
     asked = {"seed": 0, "strict": False, "frames": domain.render(latents.codes)}
     return (sampler, None, domain, latents), asked
 

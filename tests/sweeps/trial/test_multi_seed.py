@@ -12,7 +12,7 @@ from svgan.latents.shards import open_latents
 from svgan.latents.spaces import make_space
 from svgan.training import checkpoint, recipes
 from svgan.training.checkpoint import Damaged
-from svgan.training.state import State
+from svgan.training.registry import build_state
 from sweeps.promotion import registry
 from sweeps.storage.plan import Plan
 from sweeps.tracking.client import SEED, Tracking, sweep_models
@@ -42,7 +42,7 @@ def states(footage):
     space = make_space("pca", open_latents(footage[1]), 8)
     made = {}
     for seed, history in ((3, (0.4, 0.3)), (4, (0.2, 0.5))):
-        made[seed] = State.build(dataclasses.replace(run, seed=seed), space, {"domain": "d", "fps": 25.0})
+        made[seed] = build_state(dataclasses.replace(run, seed=seed), space, {"domain": "d", "fps": 25.0})
         made[seed].history += [{"step": 2 * k + 2, "latent_fd": value} for k, value in enumerate(history)]
         made[seed].step = 4
     return made

@@ -16,7 +16,7 @@ from svgan.systems.mocogan_hd.source import FrameSource
 from svgan.systems.mocogan_hd.state import MoCoState
 from svgan.training import recipes
 from svgan.training.data import Material
-from svgan.training.registry import source
+from svgan.training.registry import make_source as make_source_of
 
 CROSS = {"mode": "cross-domain", "contrastive_weight": 2.0, "matching_weight": 1.0}
 PAPER = {**CROSS, "form": "paper"}
@@ -47,7 +47,7 @@ def small(**overrides: Any) -> MoCoConfig:
 
 def made_source(folder: Path, domain: Path, config: MoCoConfig) -> FrameSource:
     loaded = Domain.load(domain)
-    made = source(config, Material(domain=loaded, latents=made_latents(folder, loaded)), "cpu")
+    made = make_source_of(config, Material(domain=loaded, latents=made_latents(folder, loaded)), "cpu")
     assert isinstance(made, FrameSource)
     return made
 

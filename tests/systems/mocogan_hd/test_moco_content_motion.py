@@ -14,8 +14,7 @@ from svgan.images.domain import Domain
 from svgan.latents.spaces import make_space
 from svgan.sampling.sampler import Sampler
 from svgan.systems.mocogan_hd import content_motion
-from svgan.training import recipes
-from svgan.training.state import State
+from svgan.training import recipes, registry
 
 
 def shared(sampler: Sampler, what: str, chunk: int) -> torch.Tensor:
@@ -78,6 +77,6 @@ def test_bad_input_is_one_line(flags: list[str], words: str, run: Path, tmp_path
 
 def test_a_model_that_has_them_together_is_refused(run: Path, random_domain: Path):  # noqa: F811
     latents = made_latents(run.parents[2] / "latents", Domain.load(random_domain))
-    sampler = Sampler.of(State.build(recipes.tiny(components=4), make_space("pca", latents, 4)))
+    sampler = Sampler.of(registry.build_state(recipes.make("tiny", components=4), make_space("pca", latents, 4)))
     with pytest.raises(UserError, match="tiny does not take content and motion apart"):
         content_motion.sharing(sampler, "motion")

@@ -19,6 +19,7 @@ from svgan.runs.folder import Run
 from svgan.runs.loading import checkpoint_of
 from svgan.sampling.judged_pictures import prepare_for_judges
 from svgan.sampling.sampler import Sampler
+from svgan.systems.mocogan_hd import recipes as mocogan_hd
 from svgan.systems.mocogan_hd.source import FrameSource
 from svgan.training import recipes, registry
 from svgan.training.data import Material
@@ -37,9 +38,9 @@ def test_the_footages_generator_shows_what_is_real_and_the_other_one_what_is_mad
     footage, pictures = Domain.load(random_domain), Domain.load(dogs)
     latents = made_latents(tmp_path / "latents", footage)
     pair = Material(domain=footage, latents=latents, pictures=pictures)
-    source = registry.source(small(**CROSS), pair, "cpu")
+    source = registry.make_source(small(**CROSS), pair, "cpu")
     assert isinstance(source, FrameSource)
-    alone = registry.source(small(**CROSS), Material(domain=footage, latents=latents), "cpu")
+    alone = registry.make_source(small(**CROSS), Material(domain=footage, latents=latents), "cpu")
     assert isinstance(alone, FrameSource)
     assert torch.equal(source.draw(2, seed=0, step=0), alone.draw(2, seed=0, step=0))
     codes = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -54,7 +55,7 @@ def test_the_footages_generator_shows_what_is_real_and_the_other_one_what_is_mad
 def test_a_run_of_a_pair_trains_goes_on_and_shows_the_others_pictures(
     dogs: Path, random_domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(recipes.RECIPES, "mocogan-hd-cross", lambda **own: small(**CROSS | own))
+    monkeypatch.setitem(mocogan_hd.RECIPES, "mocogan-hd-cross", lambda **own: small(**CROSS | own))
     monkeypatch.setattr(training, "CLIP_FRAMES", 4)
     latents, out = made_latents(tmp_path / "latents", Domain.load(random_domain)), tmp_path / "run"
     where = ["--domain", str(random_domain), "--latents", str(latents.uri), "--out", str(out)]
@@ -78,7 +79,7 @@ def test_judges_of_the_footages_domain_see_the_others_pictures(
     latents = made_latents(tmp_path / "latents", Domain.load(random_domain))
     pair = Material(domain=Domain.load(random_domain), latents=latents, pictures=Domain.load(dogs))
     config = small(**CROSS)
-    source = registry.source(config, pair, "cpu")
+    source = registry.make_source(config, pair, "cpu")
     assert isinstance(source, FrameSource)
     state = made_state(source, config)
     with pytest.raises(UserError, match=f"--pictures {dogs}: is .*, the model was trained with made; restore"):
@@ -105,7 +106,7 @@ def test_judges_of_the_footages_domain_see_the_others_pictures(
 def test_a_runs_figures_are_of_the_others_pictures_against_the_footage(
     dogs: Path, random_domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    monkeypatch.setitem(recipes.RECIPES, "mocogan-hd-cross", lambda **own: small(**CROSS | own))
+    monkeypatch.setitem(mocogan_hd.RECIPES, "mocogan-hd-cross", lambda **own: small(**CROSS | own))
     monkeypatch.setattr(training, "CLIP_FRAMES", 4)
     monkeypatch.setattr(long_clips, "FRAMES", 150)
     monkeypatch.setattr(long_clips, "CLIPS", 2)
@@ -134,6 +135,6 @@ def test_another_width_of_w_is_one_line(dogs: Path, random_domain: Path, tmp_pat
     assert not (tmp_path / "run").exists()
     pair = Material(domain=Domain.load(random_domain), latents=latents, pictures=Domain.load(dogs))
     with pytest.raises(UserError, match="--pictures: tiny learns from pictures of the footage's own domain"):
-        registry.source(recipes.tiny(), pair, "cpu")
+        registry.make_source(recipes.make("tiny"), pair, "cpu")
     with pytest.raises(UserError, match="--pictures: mocogan-hd learns from pictures of the footage's own domain"):
-        registry.source(small(), pair, "cpu")
+        registry.make_source(small(), pair, "cpu")

@@ -19,9 +19,8 @@ from svgan.metrics.domain_report import psnr, ssim
 from svgan.runs.folder import Run
 from svgan.sampling.sampler import Sampler
 from svgan.systems.mocogan_hd import prediction
-from svgan.training import checkpoint, recipes
+from svgan.training import checkpoint, recipes, registry
 from svgan.training.data import Material
-from svgan.training.state import State
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +141,7 @@ def test_bad_input_is_one_line(flags: list[str], words: str, run: Path, tmp_path
 
 def test_a_model_that_starts_from_noise_is_refused(run: Path, random_domain: Path):
     latents = made_source(run.parents[2] / "latents", random_domain, small()).latents
-    config = recipes.tiny(components=4)
-    sampler = Sampler.of(State.build(config, make_space("pca", latents, 4)))
+    config = recipes.make("tiny", components=4)
+    sampler = Sampler.of(registry.build_state(config, make_space("pca", latents, 4)))
     with pytest.raises(UserError, match="starts from noise"):
         prediction.continued(sampler, torch.zeros(1, 6, 8), 4, 0)

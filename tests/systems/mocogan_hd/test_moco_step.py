@@ -13,9 +13,8 @@ from svgan.systems.mocogan_hd.source import FrameSource
 from svgan.systems.mocogan_hd.state import MoCoState
 from svgan.systems.mocogan_hd.step import iterate
 from svgan.torch_utils.distributed import SINGLE, Process, current_process
-from svgan.training import checkpoint
+from svgan.training import checkpoint, registry
 from svgan.training.checkpoint_manager import FolderKeeper
-from svgan.training.config import RunConfig
 from svgan.training.loop import train
 
 FORMS = {"in-domain": {}, "cross-domain": CROSS, "paper": PAPER}
@@ -254,7 +253,7 @@ def test_more_components_than_w_has_are_refused(latents: Path, random_domain: Pa
 
 def test_a_record_comes_back_as_the_same_run():
     config = small(**PAPER)
-    again = RunConfig.from_json(config.to_json())
+    again = registry.read_config(config.to_json())
     assert again == config
     assert again.digest() == config.digest() != small().digest()
     assert config.to_json()["system"] == "mocogan-hd"

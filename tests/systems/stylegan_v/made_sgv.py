@@ -16,7 +16,7 @@ from svgan.systems.stylegan_v.source import SparseClips
 from svgan.systems.stylegan_v.state import StyleGANVState
 from svgan.training import recipes
 from svgan.training.data import Material
-from svgan.training.registry import source
+from svgan.training.registry import make_source as make_source_of
 
 
 def made_latents(folder: Path, domain: Domain, frames: int = 60) -> Latents:
@@ -41,7 +41,7 @@ def small(**overrides: Any) -> StyleGANVConfig:
 
 def made_source(folder: Path, domain: Path, config: StyleGANVConfig) -> SparseClips:
     loaded = Domain.load(domain)
-    made = source(config, Material(domain=loaded, latents=made_latents(folder, loaded)), "cpu")
+    made = make_source_of(config, Material(domain=loaded, latents=made_latents(folder, loaded)), "cpu")
     assert isinstance(made, SparseClips)
     return made
 

@@ -22,9 +22,8 @@ from svgan.systems.stylegan_v.source import SparseClips
 from svgan.systems.stylegan_v.state import StyleGANVState
 from svgan.systems.stylegan_v.step import iterate
 from svgan.torch_utils.distributed import SINGLE, Process, current_process
-from svgan.training import checkpoint, recipes
+from svgan.training import checkpoint, recipes, registry
 from svgan.training.checkpoint_manager import FolderKeeper
-from svgan.training.config import RunConfig
 from svgan.training.data import Material
 from svgan.training.loop import train
 
@@ -272,7 +271,7 @@ def test_its_clips_go_wherever_a_domains_would(sampler: Sampler, random_domain: 
 
 def test_a_record_comes_back_as_the_same_run():
     config = small()
-    again = RunConfig.from_json(config.to_json())
+    again = registry.read_config(config.to_json())
     assert again == config
     assert again.digest() == config.digest() != recipes.make("stylegan-v").digest()
     assert config.to_json()["system"] == "stylegan-v"

@@ -181,13 +181,13 @@ def test_one_frame_a_clip_is_any_frame_under_the_discriminator_of_pictures():
 
 
 def test_r1_has_the_papers_weight_for_a_resolution_and_a_batch_where_none_is_given():
-    assert recipes.stylegan_v_full().r1_weight(256) == pytest.approx(0.2048)
-    assert recipes.stylegan_v().r1_weight(64) == pytest.approx(0.1024)
-    assert recipes.stylegan_v(r1_gamma=0.1).r1_weight(64) == 0.1
+    assert recipes.make("stylegan-v-full").r1_weight(256) == pytest.approx(0.2048)
+    assert recipes.make("stylegan-v").r1_weight(64) == pytest.approx(0.1024)
+    assert recipes.make("stylegan-v", r1_gamma=0.1).r1_weight(64) == 0.1
 
 
 def test_the_full_size_is_the_papers():
-    config = recipes.stylegan_v_full()
+    config = recipes.make("stylegan-v-full")
     assert config.channels(256) == {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128, 256: 64}
     assert config.ema == pytest.approx(ema_decay(64, 10**9))
     with torch.device("meta"):

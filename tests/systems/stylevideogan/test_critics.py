@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from svgan.systems.stylevideogan.critics import DESIGNS, make_critic
+from svgan.systems.stylevideogan.critics import DESIGNS
 from svgan.systems.stylevideogan.critics.holistic import sparse_triples
+from svgan.systems.stylevideogan.networks import make_critic
 from svgan.training import losses, recipes
 
 WIDTH = 6
@@ -14,7 +15,7 @@ WIDTH = 6
 def made(design: str, window: int = 25, **options: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return make_critic(recipes.tiny(critic=design, critic_widths=(16, 8), window=window, **options), WIDTH)
+        return make_critic(recipes.make("tiny", critic=design, critic_widths=(16, 8), window=window, **options), WIDTH)
 
 
 def codes(batch: int, window: int = 25) -> torch.Tensor:
@@ -94,7 +95,7 @@ def test_a_multiscale_critic_of_any_rates_judges_any_window(window: int, rates: 
 
 def test_sizes_of_the_papers_critic():
     """Parameter counts of systems.md 1.4: E 56.59 M, TConv 52 k, at 18 x 512 codes and 25 frames."""
-    critic = make_critic(recipes.paper(), 18 * 512)
+    critic = make_critic(recipes.make("paper"), 18 * 512)
     frame = sum(p.numel() for p in critic.frame.parameters())
     rest = sum(p.numel() for p in critic.parameters()) - frame
     assert round(frame / 1e6, 2) == 56.59

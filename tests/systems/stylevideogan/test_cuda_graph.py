@@ -11,12 +11,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from svgan.errors import NonFiniteLoss
-from svgan.systems.stylevideogan import fast, step
+from svgan.systems.stylevideogan import fast
 from svgan.systems.stylevideogan.critics import DESIGNS
 from svgan.systems.stylevideogan.fast.cuda_graph import GRAPHS, WARM_UP, HeldDraws
 from svgan.systems.stylevideogan.fast.step import move
 from svgan.systems.stylevideogan.step import Draws
 from svgan.torch_utils.distributed import SINGLE
+from svgan.training import optimize
 from svgan.training.loop import train
 
 LOOKS = ("_local_scalar_dense", "nonzero", "equal.", "masked_select", "is_nonzero")  # for which a program would wait
@@ -53,7 +54,7 @@ def tensors(state):
 @pytest.fixture
 def looked_at_later(monkeypatch):
     """As on a GPU: nobody looks for NaN between two reports."""
-    monkeypatch.setattr(step, "require_finite", lambda figures, number: None)
+    monkeypatch.setattr(optimize, "require_finite", lambda figures, number: None)
 
 
 @pytest.mark.parametrize("critic", DESIGNS)

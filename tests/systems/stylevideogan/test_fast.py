@@ -16,7 +16,7 @@ from svgan.systems.stylevideogan.fast.initial_memory import InitialMemory
 from svgan.systems.stylevideogan.fast.linear_chain import layers_of
 from svgan.torch_utils.distributed import SINGLE
 from svgan.torch_utils.malloc import keep_memory
-from svgan.training import recipes
+from svgan.training import recipes, registry
 from svgan.training.state import State
 
 SIZES = {
@@ -45,9 +45,9 @@ class Clips:
 
 def made(size: str, dtype: torch.dtype, device: str = "cpu", **overrides) -> State:
     values = {**SIZES[size], "iteration": "fast", **overrides}
-    config = recipes.tiny(**({"components": 5} | values if "space" not in values else values))
+    config = recipes.make("tiny", **({"components": 5} | values if "space" not in values else values))
     space = Space(config.space, 3, 8, config.components or 24)
-    state = State.build(config, space, device=device)
+    state = registry.build_state(config, space, device=device)
     for module in (state.motion, state.ema, state.critic, state.running):
         module.to(dtype)
     g = torch.Generator().manual_seed(5)

@@ -1,27 +1,23 @@
 """How a sequence of codes is judged. A new critic is a file here and a name in `DESIGNS`.
 
-A critic takes codes [B, T, K] in the space's units and returns one unbounded score per clip, [B]. `wants` says what
-it judges ('codes'), `least_window` the shortest clip it can see, `options` what else a design lets a run set, each
-with the values allowed. No critic mixes samples: the gradient penalty is taken per sample.
+A critic takes codes [B, T, K] in the space's units and returns one unbounded score per clip, [B]. `least_window`
+is the shortest clip it can see, `options` what else a design lets a run set, each with the values allowed. No critic
+mixes samples: the gradient penalty is taken per sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from svgan.systems.stylevideogan.critics.holistic import HolisticCritic
 from svgan.systems.stylevideogan.critics.multiscale import MultiscaleCritic
 from svgan.systems.stylevideogan.critics.tconv import TConvCritic
 
-if TYPE_CHECKING:
-    from svgan.systems.stylevideogan.config import CodesConfig
-
 
 class Critic(Protocol):
-    wants: ClassVar[str]
     least_window: ClassVar[int]
     options: ClassVar[Mapping[str, Sequence[int]]]
 
@@ -35,10 +31,3 @@ DESIGNS: dict[str, type[Critic]] = {
     "multiscale": MultiscaleCritic,
     "holistic": HolisticCritic,
 }
-
-
-def make_critic(config: CodesConfig, width: int) -> nn.Module:
-    """The critic that `config` names, for clips of config.window frames of `width` numbers (K)."""
-    critic = DESIGNS[config.critic](width, config.critic_widths, config.window, **config.critic_options())
-    assert isinstance(critic, nn.Module)
-    return critic

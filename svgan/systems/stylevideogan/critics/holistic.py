@@ -27,7 +27,6 @@ class HolisticCritic(nn.Module):
     starts: triples per span, at least.
     """
 
-    wants: ClassVar[str] = "codes"
     least_window: ClassVar[int] = 3
     options: ClassVar[Mapping[str, Sequence[int]]] = {"starts": range(1, 65)}
     triples: Tensor

@@ -24,7 +24,6 @@ class MultiscaleCritic(nn.Module):
     rates: 1 for the full rate alone, 3 for a quarter of it as well; frames that are missing there are repeated.
     """
 
-    wants: ClassVar[str] = "codes"
     least_window: ClassVar[int] = 2
     options: ClassVar[Mapping[str, Sequence[int]]] = {"rates": (1, 2, 3)}
 

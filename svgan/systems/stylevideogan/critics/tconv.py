@@ -21,7 +21,6 @@ class TConvCritic(nn.Module):
     kernel: frames under a convolution.
     """
 
-    wants: ClassVar[str] = "codes"
     least_window: ClassVar[int] = 2
     options: ClassVar[Mapping[str, Sequence[int]]] = {"kernel": (3, 5, 7, 9)}
 

@@ -18,6 +18,7 @@ from svgan.systems.stylevideogan.state import CodesState
 from svgan.systems.stylevideogan.step import Clips, Draws
 from svgan.torch_utils.distributed import Process
 from svgan.torch_utils.malloc import keep_memory
+from svgan.training.optimize import descend
 
 
 def iterate(state: CodesState, clips: Clips, process: Process) -> dict[str, Tensor]:
@@ -45,13 +46,13 @@ def critic_step(state: CodesState, draws: Draws, process: Process, turn: int, ge
     assert critic is not None
     with products(state):
         gradients, figures = critic_gradients(state.critic, critic, real, generated, eps, state.config.gp_weight)
-    return step.descend(state, "critic", gradients, figures, (), process)
+    return descend(state, "critic", gradients, figures, (), process)
 
 
 def generator_step(state: CodesState, draws: Draws, process: Process) -> dict[str, Tensor]:
     """The closed-form `step.generator_step`."""
     found = generator_gradients(state, noise_of(draws, "generator", 0), step.gap_weight(state))
-    figures = step.descend(state, "motion", found.gradients, found.figures, found.moments, process)
+    figures = descend(state, "motion", found.gradients, found.figures, found.moments, process)
     step.follow(state, found.moments)
     return figures
 

@@ -1,0 +1,30 @@
+"""What a step takes at random: drawn for the global batch and cut to this rank's part, so that w workers see together
+what one would. Every draw is a function of (seed, step, name), so a resumed run draws the same numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from svgan.torch_utils import rng
+from svgan.torch_utils.distributed import Process
+
+if TYPE_CHECKING:
+    from svgan.training.state import State
+
+
+def stream(state: State, *name: str | int, device: torch.device | str | None = None) -> torch.Generator:
+    """Random numbers of this step under this name; device: another than the state's."""
+    return rng.generator(device or state.device, state.config.seed, state.step, *name)
+
+
+def own_part(state: State, process: Process) -> slice:
+    """This rank's part of a global batch."""
+    return rng.own_slice(state.config.batch, process.rank, process.world)
+
+
+def draw_noise(state: State, process: Process, *name: str | int) -> Any:
+    """This rank's part of a global batch of noise for the state's generator, of clips of one window."""
+    config = state.config
+    return state.motion.draw(config.batch, config.window, stream(state, *name))[own_part(state, process)]
