@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from sweeps.tracking.client import Tracking
 
 HELP = "two studies, or two trials, side by side"
-ABOUT = """What differs between two studies or two trials: settings, digests, figures.
+ABOUT = """Show what differs between two studies or two trials: settings, digests, figures.
 
   python -m sweeps compare gap-1 gap-2                two studies: best and median figures, counts
   python -m sweeps compare gap-1:0 gap-1:3            two trials, of one study or of two
   python -m sweeps compare gap-1:0 gap-2:0 --sheet both.png      their contact sheets in one picture
 
-Where protocol, codes or domain differ it says so first: then the figures do not compare.
+If protocol, codes or domain differ, it says so first, because such figures cannot be compared.
 """
 # Figures with different values of these tags cannot be compared.
 MUST_AGREE = ("latents", "domain", "protocol.short", "protocol.long")

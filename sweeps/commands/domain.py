@@ -8,12 +8,12 @@ from pathlib import Path
 from sweeps.commands import where
 
 HELP = "log a domain's frames beside their reconstructions"
-ABOUT = """Embed held-out frames of a domain's footage, render them again, and log the figures with a picture of frames
-above their reconstructions. The picture shows footage: it goes to your MLflow and into no folder of this project.
+ABOUT = """Embed held-out frames of a domain's footage, render them again, and log the figures, with a picture of
+frames above their reconstructions. The picture shows footage, so it goes to your MLflow and nowhere else.
 
   python -m sweeps domain me.mp4 --domain my_domain
 
-Cost: about a minute on one core, and once per video 30 to 80 ms a frame for the landmarks.
+Cost: about a minute on one core, and once per video 30 to 80 ms per frame for the landmarks.
 """
 
 

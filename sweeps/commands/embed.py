@@ -9,18 +9,19 @@ import sweeps
 
 MAIN = Path(sweeps.__file__).with_name("__main__.py")
 HELP = "videos to W+ codes by all workers of a cluster"
-ABOUT = """What `svgan embed` does, spread over a cluster's CPUs and GPUs, or this machine's cores: stretches of 128
-to 256 frames, each kept in OUT.embedding as it is finished. Killed and started again, with more workers or fewer, it
-goes on where it was; the set it makes is the same in every bit as `svgan embed`'s on such a machine. Videos and domain
-must lie where every node sees them.
+ABOUT = """Embed videos as `svgan embed` does, on a cluster's CPUs and GPUs or on this machine's cores.
 
-A cluster that grows by itself is asked for nodes up to its limit, and those that come or go are made use of. Codes are
-made on GPUs where there are any or could be; when none has come for 15 minutes, on CPUs until one does, which is said,
-since theirs may differ from a GPU's in the last bit.
+The work is cut into stretches of 128 to 256 frames. Each finished stretch is kept in OUT.embedding, so a command that
+was killed continues there, with more workers or fewer. On machines of one kind, the set equals that of `svgan embed`
+in every bit. Videos and domain must lie where every node sees them.
+
+The command asks an autoscaling cluster for nodes up to its limit, and copes with nodes that come and go. GPUs make the
+codes if the cluster has some or can add some. If none has come for 15 minutes, CPUs make them until one does. The
+command says so, because a CPU's codes may differ from a GPU's in the last bit.
 
   python -m sweeps embed day1.mp4 day2.mp4 --domain ffhq --out s3://bucket/latents/me
 
-Cost: 30 to 100 ms a frame and core for the landmarks, then crops and codes; 0.6 GB a core.
+Cost: 30 to 100 ms per frame and core for the landmarks, then crops and codes; 0.6 GB per core.
 """
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from svgan.metrics.protocol import Protocol
     from sweeps.storage.plan import Plan
 
-HELP = "a logged model's figures again, with intervals"
+HELP = "measure a logged model again, with intervals"
 ABOUT = """Measure a logged model under named protocols, on its study's codes and domain, with 95 % intervals.
 
   python -m sweeps evaluate gap-1:1                                      the trial's best model, FVD short and long
@@ -27,11 +27,12 @@ ABOUT = """Measure a logged model under named protocols, on its study's codes an
   python -m sweeps evaluate gap-1:1 --against gap-1:0 --protocol svg-long      which is better, and how sure that is
   python -m sweeps evaluate gap-1:1 --clips 2048 --workers 16                  by 16 workers of a cluster, or cores
 
-With the study's own number of clips, and its precision, FVD comes out as it was logged, in every digit on the machine
-that logged it: this says whether it does. Protocols and metrics: svgan evaluate --help. The last line is JSON. --log
-adds the figures that the model has not yet, with the protocol's hash: fvd/PROTOCOL and the tag protocol.PROTOCOL, or
-fvd_long/HASH where a study's own protocol has other counts; and to its run, in reports/, a page of them with clips and
-plots, which --report writes to a file. Cost: as svgan evaluate.
+With the study's own number of clips and its precision, FVD equals the logged value in every digit on the machine that
+logged it. The command says whether it does. `svgan evaluate --help` lists protocols and metrics. The last line is JSON.
+
+--log adds the figures that the model does not have. Their names carry the protocol: fvd/PROTOCOL with the tag
+protocol.PROTOCOL, or fvd_long/HASH if a study's own protocol has other counts. It also adds a page with clips and plots
+to reports/ of the model's run; --report writes that page to a file. Cost: as svgan evaluate.
 """
 USUAL = {"svg-short": "protocol.short", "svg-long": "protocol.long"}  # and the tag of its hash on a logged model
 
@@ -50,12 +51,14 @@ class Logged:
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="NAME:NUMBER, a trial's best model, or models:/...")
-    parser.add_argument("--protocol", default=",".join(USUAL), metavar="NAMES", help="with commas [%(default)s]")
-    parser.add_argument("--metrics", default="fvd", metavar="NAMES", help="with commas [%(default)s]")
-    parser.add_argument("--against", metavar="MODEL", help="another, compared under the same protocols")
+    parser.add_argument(
+        "--protocol", default=",".join(USUAL), metavar="NAMES", help="names, separated by commas [%(default)s]"
+    )
+    parser.add_argument("--metrics", default="fvd", metavar="NAMES", help="names, separated by commas [%(default)s]")
+    parser.add_argument("--against", metavar="MODEL", help="another model, compared under the same protocols")
     parser.add_argument("--clips", type=int, metavar="N", help="generated clips [of svg-...: the study's]")
     spread.add_flag(parser)
-    parser.add_argument("--log", action="store_true", help="add to the model in MLflow what it has not yet")
+    parser.add_argument("--log", action="store_true", help="add the new figures to the model in MLflow")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="a page of the figures, with clips and plots")
     where.add_flags(parser)
 

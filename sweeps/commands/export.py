@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 HELP = "a study's trials, or their curves, as CSV or Parquet"
-ABOUT = """One row per trial: number, status, params.*, metrics.* (last values), attempts, run_id, tags.* (digests of
-what the figures depend on), started, ended, seconds, error.
+ABOUT = """Export one row per trial: number, status, params.*, metrics.* (last values), attempts, run_id, tags.*
+(digests of what the figures depend on), started, ended, seconds, error.
 
   python -m sweeps export gap-1 --out trials.csv
   python -m sweeps export gap-1 --out curves.parquet --history      number, metric, step, value, time: a row per point
 
-Read it with pandas.read_csv or pandas.read_parquet. The file is written aside and renamed, over one that is there.
+Read it with pandas.read_csv or pandas.read_parquet. The file is written atomically, and replaces an existing one.
 """
 WRITERS: dict[str, Callable[[pandas.DataFrame, Path], None]] = {
     ".csv": lambda frame, path: frame.to_csv(path, index=False),
@@ -32,7 +32,7 @@ WRITERS: dict[str, Callable[[pandas.DataFrame, Path], None]] = {
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="of the study")
+    parser.add_argument("name", metavar="NAME", help="the study's name")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .csv or .parquet")
     parser.add_argument("--history", action="store_true", help="every point of every metric instead")
     where.add_flags(parser)

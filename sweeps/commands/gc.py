@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from sweeps.tracking.client import Tracking
 
 HELP = "delete checkpoints that nothing needs any more"
-ABOUT = """Delete what a study that is not running has no more need of, after saying what and asking.
+ABOUT = """Delete the checkpoints and models of an ended study that nothing needs, after showing them and asking.
 
-  python -m sweeps gc gap-1 gap-2 --dry-run       only say what would be freed, trial by trial
+  python -m sweeps gc gap-1 gap-2 --dry-run       only show what would be freed, trial by trial
   python -m sweeps gc gap-1 --yes                 do not ask
 
-Goes: the training state of trials that are over (resuming needs that of the others alone), models that a later one of
-the same trial has beaten, and Tune's own files. Stays: each trial's best model by latent FD and by FVD long, every
-registered model, clips, figures, error texts, Optuna's record. A gc that was cut is simply run again.
+Deleted: the training state of trials that have ended (a resume needs that of the others only), models that a later one
+of the same trial has beaten, and Tune's own files. Kept: each trial's best model by latent FD and by FVD long, every
+registered model, clips, figures, error texts, Optuna's record. If it is interrupted, run it again.
 
 MLflow keeps a deleted model's entry, without its files; `mlflow gc` removes such entries from its database.
 """
@@ -56,9 +56,9 @@ class Item:
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="+", metavar="NAME", help="of the studies")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be freed and delete nothing")
-    parser.add_argument("--yes", action="store_true", help="delete without asking; names are whole then")
+    parser.add_argument("names", nargs="+", metavar="NAME", help="the studies' names")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be freed, and delete nothing")
+    parser.add_argument("--yes", action="store_true", help="delete without asking; give whole names")
     where.add_flags(parser)
 
 

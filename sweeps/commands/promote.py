@@ -9,28 +9,33 @@ from functools import partial
 from sweeps.commands import spread, where
 
 HELP = "make a study's best checkpoint the champion"
-ABOUT = """Choose the study's best checkpoint and make it the champion if its FVD is lower.
+ABOUT = """Choose the study's best checkpoint, and make it the champion if its FVD is lower.
 
   python -m sweeps promote gap-1
   python -m sweeps promote gap-1 --model svgan-trial     under a name of its own
-  python -m sweeps promote gap-1 --promotion-clips 2048 --promotion-seeds 3 --workers 16     the best three judged again
+  python -m sweeps promote gap-1 --promotion-clips 2048 --promotion-seeds 3 --workers 16     a final evaluation first
 
-Candidates are the models logged by all trials, stopped ones included. The lowest FVD long (against W+) wins; a
-checkpoint with the lowest latent FD but no FVD is scored first. The champion is replaced only by a lower FVD long
-under the same protocol; else this says by how much it fell short. With --promotion-clips or --promotion-seeds,
-given here or to the study, the best three models and the champion are measured on so many clips of so many generation
-seeds first, and the lowest mean wins; what was measured stays in MLflow. Cost: 0.1 to 1 s a clip and core.
-Load it anywhere with
+Candidates are the models of all trials, pruned ones included. The lowest FVD long (against W+) wins. If the checkpoint
+with the lowest latent FD has no FVD, it is measured first. Only a lower FVD long under the same protocol replaces the
+champion; otherwise the command prints the difference.
+
+--promotion-clips and --promotion-seeds, given here or to the study, ask for a final evaluation. It measures the best
+three models and the champion on that many clips of each generation seed, and the lowest mean wins. MLflow keeps the
+values. Cost: 0.1 to 1 s per clip and core.
+
+Load the champion anywhere with
 
   mlflow.pyfunc.load_model("models:/MODEL@champion").predict({"clips": 1, "frames": 250, "seed": 0})
 """
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="of the study")
+    parser.add_argument("name", metavar="NAME", help="the study's name")
     parser.add_argument("--model", metavar="MODEL", help="registered model [the study's: svgan-DOMAIN]")
-    parser.add_argument("--promotion-clips", type=int, metavar="N", help="for the final judgement [the study's]")
-    parser.add_argument("--promotion-seeds", type=int, metavar="K", help="of generation [the study's]")
+    parser.add_argument("--promotion-clips", type=int, metavar="N", help="clips of the final evaluation [the study's]")
+    parser.add_argument(
+        "--promotion-seeds", type=int, metavar="K", help="generation seeds of the final evaluation [the study's]"
+    )
     spread.add_flag(parser)
     where.add_flags(parser)
 

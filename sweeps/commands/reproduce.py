@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
     from sweeps.tracking.client import Tracking
 
-HELP = "run a finished trial again: equal figures?"
-ABOUT = """Run a finished trial again from the configuration that MLflow has of it, in this process and without Ray, and
-compare every metric at every report, and the FVD figures, with the logged ones.
+HELP = "run a finished trial again and compare its figures"
+ABOUT = """Run a finished trial again from its configuration in MLflow, in this process and without Ray, and compare its
+metrics at every report, and its FVD, with the logged ones.
 
   python -m sweeps reproduce gap-1:3
-  python -m sweeps reproduce gap-1:3 --anyway       although code, codes or domain are not those of then
+  python -m sweeps reproduce gap-1:3 --anyway       although code, codes or domain have changed
 
-First it compares the code's digest and commit, the digests of codes and domain, and the seed with what is here; a
-difference is a line each, and stops it unless --anyway is given. Expect equality in every bit for a trial of one
-worker on a CPU like this one; else it says the largest relative difference. Exit code 0: equal, 1: not, 2: not run.
-Cost: the trial's own training and FVD, on one process; nothing is logged.
+First it compares the code's digest and commit, the digests of codes and domain, and the seed. It prints a line for each
+difference, and stops unless --anyway is given. A trial of one worker on a CPU like this one is equal in every bit; for
+others it prints the largest relative difference. Exit code 0: equal, 1: different, 2: not run.
+Cost: the trial's own training and FVD, in one process. Nothing is logged.
 """
 # Figures of the machine or of the report itself, not of the model.
 NOT_COMPARED = ("iterations_per_second", "steps_done", "step")
@@ -47,7 +47,7 @@ Points = dict[str, dict[int, float]]  # metric -> step -> value
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trial", metavar="NAME:NUMBER", help="a finished trial")
-    parser.add_argument("--anyway", action="store_true", help="run it although something is not as it was")
+    parser.add_argument("--anyway", action="store_true", help="run it although something has changed")
     where.add_flags(parser)
 
 

@@ -27,7 +27,7 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="of a cluster, or this machine's cores, that look at clips; the figures are the same [%(default)s: here]",
+        help="workers of a cluster, or cores of this machine, that extract features [%(default)s: this process]",
     )
 
 

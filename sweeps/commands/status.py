@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
 HELP = "table of studies, or of one study's trials"
-ABOUT = """What a study is doing or has done, on one screen.
+ABOUT = """Show what a study is doing or has done, on one screen.
 
   python -m sweeps status              all studies of the experiment
-  python -m sweeps status gap-1        its trials: the parameters that differ, how far, figures, time left
+  python -m sweeps status gap-1        its trials: the parameters that differ, steps, figures, time left
   watch -n 10 python -m sweeps status gap-1
 
-Below the table: whether its driver is alive, what is left to do and for how long, GPU-hours used by now (core-hours
-where trials have no GPU), and why trials failed. Of more than 20 trials it shows the best 20 and those that are not
-over; `export` has all. States: running, scoring, finished, stopped (at a rung), failed, halted (by stop or Ctrl-C), cut
-(its driver died); the last two go on with --resume.
-While MLflow is away the table is Optuna's record, which has no FVD but an objective's.
+Below the table: whether its driver is alive, the trials and time left, GPU-hours used so far (core-hours if trials have
+no GPU), and why trials failed. With more than 20 trials it shows the best 20 and those that have not ended; `export`
+has all. States: running, scoring, finished, stopped (pruned at a rung), failed, halted (by stop or Ctrl-C), cut (its
+driver died). --resume continues halted and cut trials.
+While MLflow is away, the table comes from Optuna's record, which has FVD only if it is an objective.
 """
 REASONS, EVENTS = 6, 3
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of a study; all studies without it")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a study's name [all studies]")
     where.add_flags(parser)
 
 

@@ -9,22 +9,22 @@ from svgan.errors import UserError
 from sweeps.commands import where
 from sweeps.driver.flags import resume_command
 
-HELP = "stop a living study, nothing lost"
+HELP = "stop a running study without losing anything"
 ABOUT = """Stop a study so that nothing is lost.
 
-  python -m sweeps stop gap-1                 waits until it has ended, then prints how to go on
-  python -m sweeps stop gap-1 --no-wait       asks, and returns at once
+  python -m sweeps stop gap-1                 wait until it has ended, then print how to continue
+  python -m sweeps stop gap-1 --no-wait       request the stop, and return at once
 
-No further trial is handed out; those that run keep their whole state at the step they are at, which takes seconds,
-and the driver ends. One that is computing its FVD does that again when it is resumed. On the driver's terminal,
-Ctrl-C does the same. Run it on the driver's machine.
+The driver starts no more trials. Running trials save their whole state at the step they are at, which takes seconds,
+and the driver ends. A trial that is measuring FVD measures it again after a resume. Ctrl-C on the driver's terminal
+does the same. Run this command on the driver's machine.
 """
 LOOK_EVERY = 0.5
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="of the study")
-    parser.add_argument("--no-wait", action="store_true", help="do not wait for its end")
+    parser.add_argument("name", metavar="NAME", help="the study's name")
+    parser.add_argument("--no-wait", action="store_true", help="do not wait until it has ended")
     where.add_flags(parser)
 
 

@@ -11,21 +11,21 @@ from sweeps.commands import where
 if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
-HELP = "send MLflow what was kept in the study's folder while it was away"
+HELP = "send MLflow the writes that waited while it was away"
 ABOUT = """Send what a study could not write to MLflow, each write once.
 
   python -m sweeps sync gap-1
   python -m sweeps sync gap-1 --tracking http://mlflow:5000        the server has another address now
 
-While MLflow is away, training goes on and its metrics and artifacts are kept in STORAGE/NAME/outbox; the driver sends
-them when the server is back, or at the study's end. This is for one that never came back until then. It says how many
-writes were sent and how many are left, and exits with 1 where some are; once all are there, a study that is over gets
-its plots, its promotion and its final status.
+While MLflow is away, training goes on, and metrics and artifacts are kept in STORAGE/NAME/outbox. The driver sends them
+when the server is back, or at the study's end. Use this command if the server came back later than that. It prints how
+many writes were sent and how many are left, and exits with 1 if some are left. Once all are sent, a study whose trials
+have ended gets its plots, its promotion and its final status.
 """
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="of the study")
+    parser.add_argument("name", metavar="NAME", help="the study's name")
     where.add_flags(parser)
 
 

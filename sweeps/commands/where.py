@@ -32,7 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--storage",
         default=environment.default("storage", "./runs"),
         metavar="URI",
-        help=f"with the study's folder [{environment.shown('storage', './runs')}]",
+        help=f"folder or URL that holds the study's folder [{environment.shown('storage', './runs')}]",
     )
     where.add_argument(
         "--tracking",

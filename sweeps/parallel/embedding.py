@@ -1,8 +1,7 @@
 """`svgan embed` on a cluster: many workers scan and encode the stretches of the same videos.
 
-We use Ray tasks and one actor per GPU (`encoder_pool`) instead of Ray Data, for three reasons (docs/choices.md): all
-landmarks of a video must be known before its first crop, a video that fails is left out with its reason, and CPUs go on
-when no GPU can be had.
+We use Ray tasks and one actor per GPU (`encoder_pool`) instead of Ray Data (docs/choices.md). All landmarks of a video
+must be known before its first crop. A video that fails is left out with its reason. CPUs go on when no GPU can be had.
 
 Every finished stretch is a file in OUT.embedding, beside the set to be written. A driver that is killed continues
 there, with any number of workers, and repeats nothing. The driver holds landmarks and codes, but no pictures, except
