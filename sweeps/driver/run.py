@@ -18,7 +18,6 @@ from sweeps.driver.definition import Study
 from sweeps.driver.flags import parser, resume_command
 from sweeps.driver.new_plan import fresh, resumed
 from sweeps.ray_runtime import job_submission, log_capture
-from sweeps.ray_runtime.fork_server import forkserver
 from sweeps.ray_runtime.session import cluster_joined, ray_started
 from sweeps.storage import driver_lock, environment, stop_request
 from sweeps.storage.paths import fresh_name
@@ -95,9 +94,8 @@ def run(
     asked = flags.parse_args(argv)
     with cluster_joined():
         plan = resumed(study, flags, asked) if asked.resume else fresh(study, asked)
-        with forkserver():
-            study = study.along(plan.grid) if plan.grid else study
-            return _run(study.first(plan.controls), plan, loop)
+        study = study.along(plan.grid) if plan.grid else study
+        return _run(study.first(plan.controls), plan, loop)
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:

@@ -1,5 +1,5 @@
-"""What this room's sweeps share: a database, a process that their drivers are forked from, and the undisturbed sweep
-that all others are held against."""
+"""What the fault tests share: a migrated database, and the figures of the undisturbed sweep that every other sweep is
+compared with."""
 
 import json
 import os
@@ -8,14 +8,10 @@ import pytest
 from filelock import FileLock
 from harness import EVERY, FLAGS, STEPS, Sweep, figures
 
-from sweeps.ray_runtime.fork_server import forkserver
-
 
 @pytest.fixture(scope="session", autouse=True)
 def made_once(database):
     Sweep.database = database
-    with forkserver():
-        yield
 
 
 @pytest.fixture(scope="session")

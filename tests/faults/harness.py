@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +14,6 @@ import psutil
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from sweeps.ray_runtime.forked_worker import SOCKET, send
 from sweeps.storage import events
 from sweeps.storage.plan import Plan
 from sweeps.tracking.client import Tracking
@@ -28,42 +25,17 @@ SMALL = ("width=8", "batch=8", "n_critic=1", "components=16")
 FLAGS = ("--steps", str(STEPS), "--clips", "0", "--grid", "gap_weight=100", *SMALL)
 # Clocks, which tell of the machine and not of the model.
 CLOCKS = {"iterations_per_second", "seconds_scoring", "core_hours"}
-# What a test's own use of Ray and MLflow leaves in the environment.
-LEFT_BEHIND = {"MLFLOW_TRACKING_URI", SOCKET}
+# What a test's own use of MLflow leaves in the environment.
+LEFT_BEHIND = {"MLFLOW_TRACKING_URI"}
 # Titles that Ray gives its processes; Train's controller is in the trial's driver.
 WORKER, DRIVER = "ray::RayTrainWorker", "ray::ImplicitFunc"
 
 
-class Process:
-    """`python toy.py ARGUMENTS` in a session of its own, as a fork of the tests' forkserver: it has imported already
-    what a driver imports before it imports Ray."""
-
-    def __init__(self, arguments: list[str], environment: dict[str, str], folder: Path, log: Path) -> None:
-        self.connection = socket.socket(socket.AF_UNIX)
-        self.connection.connect(os.environ[SOCKET])
-        asked = {"command": [str(TOY), *arguments], "environment": environment, "folder": str(folder)}
-        with log.open("w") as out, open(os.devnull) as nothing:
-            send(self.connection, asked, [nothing.fileno(), out.fileno(), out.fileno()])
-        self.told = self.connection.makefile("rb")
-        self.pid = int(self.told.readline())
-        self.returncode: int | None = None
-
-    def poll(self) -> int | None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.wait(0.01)
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> None:
-        """For its end: it tells its exit code, or was killed."""
-        if self.returncode is None:
-            if not select.select([self.connection], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(str(TOY), timeout or 0)
-            self.returncode = int(self.told.readline() or -signal.SIGKILL)
-
-
 class Sweep:
-    """`python toy.py ...` in a folder, its output in a file. database: an empty one that MLflow has migrated, which
-    takes seconds; each folder begins with a copy."""
+    """`python toy.py ...` in a folder and a session of its own, with its output in a file.
+
+    database: an empty one that MLflow has migrated, which takes seconds; each folder begins with a copy.
+    """
 
     database: Path
 
@@ -83,7 +55,16 @@ class Sweep:
         self.log = folder / f"{self.name}-{time.monotonic_ns()}.out"
         if not (folder / "mlflow.db").exists():
             shutil.copy(self.database, folder / "mlflow.db")
-        self.process = Process(list(arguments), self.environment, folder, self.log)
+        with self.log.open("w") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, str(TOY), *arguments],
+                env=self.environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     @property
     def plan(self) -> Plan:

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import optuna
-import psutil
 import pytest
 from optuna.trial import TrialState
 from toy import toy
@@ -28,22 +27,20 @@ def ray_here():
     import ray
 
     from sweeps.ray_runtime import log_capture
-    from sweeps.ray_runtime.fork_server import forkserver
 
     log_capture.settings()
-    with forkserver():
-        ray.init(
-            address="local",
-            num_cpus=2,
-            num_gpus=0,
-            resources={stall_limit.SLOT: 2},
-            object_store_memory=128 * 2**20,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-        )
-        yield ray
-        ray.shutdown()
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=0,
+        resources={stall_limit.SLOT: 2},
+        object_store_memory=128 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    yield ray
+    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -66,24 +63,6 @@ def swept(ray_here, place, footage):
 
 def optuna_trials(plan):
     return optuna.load_study(study_name=plan.name, storage=f"sqlite:///{plan.folder}/optuna.db").get_trials()
-
-
-def test_workers_are_forks_of_one_process_that_draw_ids_of_their_own(ray_here):
-    @ray_here.remote
-    class Worker:
-        def told(self):
-            from ray._raylet import UniqueID
-
-            return os.getppid(), UniqueID.from_random().hex(), os.environ.get("OF_ITS_OWN")
-
-    each = Worker.options(runtime_env={"env_vars": {"OF_ITS_OWN": "yes"}})
-    (first, one, its), (second, another, _) = ray_here.get(
-        [worker.told.remote() for worker in (each.remote(), each.remote())]
-    )
-    assert "sweeps.ray_runtime.fork_server" in psutil.Process(first).cmdline()
-    assert first == second
-    assert one != another, "Ray would take one actor or placement group for another"
-    assert its == "yes"
 
 
 def test_optuna_and_mlflow_tell_the_same_story(swept):

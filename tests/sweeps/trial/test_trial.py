@@ -1,5 +1,7 @@
 """One trial as a Ray Train run: what is not Ray's own way. Whole ones are in test_ray.py."""
 
+import subprocess
+import sys
 from queue import Queue
 
 import pytest
@@ -35,3 +37,10 @@ def test_a_worker_that_is_alone_asks_nobody_for_a_checkpoints_name(world, monkey
     else:
         with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'broadcast_from_rank_zero'"):
             in_worker(loop, {"step": 3})
+
+
+def test_a_trials_own_process_imports_nothing_heavy():
+    """Ray imports `run_trial` by the name of its module, in a new process for each trial."""
+    code = "import sys, sweeps.trial.controller; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "mlflow", "optuna", "matplotlib", "sqlalchemy", "scipy"}.intersection(loaded)
