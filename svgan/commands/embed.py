@@ -11,21 +11,22 @@ if TYPE_CHECKING:
 
     from svgan.pipelines.embed import Embedded
 
-HELP = "videos to W+ codes"
+HELP = "embed videos: one W+ code per frame"
 ABOUT = """\
 Make a set of latents from videos: find the face, align it (landmarks smoothed over time), encode every frame to W+.
-What interrupts the subject (no face, a cut, other people, missing frames) splits the video into clips, and the line
-printed for a video counts it (docs/footage.md); a video without one clear face is named and left out. Killed and
-started again, it goes on where it was, from SVGAN_CACHE. Where each code came from is kept beside the codes, so that
-a frame can be pasted back.
+
+Whatever interrupts the subject splits the video into clips: no face, a cut, other people, missing frames. One line per
+video counts these (docs/footage.md). A video without one clear face is named and left out. A command that was killed
+continues from SVGAN_CACHE when it is started again. The origin of each code is kept beside the codes, so that a frame
+can be pasted back.
 
   svgan embed me.mp4 --out latents/me
   svgan embed day1.mp4 day2.mp4 --domain hands --out s3://bucket/codes/hands
   svgan embed me.mp4 --out latents/me --frames     the recorded frames too, for systems that learn from frames
 
-Cost: 30 to 100 ms a frame on one core for the landmarks, once per video; then 15 to 80 ms for the crop, and for its
-code 10 to 30 ms where the domain is svgan's own, 1 to 2 s with a pSp or e4e encoder (made for a GPU). Memory does not
-grow with a video's length but for its codes: 0.9 GB for ten minutes of 1080p, with pSp's encoder for 1024 px some 3 GB.
+Cost: per frame on one core, 30 to 100 ms for the landmarks, once per video, and 15 to 80 ms for the crop. A code takes
+10 to 30 ms in a domain of svgan's own, and 1 to 2 s with a pSp or e4e encoder, which is made for a GPU. Memory grows
+with a video's codes only: 0.9 GB for ten minutes of 1080p, some 3 GB with pSp's encoder for 1024 px.
 """
 
 
@@ -37,7 +38,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames",
         action="store_true",
-        help="keep the recorded crops beside the codes, at the domain's size: what --footage alone means elsewhere",
+        help="keep the recorded crops beside the codes, at the domain's size, for --footage without names elsewhere",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
 

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from svgan.metrics.fvd import Progress
     from svgan.sampling.sampler import Sampler
 
-HELP = "FVD and other figures of a checkpoint, or of a domain"
+HELP = "measure FVD and other figures of a checkpoint or a domain"
 ABOUT = """\
-FVD of generated against real clips: short (25 frames) and long (the last 25 of 250), each against the footage's
-codes re-rendered (W+) and, where its moments ship with the domain or --footage is given, against the original frames.
-Figures compare only under one protocol hash; few clips bias FVD upwards. All come with a 95 % interval.
+Measure the FVD of generated against real clips: short (25 frames) and long (the last 25 of 250).
+
+Each is measured against the footage's codes, re-rendered (W+). It is also measured against the original frames, if
+their moments ship with the domain or --footage is given. Figures compare under one protocol hash only. Few clips bias
+FVD upwards. All figures have a 95 % interval.
 
   svgan evaluate runs/one
   svgan evaluate runs/one --protocol svg-short,svg-long --metrics fvd,kvd,loops        more than FVD
@@ -34,11 +36,11 @@ Figures compare only under one protocol hash; few clips bias FVD upwards. All co
 
 Protocols: svg-short, svg-long, stylegan-v-16, stylegan-v-128, stylegan-v-128-s8, mocogan-hd-16 (docs/judging.md).
 Metrics: fvd, kvd, fid, kid, identity (ACD, distance from the subject), loops (with motion and phi). The last line of
-what is printed is JSON.
+the output is JSON.
 
-Cost: 0.1 to 1 s a clip on one core, real clips the first time only; fid and kid 0.4 s a picture, 4 a clip; identity
-0.1 s a frame, 128 of them; intervals a tenth of a second a figure, above 400 clips 20; a page 1500 frames rendered.
-In a domain of full size the 25 frames of a clip cost more, on one core 1 s each at 256 px and 2 s at 1024.
+Cost: on one core, 0.1 to 1 s per clip, real clips the first time only. fid and kid take 0.4 s per picture, 4 per clip;
+identity 0.1 s per frame, 128 of them. An interval takes a tenth of a second, above 400 clips 20 s. A page renders 1500
+frames. In a domain of full size, each of the 25 frames of a clip takes 1 s at 256 px and 2 s at 1024 px.
 """
 
 
@@ -47,20 +49,25 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "checkpoint", type=Path, nargs="?", metavar="RUN", help="a run's folder (its best checkpoint), or a checkpoint"
     )
     parser.add_argument(
-        "--protocol", metavar="NAMES", help="one or more, with commas between (short and long, no more)"
+        "--protocol", metavar="NAMES", help="names, separated by commas (the short and long figures alone)"
     )
-    parser.add_argument("--metrics", metavar="NAMES", help="with commas between (fvd)")
+    parser.add_argument("--metrics", metavar="NAMES", help="names, separated by commas (fvd)")
     parser.add_argument(
         "--against", type=Path, metavar="RUN", help="another model, measured and compared under --protocol"
     )
     parser.add_argument("--clips", type=int, metavar="N", help="generated clips (the protocol's: svg-... 64)")
     parser.add_argument("--real-clips", type=int, metavar="N", help="real windows (the protocol's: svg-... 256)")
-    parser.add_argument("--precision", metavar="TYPE", help="of I3D: float32 or bfloat16 (the device's usual)")
     parser.add_argument(
-        "--arcface", type=Path, metavar="FILE", help="adds identity by your model_ir_se50.pth (InsightFace_Pytorch's)"
+        "--precision", metavar="TYPE", help="I3D's precision, float32 or bfloat16 (the usual one of the device)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the generated clips (0)")
-    parser.add_argument("--latents", metavar="URI", help="the real side (what the run was trained on)")
+    parser.add_argument(
+        "--arcface",
+        type=Path,
+        metavar="FILE",
+        help="measure identity also by your model_ir_se50.pth (InsightFace_Pytorch's)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the generated clips (0)")
+    parser.add_argument("--latents", metavar="URI", help="codes of the real clips (those that the run was trained on)")
     parser.add_argument(
         "--footage",
         nargs="*",
@@ -68,9 +75,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
         help="the videos embedded, for the original reference; none named: the frames kept beside the codes",
     )
     parser.add_argument("--domain", help="what renders (the run's); without RUN, what reconstructs --footage")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     parser.add_argument(
-        "--report", type=Path, metavar="FILE.html", help="a page of them with clips and plots, in one file"
+        "--report", type=Path, metavar="FILE.html", help="write a page with figures, clips and plots, in one file"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
 

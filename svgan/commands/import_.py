@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "a domain from other people's checkpoints"
+HELP = "make a domain of other people's checkpoints"
 ABOUT = """\
-Make a domain of StyleGAN2 weights: rosinality's .pt (g_ema), NVIDIA's network pickles of stylegan2-ada-pytorch and of
-stylegan3's StyleGAN2 configurations (G_ema), and, to embed footage, the encoder of a pSp or e4e checkpoint. These
-usually hold their generator too, and then are all that is needed. Nothing in the files is run, whatever they carry;
-a name that weights do not need is refused. The folder holds safetensors, a card, and a sheet of random subjects, by
-which you see whether the weights came over well.
+Make a domain of other people's StyleGAN2 weights. Generators: rosinality's .pt (g_ema), and NVIDIA's network pickles
+of stylegan2-ada-pytorch and of stylegan3's StyleGAN2 configurations (G_ema). To embed footage it takes the encoder of a
+pSp or e4e checkpoint, which usually holds its generator too.
+
+Nothing in the files is run, whatever they carry; a name that weights do not need is refused. The folder gets
+safetensors, a card, and a sheet of random subjects. The sheet shows whether the import succeeded.
 
   svgan import psp_ffhq_encode.pt --out ffhq
   svgan import ffhq.pkl --encoder my_encoder.pt --out ffhq
-  svgan import stylegan2-car-config-f.pt --out car           without encoder: it renders, but cannot embed
+  svgan import stylegan2-car-config-f.pt --out car           without an encoder it renders, but cannot embed
   svgan embed me.mp4 --domain ffhq --out latents/me
 
-Cost: at 1024 px 40 s of one core and 2.4 GB with pSp's encoder, whose domain takes 1.2 GB of disk.
+Cost: at 1024 px 40 s of one core and 2.4 GB with pSp's encoder; that domain takes 1.2 GB of disk.
 """
 
 

@@ -7,19 +7,21 @@ from pathlib import Path
 
 from svgan.errors import UserError
 
-HELP = "a given first frame continued (MoCoGAN-HD)"
+HELP = "continue a given first frame (MoCoGAN-HD)"
 ABOUT = """\
-Continue a first frame: a photo of one face, or, without --first-frame, frames of the footage that the run learnt from,
-beside whose true continuations PSNR and SSIM are printed, and those of the first frame kept as it is. Runs of the
-mocogan-hd recipes can do so; the others start from noise.
+Continue a first frame with a run of the mocogan-hd recipes; the other systems start from noise.
+
+The first frame is a photo of one face. Without --first-frame, the command continues frames of the footage that the run
+learned from. It then prints PSNR and SSIM against the true continuation, of the prediction and of the frozen first
+frame.
 
   svgan predict runs/hd --first-frame me.jpg --out me.mp4
   svgan predict runs/hd --clips 64 --json prediction.json --out first.mp4      how well; the clip is the first stretch's
   svgan predict runs/hd --latents latents/later --footage --out later.mp4      on footage held out, against its frames
 
-The figures are of frames 2 to --frames, at the footage's frame rate: of the prediction, and of the first frame kept
-(frozen). They are against what the footage's codes render; with --footage against the recorded frames, and then those
-of the codes rendered (bound) are what no prediction in this domain exceeds.
+The figures are means over frames 2 to --frames, at the footage's frame rate. The reference is what the footage's codes
+render. With --footage it is the recorded frames; then the figures of the rendered codes (bound) are printed too, which
+no prediction in this domain exceeds.
 
 Cost: 16 frames of 4 stretches in the default domain take 10 s of one core, most of it the start.
 """
@@ -32,7 +34,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help=".mp4, .gif, or a folder of PNG pictures"
     )
-    parser.add_argument("--frames", type=int, default=16, metavar="N", help="length, with the first one (16)")
+    parser.add_argument("--frames", type=int, default=16, metavar="N", help="length, the first frame included (16)")
     parser.add_argument("--clips", type=int, default=16, metavar="N", help="stretches of the footage (16)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another future (0)")
     parser.add_argument("--latents", metavar="URI", help="the footage (what the run learnt from: nothing is held out)")
@@ -42,7 +44,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         metavar="VIDEO",
         help="against the recorded frames, of the videos embedded; none named: those kept beside the codes",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     parser.add_argument("--domain", help="what renders (the run's)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
 

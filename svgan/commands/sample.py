@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from svgan.sampling.sampler import Sampler
     from svgan.sampling.subject import Subject
 
-HELP = "clips of any length from a checkpoint"
+HELP = "sample a clip of any length from a checkpoint"
 ABOUT = """\
-Make a clip of any length, in constant memory, at the footage's frame rate; of recipes stylegan-v and stylegan-v-codes
-at any rate and from any time on. The same seed gives the same clip; a longer one begins with the shorter. Frames below
-256 px are enlarged by a whole factor in .mp4 and .gif. A .gif has at most 50 frames a second: above, take .mp4.
+Make a clip of any length, in constant memory, at the footage's frame rate. Recipes stylegan-v and stylegan-v-codes
+take any rate and any start. The same seed gives the same clip, and a longer clip begins with the shorter one. Frames
+below 256 px are enlarged by a whole factor in .mp4 and .gif. A .gif has at most 50 frames a second; above, use .mp4.
 
   svgan sample runs/one --out clip.mp4
   svgan sample runs/one --frames 1000 --clips 9 --truncation 0.8 --out nine.gif
@@ -33,16 +33,17 @@ at any rate and from any time on. The same seed gives the same clip; a longer on
   svgan sample runs/hd --clips 9 --share motion --out nine.mp4                 MoCoGAN-HD: one motion, nine people
   svgan sample runs/me --paste-back me.mp4 --out again.mp4                     the face in the recorded frames
 
---subject takes a photo of one face, or a set of latents of svgan embed (its mean code). How well the motion was carried
-over is printed: likeness to the target (identity_similarity, a cosine; identity_distance, below 0.6 for one person;
-source_distance, that of the clip as it was), and how mouth, eyes and yaw follow the clip as it was (correlations).
---paste-back takes a video that was embedded into the run's latents, or into those of --subject: its longest clip is
-shown from its first frame on, in its own size, for --frames frames or as many as it has; the face alone is replaced,
-under a soft mask.
+--subject takes a photo of one face, or a set of latents of svgan embed (its mean code). The command prints how well it
+went. identity_similarity is a cosine with the target; identity_distance is below 0.6 for one person; source_distance is
+that of the original clip. Correlations say how mouth, eyes and yaw follow the original clip.
 
-Cost: 4 s to start and 3 s of a core for 250 frames of the default domain; a frame of a full-size network takes 1 s
-at 256 px and 2 s at 1024. --paste-back adds 0.1 s a frame; --subject two frames and 1 s, for each of at most 60 that
-it measures.
+--paste-back takes a video that was embedded into the run's latents, or into those of --subject. It shows the video's
+longest clip from its first frame on, in its own size, for --frames frames or as many as it has. Only the face is
+replaced, under a soft mask.
+
+Cost: 4 s to start and 3 s of a core for 250 frames of the default domain. A frame of a full-size network takes 1 s
+at 256 px and 2 s at 1024 px. --paste-back adds 0.1 s per frame. --subject measures at most 60 frames, and takes two
+frames and 1 s for each.
 """
 
 
@@ -53,17 +54,19 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help=".mp4, .gif, or a folder of PNG pictures"
     )
-    parser.add_argument("--frames", type=int, default=250, metavar="N", help="length (250)")
-    parser.add_argument("--fps", type=float, metavar="X", help="frames a second, of motion at any time (the footage's)")
-    parser.add_argument("--start", type=float, metavar="S", help="seconds into the clip, of motion at any time (0)")
+    parser.add_argument("--frames", type=int, default=250, metavar="N", help="frames of the clip (250)")
+    parser.add_argument(
+        "--fps", type=float, metavar="X", help="frames a second, for systems that allow any (the footage's)"
+    )
+    parser.add_argument("--start", type=float, metavar="S", help="start in seconds, for systems that allow any (0)")
     parser.add_argument("--clips", type=int, default=1, metavar="N", help="clips side by side in one picture (1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another clip (0)")
     parser.add_argument("--truncation", type=float, default=1.0, metavar="X", help="below 1: nearer the mean code (1)")
-    parser.add_argument("--share", metavar="WHAT", help="motion or content: all clips have the first one's")
-    parser.add_argument("--subject", metavar="WHO", help="a photo or codes of another person, who is to move so")
+    parser.add_argument("--share", metavar="WHAT", help="motion or content: give all clips the first one's")
+    parser.add_argument("--subject", metavar="WHO", help="a photo or codes of another person, who gets the motion")
     parser.add_argument("--offset", default="orthogonal", metavar="HOW", help="plain or orthogonal (orthogonal)")
     parser.add_argument("--paste-back", type=Path, metavar="VIDEO", help="put the face into this video's frames")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of --subject there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of --subject to this file too")
     parser.add_argument("--domain", help="what renders (the run's)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
 

@@ -7,11 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-HELP = "a temporal GAN: on codes, MoCoGAN-HD, or StyleGAN-V"
+HELP = "train a temporal GAN: StyleVideoGAN, MoCoGAN-HD or StyleGAN-V"
 ABOUT = """\
-Train a temporal GAN without Ray: StyleVideoGAN's, on codes; MoCoGAN-HD, on what the domain's generator renders; or
-StyleGAN-V, on a few frames of each clip, with a generator of pictures of its own. The folder gets
-checkpoints, figures.json, and at the end a clip and a contact sheet made by the best checkpoint (lowest latent_fd).
+Train a temporal GAN without Ray. StyleVideoGAN learns from codes, MoCoGAN-HD from frames that the domain's generator
+renders, and StyleGAN-V from a few frames of each clip, with its own generator of pictures. The folder gets checkpoints
+and figures.json, and at the end a clip and a contact sheet of the best checkpoint (lowest latent_fd).
 
   svgan train --out runs/one                                      the default footage, recipe tiny
   svgan train --out runs/two --recipe pca --gap-weight 10 --critic multiscale
@@ -20,11 +20,11 @@ checkpoints, figures.json, and at the end a clip and a contact sheet made by the
   svgan train --out runs/v --recipe stylegan-v                    and another
   svgan train --out runs/dog --recipe mocogan-hd-cross --pictures dogs     the footage's motion, a dog's pictures
   svgan train --out runs/w --recipe stylegan-v --latents latents/me --footage       on the frames kept beside the codes
-  svgan train --out runs/one --resume --steps 2000                go on, further than first planned
+  svgan train --out runs/one --resume --steps 2000                continue, further than first planned
 
-Cost: recipe tiny, about 11 iterations a second on one core; mocogan-hd, 5 s of a core an iteration; stylegan-v, 1 s;
-paper and what ends in -full want a GPU. On a CPU, the others take one thread, which for tiny and pca is as fast as two
-and does not crawl beside other jobs; set OMP_NUM_THREADS for another number.
+Cost: recipe tiny, about 11 iterations a second on one core; mocogan-hd, 5 s of a core per iteration; stylegan-v, 1 s.
+paper and the recipes that end in -full need a GPU. On a CPU the others use one thread. For tiny and pca that is as fast
+as two, and it does not slow down beside other jobs. Set OMP_NUM_THREADS for another number.
 """
 
 
@@ -38,7 +38,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latents", metavar="URI", help="codes of svgan embed (the domain's own)")
     parser.add_argument("--domain", help="'default' or a domain's folder (default)")
     parser.add_argument(
-        "--pictures", metavar="DOMAIN", help="another domain, whose pictures are to move (recipe mocogan-hd-cross)"
+        "--pictures", metavar="DOMAIN", help="another domain, whose pictures get the motion (recipe mocogan-hd-cross)"
     )
     parser.add_argument(
         "--footage",
@@ -48,11 +48,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "none named, those kept beside the codes (svgan embed --frames)",
     )
     parser.add_argument("--steps", type=int, metavar="N", help="iterations (the recipe's)")
-    parser.add_argument("--seed", type=int, metavar="N", help="of weights, noise and clips (0)")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of weights, noise and clips (0)")
     parser.add_argument(
         "--gap-weight", type=float, metavar="X", help="lambda_GAP; 0: no penalty (tiny 1, stylegan-v-codes 0, else 100)"
     )
-    parser.add_argument("--width", type=int, metavar="N", help="of the GRU, or of content and motion codes (32)")
+    parser.add_argument("--width", type=int, metavar="N", help="width of the GRU, or of content and motion codes (32)")
     parser.add_argument(
         "--critic", metavar="NAME", help="tconv, multiscale or holistic (tconv; stylegan-v-codes holistic)"
     )
@@ -68,7 +68,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         help="any other field of the recipe: batch=4 basis=false video_widths=8,16 (a wrong name lists them)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out; its flags are remembered")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out; its flags are remembered")
     parser.add_argument("--report-every", type=int, metavar="N", help="steps between figures and checkpoints")
 
 
