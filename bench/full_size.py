@@ -67,7 +67,7 @@ def train(folder: Path, device: str) -> None:
     import torch
 
     from svgan.runs.folder import plan_run
-    from svgan.runs.training import carry_out
+    from svgan.runs.training import train_run
     from svgan.training.reporter import NullReporter
 
     run = plan_run(
@@ -80,7 +80,7 @@ def train(folder: Path, device: str) -> None:
         resume=False,
     )
     began = time.process_time()
-    carry_out(run, folder / "run", reporter=NullReporter(), device=torch.device(device))
+    train_run(run, folder / "run", reporter=NullReporter(), device=torch.device(device))
     print(f"  train: {(time.process_time() - began) / STEPS:.1f} CPU s a step, the report and checkpoint in it")
 
 

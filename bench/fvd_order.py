@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from svgan.images.domain import Domain
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.latents.manifest import Latents
 from svgan.latents.shards import open_latents
 from svgan.latents.spaces import make_space
@@ -94,7 +94,7 @@ def main() -> None:
     if "real, held out" not in keeper.finished:
         return
     figures = judged(keeper.finished, latent_distances(latents, rows))
-    with whole(asked.out) as aside:
+    with write_whole(asked.out) as aside:
         aside.write_text(json.dumps(figures, indent=1) + "\n")
     show(figures)
 
@@ -118,7 +118,7 @@ class Features:
             clips = np.stack([spoil(self.domain.render(self.codes[row])) for row in part])
             known = np.concatenate([known, *(self.see(clips[at : at + 2]) for at in range(0, len(clips), 2))])
             self.seen[kind] = known
-            with whole(self.path) as aside, open(aside, "wb") as file:
+            with write_whole(self.path) as aside, open(aside, "wb") as file:
                 np.savez(file, **self.seen)  # type: ignore[arg-type]
         self.finished[kind] = known[: len(rows)]
         return True

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from svgan.assets import cache
 from svgan.images.domain import Domain
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.latents.shards import open_latents
 from svgan.latents.spaces import make_space
 from svgan.metrics import fvd, i3d
@@ -117,7 +117,7 @@ def main() -> None:
     rows = json.loads(asked.out.read_text()) if asked.out.exists() else []
     for row in measured(asked, len(rows)):
         rows.append(row)
-        with whole(asked.out) as aside:
+        with write_whole(asked.out) as aside:
             aside.write_text(json.dumps(rows) + "\n")
     show(rows, asked)
 

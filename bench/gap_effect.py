@@ -18,7 +18,7 @@ import models
 import numpy as np
 import torch
 
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.systems.stylevideogan.config import ITERATIONS
 
 MEASURES = ("fvd", "loops")
@@ -55,7 +55,7 @@ def main() -> None:
                 print(f"{out}: measured; the same command goes on")
                 return
     told = summary(found, asked.gap_weight, asked.seeds)
-    with whole(asked.folder / "summary.json") as aside:
+    with write_whole(asked.folder / "summary.json") as aside:
         aside.write_text(json.dumps(told, indent=1) + "\n")
     show(told, asked)
 

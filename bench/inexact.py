@@ -26,7 +26,7 @@ import torch
 from training_step import Calls, gain, seconds
 
 import svgan.systems  # noqa: F401  (registers them)
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
 from svgan.metrics.latent import LatentDistance
@@ -89,7 +89,7 @@ def distance(checkpoint: Path) -> float:
         window = recipes.make("tiny").window
         clips = ClipSource(open_latents(domain.latents_uri, domain=domain.digest), window, sampler.space)
         found = LatentDistance(clips.windows(WINDOWS, 0))(sampler.coordinates(WINDOWS, window, 0))
-        with whole(kept) as aside:
+        with write_whole(kept) as aside:
             aside.write_text(json.dumps(found))
     return json.loads(kept.read_text())
 

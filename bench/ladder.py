@@ -18,7 +18,7 @@ import models
 import numpy as np
 import torch
 
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.latents.clips import ClipSource
 from svgan.latents.shards import open_latents
 from svgan.metrics.latent import LatentDistance
@@ -60,7 +60,7 @@ def main() -> None:
                     made = {"model": checkpoint.name, **cheap(checkpoint, device)}
                     dear = models.figures(checkpoint, "svg-short,svg-long", ("fvd",), asked.clips, device)
                     made |= {name: dear[name]["value"] for name in AGAINST}
-                    with whole(row) as aside:
+                    with write_whole(row) as aside:
                         aside.write_text(json.dumps(made, indent=1) + "\n")
                 table.append(json.loads(row.read_text()))
     show(table, asked.folder)

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from svgan.images.domain import Domain
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.latents.shards import open_latents
 from svgan.metrics.protocol import usual_precision
-from svgan.reports.evaluation import assessed, chosen
+from svgan.reports.evaluation import assess, chosen
 from svgan.runs.folder import CHECKPOINTS, RECORD, plan_run
 from svgan.runs.loading import load_pair
-from svgan.runs.training import carry_out
+from svgan.runs.training import train_run
 from svgan.sampling.sampler import Sampler
 from svgan.training.reporter import NullReporter
 
@@ -41,7 +41,7 @@ def trained(
                 run = plan_run(
                     out, recipe, fields, domain=None, latents=None, report_every=max(1, min(steps) // 4), resume=resume
                 )
-                carry_out(run, out, reporter=NullReporter(), device=device)
+                train_run(run, out, reporter=NullReporter(), device=device)
             aside = place.with_name(f".{place.name}.partial")
             shutil.rmtree(aside, ignore_errors=True)
             shutil.copytree(reached, aside)
@@ -59,8 +59,8 @@ def figures(
         sampler, domain = load_pair(checkpoint, "default", device)
         latents = open_latents(domain.latents_uri, domain=domain.digest)
         asked = chosen(protocols, clips, None, usual_precision(str(device)))
-        told = assessed(sampler, None, domain, latents, asked, metrics, seed=0, progress=lambda *far: None)
-        with whole(kept) as aside:
+        told = assess(sampler, None, domain, latents, asked, metrics, seed=0, progress=lambda *far: None)
+        with write_whole(kept) as aside:
             aside.write_text(json.dumps(told, indent=1) + "\n")
     return json.loads(kept.read_text())["figures"]
 

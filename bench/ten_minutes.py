@@ -45,9 +45,9 @@ def make_lap(lap: Path, seconds: float) -> None:
     import av
 
     from svgan.assets import cache
-    from svgan.io.atomic import whole
+    from svgan.io.atomic import write_whole
 
-    with whole(lap) as aside, av.open(str(aside), "w", format="mp4") as out:
+    with write_whole(lap) as aside, av.open(str(aside), "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for frame in islice(enlarged(cache.path("talking-face")), round(RATE * seconds)):
@@ -59,9 +59,9 @@ def repeat(lap: Path, video: Path, frames: int) -> None:
     """Make a video of a lap's packets, as often and as far as it takes."""
     import av
 
-    from svgan.io.atomic import whole
+    from svgan.io.atomic import write_whole
 
-    with whole(video) as aside, av.open(str(aside), "w", format="mp4") as out:
+    with write_whole(video) as aside, av.open(str(aside), "w", format="mp4") as out:
         copy, written = None, 0
         while written < frames:
             with av.open(str(lap)) as source:

@@ -91,9 +91,9 @@ def run(options: argparse.Namespace) -> None:
     device, console = pick_device(options.device), plain_console()
     with bars(console) as progress:
         if options.checkpoint is None:
-            figures = of_domain(options, device, Stages(progress), console)
+            figures = judge_domain(options, device, Stages(progress), console)
         else:
-            figures = of_model(options, device, Stages(progress), console)
+            figures = judge_model(options, device, Stages(progress), console)
     if options.json:
         write_figures(figures, options.json)
     print(as_json(figures), flush=True)
@@ -112,7 +112,9 @@ def _check(options: argparse.Namespace) -> None:
                 raise UserError(f"--{flag}: needs a --protocol to be measured under, such as svg-short,svg-long")
 
 
-def of_model(options: argparse.Namespace, device: torch.device, progress: Progress, console: Console) -> dict[str, Any]:
+def judge_model(
+    options: argparse.Namespace, device: torch.device, progress: Progress, console: Console
+) -> dict[str, Any]:
     """Figures of a checkpoint, printed for people and returned as JSON."""
     from svgan.runs.loading import load_judged
 
@@ -126,17 +128,17 @@ def of_model(options: argparse.Namespace, device: torch.device, progress: Progre
         "latents": latents.digest,
         "seed": options.seed,
     }
-    told = about | measure(options, sampler, domain, latents, frames, progress, console)
+    assessment = about | measure(options, sampler, domain, latents, frames, progress, console)
     if options.report:
         from svgan.reports.html_page import model_page, write_page
 
         title = f"{options.checkpoint}, step {sampler.meta['step']}"
         page = model_page(
-            title, about, told, sampler, domain, latents, seed=options.seed, frames=frames, progress=progress
+            title, about, assessment, sampler, domain, latents, seed=options.seed, frames=frames, progress=progress
         )
         write_page(options.report, page)
         console.print(f"report: {options.report}")
-    return told
+    return assessment
 
 
 def usual(
@@ -150,11 +152,11 @@ def usual(
 ) -> dict[str, Any]:
     """FVD short and long, as a study logs them, with their intervals."""
     from svgan.metrics.protocol import usual_precision
-    from svgan.reports.evaluation import assessed, chosen, figures_table
+    from svgan.reports.evaluation import assess, chosen, figures_table
 
     precision = options.precision or usual_precision(str(domain.device))
     short, long = chosen("svg-short,svg-long", options.clips, options.real_clips, precision)
-    measured = assessed(
+    measured = assess(
         sampler,
         None,
         domain,
@@ -184,7 +186,7 @@ def by_protocols(
 ) -> dict[str, Any]:
     """The metrics asked for under the protocols asked for."""
     from svgan.metrics.protocol import usual_precision
-    from svgan.reports.evaluation import assessed, assessment_tables, chosen
+    from svgan.reports.evaluation import assess, assessment_tables, chosen
     from svgan.runs.loading import load_judged
 
     metrics = (options.metrics or "fvd").split(",")
@@ -203,7 +205,7 @@ def by_protocols(
             raise UserError(
                 f"--against {options.against}: of domain {theirs.domain.digest}, {options.checkpoint} is of another"
             )
-    told = assessed(
+    assessment = assess(
         sampler,
         other,
         domain,
@@ -215,12 +217,12 @@ def by_protocols(
         progress=progress,
         extractors=extractors,
     )
-    for part in assessment_tables(told):
+    for part in assessment_tables(assessment):
         console.print(part)
-    return told | ({"against_checkpoint": str(options.against)} if options.against else {})
+    return assessment | ({"against_checkpoint": str(options.against)} if options.against else {})
 
 
-def of_domain(
+def judge_domain(
     options: argparse.Namespace, device: torch.device, progress: Progress, console: Console
 ) -> dict[str, Any]:
     """How well a domain gives back footage that it was not trained on: every fifth of the last tenth of the frames,
@@ -230,20 +232,20 @@ def of_domain(
     from svgan.faces.original_frames import crop_size
     from svgan.images.domain import Domain
     from svgan.metrics.assess import Figure
-    from svgan.metrics.domain_report import of_footage
+    from svgan.metrics.domain_report import measure_footage
     from svgan.metrics.identity import FaceReader
-    from svgan.reports.evaluation import ends, shown
+    from svgan.reports.evaluation import format_figure, format_interval
 
     domain = Domain.load(options.domain, device)
     domain.check_embeds()
     if len(options.footage) != 1:
         raise UserError("--footage: one video at a time for a domain's reconstructions")
     video = options.footage[0]
-    found, _, _ = of_footage(domain, video, crop_size(domain), FaceReader(), progress=progress)
+    found, _, _ = measure_footage(domain, video, crop_size(domain), FaceReader(), progress=progress)
     figures = {name: Figure(one.value, one.low, one.high).to_json() for name, one in found.intervals().items()}
     frames = len(found.error)
     table = Table(f"reconstruction of {frames} frames", "value", "95 % interval", box=None, pad_edge=False)
     for name, one in figures.items():
-        table.add_row(name, shown(one["value"]), ends(one["low"], one["high"]))
+        table.add_row(name, format_figure(one["value"]), format_interval(one["low"], one["high"]))
     console.print(table)
     return {"domain": domain.digest, "footage": str(video), "frames": frames, "figures": figures}

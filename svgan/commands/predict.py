@@ -78,15 +78,15 @@ def run(options: argparse.Namespace) -> None:
         videos = () if options.footage is None else tuple(options.footage) or (BESIDE,)
         material = Material(domain=domain, latents=latents, videos=videos)
         found = prediction.measured(sampler, material, clips=options.clips, length=options.frames, seed=options.seed)
-        told = {name: value for name, value in asdict(found).items() if value is not None}
-        for name, value in told.items():
+        figures = {name: value for name, value in asdict(found).items() if value is not None}
+        for name, value in figures.items():
             print(f"{name:12} {value if isinstance(value, int) else round(value, 3)}")
         seen = latents.digest == sampler.meta.get("latents")
         print(
             f"against {'recorded frames' if videos else 'the codes, rendered'}; {'learnt from' if seen else 'held out'}"
         )
         if options.json:
-            write_figures(told | {"held_out": not seen}, options.json)
+            write_figures(figures | {"held_out": not seen}, options.json)
         code = latents.codes[latents.windows(options.frames)[0]]
     else:
         code = load_subject(options.first_frame, domain, "--first-frame").code

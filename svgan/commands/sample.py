@@ -78,13 +78,13 @@ def run(options: argparse.Namespace) -> None:
     from svgan.reports.progress import Stages, bars, plain_console
     from svgan.runs.loading import latents_of, load_pair
     from svgan.sampling import paste_back, render
-    from svgan.sampling import sampler as sample
+    from svgan.sampling.sampler import check_truncation
     from svgan.sampling.subject import load_subject
     from svgan.systems.mocogan_hd import content_motion
     from svgan.torch_utils.device import pick_device
 
     video_writer.check_suffix(options.out)
-    sample.check_truncation(options.truncation)
+    check_truncation(options.truncation)
     _check(options, render.OFFSETS)
     sampler, domain = load_pair(options.checkpoint, options.domain, pick_device(options.device))
     sampler = sampler.timed(options.fps, options.start or 0.0)
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
     subject = load_subject(options.subject, domain) if options.subject is not None else None
     move: Mover | None = content_motion.sharing(sampler, options.share) if options.share is not None else None
     if subject:
-        move = render.mover(sampler, subject.code, options.offset, footage)
+        move = render.make_mover(sampler, subject.code, options.offset, footage)
     place = paste_back.find_place(options.paste_back, _sets(subject, footage())) if options.paste_back else None
     length = min(options.frames, place.frames) if place else options.frames
     fps = place.fps if place else sampler.meta.get("fps", 25.0)
@@ -161,7 +161,7 @@ def _frames(
         truncation=options.truncation,
         move=move,
     )
-    return paste_back.pasted(place, faces) if place else faces
+    return paste_back.paste_faces(place, faces) if place else faces
 
 
 def _measured(

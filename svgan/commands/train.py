@@ -74,14 +74,14 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from svgan.runs.folder import plan_run
-    from svgan.runs.training import carry_out, show
+    from svgan.runs.training import train_run, write_sample
     from svgan.torch_utils.device import pick_device
-    from svgan.training import overrides as fields
+    from svgan.training.overrides import parse
     from svgan.training.reporter import ConsoleReporter
 
     names = ("steps", "seed", "gap_weight", "width", "critic", "iteration")
     overrides = {name: value for name in names if (value := getattr(options, name)) is not None}
-    overrides |= fields.parse(options.set, list(overrides))
+    overrides |= parse(options.set, list(overrides))
     device = pick_device(options.device)
     planned = plan_run(
         options.out,
@@ -98,11 +98,11 @@ def run(options: argparse.Namespace) -> None:
         one_thread()
     try:
         with ConsoleReporter() as reporter:
-            state = carry_out(planned, options.out, reporter=reporter, device=device)
+            state = train_run(planned, options.out, reporter=reporter, device=device)
     except KeyboardInterrupt:
         print(f"go on with: svgan train --out {options.out} --resume", file=sys.stderr)
         raise
-    clip = show(options.out, device)
+    clip = write_sample(options.out, device)
     print(f"{options.out}: {state.step} steps; a clip of the best checkpoint: {clip}")
 
 

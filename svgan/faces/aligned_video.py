@@ -8,15 +8,15 @@ Crops are frames of real people: a local cache, never a thing to commit.
 
 from __future__ import annotations
 
+import functools
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from svgan.assets import cache as assets
+from svgan.assets import cache
 from svgan.errors import UserError
 from svgan.faces.alignment import FaceFinder, to_crop, warp
 from svgan.faces.tracking import Scan, Track, follow, scan
@@ -73,13 +73,13 @@ def track_cached(path: str | Path, progress: Progress = lambda stage, done: None
 
 def track_folder(digest: str) -> Path:
     """Where stretches of the video of this digest are kept."""
-    return assets.cache_folder() / "tracks" / f"{digest}-v{TRACK_VERSION}"
+    return cache.cache_folder() / "tracks" / f"{digest}-v{TRACK_VERSION}"
 
 
 def align_cached(path: str | Path, size: int, progress: Progress = lambda stage, done: None) -> AlignedVideo:
     """All crops of a video, once per video content and crop size (pixels). Raises UserError as `track_cached` does."""
     path = Path(path)
-    file = assets.cache_folder() / "aligned" / f"{video_digest(path)}-{size}-v{ALIGN_VERSION}.npz"
+    file = cache.cache_folder() / "aligned" / f"{video_digest(path)}-{size}-v{ALIGN_VERSION}.npz"
 
     def align() -> dict[str, np.ndarray]:
         made = align_video(path, track_cached(path, progress), size, progress)
@@ -115,7 +115,7 @@ def align_video(
     )
 
 
-def tracked(path: str | Path, track: Track, rows: slice) -> Iterator[tuple[int, np.ndarray]]:
+def read_track(path: str | Path, track: Track, rows: slice) -> Iterator[tuple[int, np.ndarray]]:
     """Row numbers and pictures uint8 [H, W, 3] of the given rows of a track. Raises UserError as `frames_at` does."""
     for row, picture in frames_at(path, track.pts[rows]):
         yield rows.start + row, picture
@@ -137,16 +137,16 @@ def frames_at(path: str | Path, pts: np.ndarray) -> Iterator[tuple[int, np.ndarr
         raise UserError(f"{path}: {len(pts) - row} frames that it had can no longer be decoded; was the file changed?")
 
 
-@cache
+@functools.cache
 def face_finder() -> FaceFinder:
     """Loading the predictor takes a second or two: once per process."""
-    return FaceFinder(assets.path("landmarks68").resolve())
+    return FaceFinder(cache.path("landmarks68").resolve())
 
 
 def video_digest(path: Path) -> str:
     """The first 16 hex digits of the file's sha256: what cached results of a video are filed under."""
     try:
-        return assets.sha256(path)[:16]
+        return cache.sha256(path)[:16]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; give the path of a video") from error
     except OSError as error:
@@ -174,7 +174,7 @@ def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); set SVGAN_CACHE to another folder") from error
     try:
-        with atomic.whole(file) as aside, aside.open("wb") as out:
+        with atomic.write_whole(file) as aside, aside.open("wb") as out:
             np.savez(out, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise UserError(f"{file}: cannot write ({error.strerror}); set SVGAN_CACHE to another folder") from error

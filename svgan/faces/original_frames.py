@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from svgan.assets import cache as assets
+from svgan.assets import cache
 from svgan.errors import UserError
 from svgan.faces.aligned_video import align_cached, frames_at, video_digest
 from svgan.faces.alignment import warp
 from svgan.faces.crops import shrink
 from svgan.images.domain import Domain
-from svgan.io.atomic import writing
+from svgan.io.atomic import disk_errors
 from svgan.latents.manifest import Latents
 from svgan.latents.origins import Origins
 from svgan.latents.shards import open_origins
@@ -32,7 +32,7 @@ def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Doma
     paths = {Path(video).name: Path(video) for video in videos}
     known = open_origins(latents)
     shape = (domain.config.resolution, domain.config.resolution, 3)
-    folder, done = assets.cache_folder(), 0
+    folder, done = cache.cache_folder(), 0
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         for number, video in enumerate(latents.manifest.videos):
@@ -47,11 +47,11 @@ def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Doma
                 else _found_again(path, wanted, domain, latents.uri)
             )
             for row, frame in again:
-                with writing(folder):
+                with disk_errors(folder):
                     file.seek((done + row) * math.prod(shape))
                     file.write(frame.tobytes())
             done += len(wanted)
-        with writing(folder):
+        with disk_errors(folder):
             file.flush()
         return np.memmap(file, np.uint8, "c", shape=(done, *shape))
 

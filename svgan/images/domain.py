@@ -33,7 +33,7 @@ from svgan.errors import UserError
 from svgan.images.encoder import Encoder
 from svgan.images.psp_encoder import SIDE, PSPEncoder
 from svgan.images.stylegan2 import Generator, NoiseMode, StyleGAN2Config
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.torch_utils.malloc import keep_memory
 
 DEFAULT = Path(__file__).parent.parent / "domains" / "talking_face"
@@ -135,27 +135,29 @@ class Domain:
 
     def render(self, codes: np.ndarray | Tensor, batch: int | None = None, noise: NoiseMode = "const") -> np.ndarray:
         """W+ codes [N, L, D] to uint8 pictures [N, R, R, 3]. batch: how many at once (32, fewer of large ones)."""
-        return rendered(lambda some: self.generator(some, noise), codes, self.config.resolution, self.device, batch)
+        return render_batches(
+            lambda some: self.generator(some, noise), codes, self.config.resolution, self.device, batch
+        )
 
     @torch.no_grad()
     def encode(
-        self, pictures: np.ndarray, batch: int | None = None, told: Callable[[int], None] = lambda done: None
+        self, pictures: np.ndarray, batch: int | None = None, report: Callable[[int], None] = lambda done: None
     ) -> np.ndarray:
         """Aligned uint8 pictures [N, any, any, 3] to W+ codes float32 [N, L, D], resized to the encoder's S.
 
-        told: hears how many are done.
+        report: is called with the number of pictures done.
         """
         side = self.encoder.side
         batch = batch or min(64, max(1, RENDERED // 4 // side**2))
         parts: list[Tensor] = []
         for chunk in torch.as_tensor(pictures).split(batch):
             parts.append(self.encoder(to_network(chunk, side).to(self.device)).cpu())
-            told(sum(map(len, parts)))
+            report(sum(map(len, parts)))
         return torch.cat(parts).numpy()
 
 
 @torch.no_grad()
-def rendered(
+def render_batches(
     pictures: Callable[[Tensor], Tensor],
     codes: np.ndarray | Tensor,
     resolution: int,
@@ -207,7 +209,7 @@ def save_domain(
     with ExitStack() as files:
         for module, name in ((generator, GENERATOR), (encoder, ENCODER)):
             if module is not None:
-                aside = files.enter_context(whole(folder / name))
+                aside = files.enter_context(write_whole(folder / name))
                 save_file({k: _stored(v, precision) for k, v in module.state_dict().items()}, aside)
                 weights[name] = _sha256(aside)
     record = {
@@ -218,7 +220,7 @@ def save_domain(
         **facts,
         "weights": weights,
     }
-    with whole(folder / "domain.json") as aside:
+    with write_whole(folder / "domain.json") as aside:
         aside.write_text(json.dumps(record, indent=1) + "\n")
     return Domain.load(folder)
 

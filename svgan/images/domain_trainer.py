@@ -30,7 +30,7 @@ from svgan.errors import NonFiniteLoss, UserError
 from svgan.images import losses
 from svgan.images.encoder import Encoder
 from svgan.images.stylegan2 import Discriminator, Generator, StyleGAN2Config
-from svgan.io.atomic import whole, writing
+from svgan.io.atomic import disk_errors, write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class DomainState:
             for row, values in optimiser.state_dict()["state"].items():
                 tensors |= {f"adam.{name}.{row}.{k}": v.contiguous() for k, v in values.items()}
         meta = {"step": str(self.step), "config": json.dumps(asdict(self.config))}
-        with writing(folder), whole(folder / "state.safetensors") as aside:
+        with disk_errors(folder), write_whole(folder / "state.safetensors") as aside:
             save_file({k: v.clone() for k, v in tensors.items()}, aside, metadata=meta)
 
     def load(self, folder: Path) -> None:

@@ -14,7 +14,7 @@ from svgan.errors import UserError, one_line
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def write_whole(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; it takes the place of `path` when the block ends well, else it is removed.
 
     Folders above are made. safetensors closes its files to others; here they get every new file's rights. Raises
@@ -41,7 +41,7 @@ def folder_beside(path: Path) -> Path:
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
+def disk_errors(place: Path) -> Iterator[None]:
     """Turn what a full or broken disk raises while `place` is written into a UserError."""
     try:
         yield

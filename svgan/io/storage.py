@@ -56,7 +56,7 @@ def read(uri: str, size: int | None = None) -> bytes | None:
 
 
 @contextmanager
-def published(uri: str, *, last: str) -> Iterator[Path]:
+def publish(uri: str, *, last: str) -> Iterator[Path]:
     """A local scratch folder whose files appear under `uri` when the block ends well, file `last` after all others.
 
     When the block fails, or the upload does, nothing of it is left under `uri`. Of several that publish to one place

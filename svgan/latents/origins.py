@@ -55,7 +55,7 @@ def transforms(quads: np.ndarray) -> np.ndarray:
     return np.stack([quads[:, 3] - quads[:, 0], quads[:, 1] - quads[:, 0], quads[:, 0]], axis=-1).astype(np.float32)
 
 
-def packed(parts: list[tuple[str, np.ndarray, Origins]]) -> bytes:
+def pack(parts: list[tuple[str, np.ndarray, Origins]]) -> bytes:
     """The sidecar of videos given as name, index [N] and origins."""
     sources = {name: origins.source for name, _, origins in parts}
     columns: dict[str, Any] = {
@@ -72,7 +72,7 @@ def packed(parts: list[tuple[str, np.ndarray, Origins]]) -> bytes:
     return out.getvalue().to_pybytes()
 
 
-def unpacked(data: bytes) -> dict[str, tuple[np.ndarray, Origins]]:
+def unpack(data: bytes) -> dict[str, tuple[np.ndarray, Origins]]:
     """Index [N] and origins by video. Raises ValueError for another format, and for what is no sidecar."""
     try:
         table = pq.read_table(pa.BufferReader(data))

@@ -28,7 +28,7 @@ from filelock import FileLock
 from svgan.assets import cache
 from svgan.errors import UserError
 from svgan.io import storage
-from svgan.io.atomic import whole, writing
+from svgan.io.atomic import disk_errors, write_whole
 from svgan.latents import shard_cache
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ def put_recorded(put: Put, rows: Rows, total: int) -> dict:
         part = [first, *islice(there, max(1, AT_MOST // (3 * size * size)) - 1)]
         if any(crop.shape != (size, size, 3) for _, _, crop in part):
             raise UserError(f"recorded frames: not all of {size} px; {REMEDY}")
-        files.append({"rows": len(part), **put(NAME.format(len(files)), _packed(part, size))})
+        files.append({"rows": len(part), **put(NAME.format(len(files)), _pack(part, size))})
         count += len(part)
     if count != total:
         raise UserError(f"recorded frames: {count} for {total} codes; {REMEDY}")
     return {"size": size, "shards": files}
 
 
-def _packed(part: list[tuple[str, int, np.ndarray]], size: int) -> bytes:
+def _pack(part: list[tuple[str, int, np.ndarray]], size: int) -> bytes:
     pixels = pa.py_buffer(np.stack([crop for *_, crop in part]))
     columns = {
         "video": pa.array([name for name, *_ in part], pa.string()),
@@ -96,7 +96,7 @@ def _read(latents: Latents, kept: dict) -> Iterator[np.ndarray]:
     for entry in kept["shards"]:
         where = storage.join(latents.uri, entry["name"])
         try:
-            data = shard_cache.checked(storage.read(where, entry["bytes"]), entry["sha256"])
+            data = shard_cache.check_digest(storage.read(where, entry["bytes"]), entry["sha256"])
         except shard_cache.Corrupt:
             raise UserError(f"{where}: corrupt (sha256 differs from the manifest's); {REMEDY}") from None
         if data is None:
@@ -120,18 +120,18 @@ def frame_map(name: str, shape: tuple[int, ...], parts: Callable[[], Iterator[np
     or broken. Of several processes that want them one makes them, and the others wait. Raises UserError on a full
     disk."""
     path = cached_frames(name)
-    if (found := mapped(path, shape)) is not None:
+    if (found := map_frames(path, shape)) is not None:
         return found
-    with writing(path), FileLock(path.with_suffix(".lock")):
-        if mapped(path, shape) is None:
+    with disk_errors(path), FileLock(path.with_suffix(".lock")):
+        if map_frames(path, shape) is None:
             _make(path, shape, parts)
-    found = mapped(path, shape)
+    found = map_frames(path, shape)
     assert found is not None
     return found
 
 
 def _make(path: Path, shape: tuple[int, ...], parts: Callable[[], Iterator[np.ndarray]]) -> None:
-    with whole(path) as aside, aside.open("wb") as file:
+    with write_whole(path) as aside, aside.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         written = sum(file.write(np.ascontiguousarray(part).data) for part in parts())
@@ -143,7 +143,7 @@ def cached_frames(name: str) -> Path:
     return cache.cache_folder() / "frames" / f"{name}.npy"
 
 
-def mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+def map_frames(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """None where there is no file of such an array."""
     try:
         found = np.load(path, mmap_mode="c")

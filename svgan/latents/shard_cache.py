@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from svgan.errors import UserError
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 
 GIGABYTES, VARIABLE = 20.0, "SVGAN_CACHE_GB"
 LEFT_BEHIND = 3600.0  # seconds after which a file being written is one that its writer has left
@@ -30,7 +30,7 @@ def fetch(digest: str, download: Callable[[], bytes | None]) -> bytes | None:
     """The bytes of this sha256, from the cache or else downloaded, once per node at a time; None where the download
     gives None. Raises Corrupt where it gives other bytes. A cache that cannot be used is done without."""
     if not bound():
-        return checked(download(), digest)
+        return check_digest(download(), digest)
     path = folder() / digest
     data = _kept(path)
     if data is not None:
@@ -38,7 +38,7 @@ def fetch(digest: str, download: Callable[[], bytes | None]) -> bytes | None:
     with _alone(digest):
         data = _kept(path)
         if data is None:
-            data = checked(download(), digest)
+            data = check_digest(download(), digest)
             if data is not None:
                 with contextlib.suppress(OSError):
                     _keep(path, data)
@@ -60,7 +60,7 @@ def bound() -> int:
         raise UserError(f"{VARIABLE}={text}: must be a number of gigabytes, 0 for no cache") from None
 
 
-def checked(data: bytes | None, digest: str) -> bytes | None:
+def check_digest(data: bytes | None, digest: str) -> bytes | None:
     """The data itself. Raises Corrupt where its sha256 is another."""
     if data is not None and hashlib.sha256(data).hexdigest() != digest:
         raise Corrupt
@@ -74,7 +74,7 @@ def _kept(path: Path) -> bytes | None:
     except OSError:
         return None
     try:
-        checked(data, path.name)
+        check_digest(data, path.name)
     except Corrupt:
         path.unlink(missing_ok=True)
         return None
@@ -88,7 +88,7 @@ def _keep(path: Path, data: bytes) -> None:
     if len(data) > limit:
         return
     make_room(limit - len(data))
-    with whole(path) as aside:
+    with write_whole(path) as aside:
         aside.write_bytes(data)
 
 

@@ -60,14 +60,14 @@ def write_latents(
     increase, NaN or infinite codes, or no frame at all; nothing is left under `uri` then.
     """
     uri = str(uri)
-    with storage.published(uri, last=MANIFEST) as folder:
+    with storage.publish(uri, last=MANIFEST) as folder:
         names, rows, codes, index, known = _collect(videos)
         shape = codes.shape[1:]
         shards = []
         table = _table(names, index, codes)
         for number, start in enumerate(range(0, len(codes), shard_rows)):
             part = table.slice(start, shard_rows)
-            shards.append({"rows": part.num_rows, **_put(folder, uri, f"shard-{number:05d}.parquet", _packed(part))})
+            shards.append({"rows": part.num_rows, **_put(folder, uri, f"shard-{number:05d}.parquet", _pack(part))})
         manifest = Manifest(
             domain=domain,
             layers=shape[0],
@@ -77,7 +77,7 @@ def write_latents(
             shards=shards,
             videos=rows,
             stats=_put_stats(folder, uri, codes, components),
-            frames=_put(folder, uri, origins.NAME, origins.packed(known)) if len(known) == len(rows) else {},
+            frames=_put(folder, uri, origins.NAME, origins.pack(known)) if len(known) == len(rows) else {},
             recorded=put_recorded(partial(_put, folder, uri), _frames(known, recorded), len(codes)) if recorded else {},
         )
         with storage_errors(uri, "write"):
@@ -90,8 +90,8 @@ Recorded = Callable[[str, Origins], Iterable[np.ndarray]]
 
 
 def _frames(known: Known, recorded: Recorded) -> Rows:
-    for name, index, of in known:
-        for number, frame in zip(index.tolist(), recorded(name, of), strict=True):
+    for name, index, sources in known:
+        for number, frame in zip(index.tolist(), recorded(name, sources), strict=True):
             yield name, number, frame
 
 
@@ -134,7 +134,7 @@ def _table(names: list[str], index: np.ndarray, codes: np.ndarray) -> pa.Table:
     return pa.Table.from_arrays([pa.array(names, pa.string()), pa.array(index), packed], schema=schema)
 
 
-def _packed(table: pa.Table) -> bytes:
+def _pack(table: pa.Table) -> bytes:
     out = pa.BufferOutputStream()
     pq.write_table(table, out, compression="none", use_dictionary=["video"], write_statistics=False)
     return out.getvalue().to_pybytes()
@@ -217,7 +217,7 @@ def open_origins(latents: Latents) -> dict[str, Origins]:
     if not entry:
         return {}
     try:
-        found = origins.unpacked(_fetch(latents.uri, entry, verify=True))
+        found = origins.unpack(_fetch(latents.uri, entry, verify=True))
     except ValueError as error:
         raise UserError(f"{storage.join(latents.uri, entry['name'])}: {error}; {REMEDY}") from error
     for row, video in enumerate(latents.manifest.videos):
@@ -233,7 +233,7 @@ def _fetch(uri: str, entry: dict, verify: bool) -> bytes:
         if not verify:
             data = storage.read(where, entry.get("bytes"))
         elif storage.is_local(uri):
-            data = shard_cache.checked(storage.read(where), entry["sha256"])
+            data = shard_cache.check_digest(storage.read(where), entry["sha256"])
         else:
             data = shard_cache.fetch(entry["sha256"], lambda: storage.read(where, entry.get("bytes")))
     except shard_cache.Corrupt:

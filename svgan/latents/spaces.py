@@ -142,7 +142,7 @@ def make_space(name: str, latents: Latents, components: int | None = None) -> Sp
     layers, code_width = latents.codes.shape[1:]
     if name == "wplus":
         space = Space("wplus", layers, code_width, layers * code_width)
-        scale, spread = floored(latents.std), np.ones_like(latents.std)
+        scale, spread = floor_spread(latents.std), np.ones_like(latents.std)
     elif name == "pca":
         stored = len(latents.basis)
         count = stored if components is None else components
@@ -151,7 +151,7 @@ def make_space(name: str, latents: Latents, components: int | None = None) -> Sp
         space = Space("pca", layers, code_width, count)
         assert space.basis is not None
         space.basis.copy_(torch.from_numpy(latents.basis[:count]))
-        spread = floored(latents.scale[:count]) / max(float(latents.scale[0]), 1e-8)
+        spread = floor_spread(latents.scale[:count]) / max(float(latents.scale[0]), 1e-8)
         scale = np.full(count, max(float(latents.scale[0]), 1e-8), np.float32)
     else:
         raise UserError(f"space: {name!r} is unknown; one of wplus, pca")
@@ -161,7 +161,7 @@ def make_space(name: str, latents: Latents, components: int | None = None) -> Sp
     return space
 
 
-def floored(spread: np.ndarray) -> np.ndarray:
+def floor_spread(spread: np.ndarray) -> np.ndarray:
     """Standard deviations, none below a thousandth of the largest (nor below 1e-8)."""
     return np.maximum(spread, max(float(spread.max()) * RELATIVE_FLOOR, 1e-8)).astype(np.float32)
 

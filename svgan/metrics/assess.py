@@ -67,9 +67,9 @@ class Figure:
 @dataclass(frozen=True)
 class Statistics:
     """One figure's value, and how it depends on n clips' counts. plain: the value as a run logs it, where that is
-    computed another way than `of` (equal but for the last digits)."""
+    computed another way than `statistic` (equal but for the last digits)."""
 
-    of: Statistic
+    statistic: Statistic
     n: int
     plain: float | None = None
     footage: float | None = None
@@ -86,7 +86,7 @@ class Measured:
     def values(self) -> dict[str, float]:
         """Each without an interval."""
         return {
-            name: float(one.of(np.ones(one.n))) if one.plain is None else one.plain
+            name: float(one.statistic(np.ones(one.n))) if one.plain is None else one.plain
             for name, one in self.statistics.items()
         }
 
@@ -95,10 +95,10 @@ class Measured:
         found = {}
         for done, (name, one) in enumerate(self.statistics.items()):
             progress("intervals", done, len(self.statistics))
-            around = bootstrap(one.of, one.n, draws=draws)
+            around = bootstrap(one.statistic, one.n, draws=draws)
             value = around.value if one.plain is None else one.plain
             moved = value - around.value
-            far = endless(one.of, one.n) if one.extrapolates and one.n >= LEAST_ENDLESS else None
+            far = endless(one.statistic, one.n) if one.extrapolates and one.n >= LEAST_ENDLESS else None
             found[name] = Figure(value, around.low + moved, around.high + moved, far, one.footage)
         return found
 
@@ -111,7 +111,7 @@ def compare(first: Measured, second: Measured, draws: int = DRAWS) -> dict[str, 
         )
     both = [name for name in first.statistics if name in second.statistics]
     pairs = {name: (first.statistics[name], second.statistics[name]) for name in both}
-    return {name: paired(one.of, other.of, one.n, draws=draws) for name, (one, other) in pairs.items()}
+    return {name: paired(one.statistic, other.statistic, one.n, draws=draws) for name, (one, other) in pairs.items()}
 
 
 class Judge:
@@ -164,14 +164,14 @@ class Judge:
     @property
     def warnings(self) -> list[str]:
         """A line for each thing that a reader of the figures must know."""
-        told = []
+        lines = []
         n, width = self.protocol.clips, next((m.mean.size for m in self.moments.values()), 0)
         if n <= width:
-            told.append(f"{n} generated clips are fewer than {width} features: FVD is biased upwards")
+            lines.append(f"{n} generated clips are fewer than {width} features: FVD is biased upwards")
         for reference, moments in self.moments.items():
             if moments.count <= width:
-                told.append(f"{moments.count} real clips ({reference}) are fewer than {width} features: the same bias")
-        return told
+                lines.append(f"{moments.count} real clips ({reference}) are fewer than {width} features: the same bias")
+        return lines
 
     def _prepare(self, reference: Reference) -> None:
         """What the metrics need of one reference; nothing of the original where neither it nor frames are at hand."""
@@ -221,8 +221,8 @@ class Judge:
         for reference, moments in self.moments.items():
             to = FrechetTo.of_moments(moments.mean, moments.covariance(self.protocol.covariance), unbiased=unbiased)
             plain = fvd.distance(self.protocol, moments, fvd.moments_of(seen["clips"], self.batch))
-            of = to.prepared(seen["clips"])
-            found[self._name("fvd", reference)] = Statistics(of, n, plain, extrapolates=True)
+            statistic = to.prepared(seen["clips"])
+            found[self._name("fvd", reference)] = Statistics(statistic, n, plain, extrapolates=True)
         for reference, real in self.real.items():
             if "kvd" in self.metrics:
                 found[self._name("kvd", reference)] = Statistics(KernelTo(real["clips"]).prepared(seen["clips"]), n)
@@ -230,20 +230,20 @@ class Judge:
                 theirs = real["pictures"].reshape(-1, real["pictures"].shape[-1])
                 ours = seen["pictures"].reshape(-1, theirs.shape[-1])
                 if "fid" in self.metrics:
-                    of = FrechetTo.of_features(theirs, unbiased=unbiased).prepared(ours)
-                    found[self._name("fid", reference)] = Statistics(self._by_clip(of), n, extrapolates=True)
+                    statistic = FrechetTo.of_features(theirs, unbiased=unbiased).prepared(ours)
+                    found[self._name("fid", reference)] = Statistics(self._by_clip(statistic), n, extrapolates=True)
                 if "kid" in self.metrics:
-                    of = KernelTo(theirs).prepared(ours)
-                    found[self._name("kid", reference)] = Statistics(self._by_clip(of), n)
+                    statistic = KernelTo(theirs).prepared(ours)
+                    found[self._name("kid", reference)] = Statistics(self._by_clip(statistic), n)
         return found
 
     def _name(self, metric: str, reference: Reference) -> str:
         own = self.protocol.figure.replace("fvd", metric, 1)
         return own if reference == "wplus" else f"{own}_original"
 
-    def _by_clip(self, of: Statistic) -> Statistic:
+    def _by_clip(self, statistic: Statistic) -> Statistic:
         """A statistic of pictures as one of clips: a clip's pictures go together."""
-        return lambda counts: of(np.repeat(counts, self.protocol.pictures))
+        return lambda counts: statistic(np.repeat(counts, self.protocol.pictures))
 
     def _identity(self, faces: np.ndarray) -> dict[str, Statistics]:
         """ACD, the distance from the footage's subject, and the share of frames with a face; of FACE_CLIPS clips."""
@@ -273,10 +273,10 @@ class Judge:
 
     def _loops(self, sampler: ClipModel, seed: int) -> dict[str, Statistics]:
         assert self.loops is not None
-        clips, own = self.long.of(sampler, self.domain, seed, self.progress), self.loops.own
+        clips, own = self.long.generate(sampler, self.domain, seed, self.progress), self.loops.own
         found = {
-            f"loops/{name}": Statistics(of, len(clips), footage=getattr(own, name))
-            for name, of in self.loops.prepared(clips).items()
+            f"loops/{name}": Statistics(statistic, len(clips), footage=getattr(own, name))
+            for name, statistic in self.loops.prepared(clips).items()
         }
         if not isinstance(sampler.motion, GRUMotion):
             return found  # phi is of a first frame's noise and of later frames' noise

@@ -106,7 +106,7 @@ class Compared:
     seen: np.ndarray
 
     @classmethod
-    def of(cls, video: AlignedVideo, frames: np.ndarray, rebuilt: np.ndarray, reader: FaceReader) -> Compared:
+    def measure(cls, video: AlignedVideo, frames: np.ndarray, rebuilt: np.ndarray, reader: FaceReader) -> Compared:
         """Of a video's frames in the domain's size and their reconstructions, both uint8 [N, R, R, 3]."""
         size = frames.shape[1]
         hulls = [face_hull(points * (size / video.crops.shape[1]), size) for points in video.landmarks]
@@ -186,12 +186,12 @@ def reconstruction(
     parts = []
     for start in range(0, len(frames), STEP):
         rows = slice(start, start + STEP)
-        parts.append(Compared.of(video.part(rows), frames[rows], rebuilt[rows], reader))
+        parts.append(Compared.measure(video.part(rows), frames[rows], rebuilt[rows], reader))
         progress("reconstructions", min(start + STEP, len(frames)), len(frames))
     return Compared.joined(parts).figures(), frames, rebuilt
 
 
-def of_footage(
+def measure_footage(
     domain: Domain,
     path: Path,
     size: int,
@@ -217,7 +217,7 @@ def of_footage(
         video = align_video(path, track, size, rows=rows[start : start + STEP])
         frames = shrink(video.crops, domain.config.resolution)
         rebuilt = domain.render(domain.encode(frames))
-        parts.append(Compared.of(video, frames, rebuilt, reader))
+        parts.append(Compared.measure(video, frames, rebuilt, reader))
         kept += [(frames[k - start], rebuilt[k - start]) for k in pick if start <= k < start + STEP]
         progress("reconstructions", min(start + STEP, len(rows)), len(rows))
     sides = [np.stack(side) for side in zip(*kept, strict=True)] if kept else [frames[:0], rebuilt[:0]]

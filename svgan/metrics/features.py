@@ -8,20 +8,20 @@ Axes: n clip, T frame, P picture of a clip, F feature, S pixels.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
-from svgan.assets import cache as assets
+from svgan.assets import cache
 from svgan.errors import UserError
-from svgan.io.atomic import whole, writing
+from svgan.io.atomic import disk_errors, write_whole
 from svgan.metrics import fvd
 from svgan.metrics.fvd import Clips, Progress, Reference, See, silent
 from svgan.metrics.protocol import INCEPTION, Protocol
@@ -55,13 +55,13 @@ def extractor(kind: Kind, protocol: Protocol, device: str | torch.device) -> Ext
         return Extractor(when_used(lambda: _pictures(protocol, device)), rule)
     if kind == "arcface":
         raise UserError("--metrics arcface: no package has its weights; give your checkpoint as --arcface FILE")
-    digest = assets.ASSETS["identity"].files[0].sha256[:12]
+    digest = cache.ASSETS["identity"].files[0].sha256[:12]
     return Extractor(when_used(_faces), f"{FACE_FRAMES} frames, dlib-resnet/{digest}", FACE_CLIPS)
 
 
 def when_used(load: Callable[[], See]) -> See:
     """What `load` gives, which is called once and not before."""
-    loaded = cache(load)
+    loaded = functools.cache(load)
     return lambda clips: loaded()(clips)
 
 
@@ -94,7 +94,7 @@ def here(domain: Domain, protocol: Protocol, extractors: Mapping[Kind, Extractor
 
     def look(kinds: Sequence[Kind], clips: Clips, total: int, stage: str, progress: Progress) -> dict[Kind, np.ndarray]:
         wanted = {kind: extractors[kind] for kind in kinds}
-        return extract(wanted, fvd.shown(domain, protocol, clips), total, stage, progress, batch)
+        return extract(wanted, fvd.render_clips(domain, protocol, clips), total, stage, progress, batch)
 
     return look
 
@@ -168,13 +168,13 @@ def _place(
 ) -> Path:
     decides = [kind, one.rule, one.most, protocol.real_hash, latents.digest, domain.digest]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
-    return assets.cache_folder() / "features" / f"{reference}-{kind}-{digest}.safetensors"
+    return cache.cache_folder() / "features" / f"{reference}-{kind}-{digest}.safetensors"
 
 
 def _save(path: Path, features: np.ndarray) -> None:
     from safetensors.numpy import save_file
 
-    with writing(path), whole(path) as aside:
+    with disk_errors(path), write_whole(path) as aside:
         save_file({"features": np.ascontiguousarray(features)}, aside)
 
 

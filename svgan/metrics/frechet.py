@@ -95,7 +95,7 @@ class FrechetTo:
 
         trace = np.square(self.factor).sum()
 
-        def of(counts: np.ndarray) -> float:
+        def statistic(counts: np.ndarray) -> float:
             there = counts > 0
             rows, weights, total = x[there], counts[there].astype(np.float64), float(counts.sum())
             mean = weights @ rows / total
@@ -106,4 +106,4 @@ class FrechetTo:
             spread = trace + np.square(deviations).sum() - 2 * root
             return float(max(np.square(self.mean - mean).sum() + spread, 0))
 
-        return of
+        return statistic

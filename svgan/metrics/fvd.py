@@ -26,7 +26,7 @@ from svgan.metrics import i3d
 from svgan.metrics.frechet import frechet_distance
 from svgan.metrics.moments import Moments
 from svgan.metrics.protocol import PROTOCOLS, REAL_FIELDS, Protocol, usual_precision
-from svgan.metrics.windows import real_windows, rollouts, sized
+from svgan.metrics.windows import real_windows, resize, rollouts
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
@@ -98,7 +98,7 @@ def real_moments(
         see = detector(protocol, device or domain.device)
 
         def logits(clips: Clips, total: int, stage: str, progress: Progress) -> np.ndarray:
-            return seen(see, shown(domain, protocol, clips), total, stage, progress, batch)
+            return seen(see, render_clips(domain, protocol, clips), total, stage, progress, batch)
 
     found_logits = logits((source[rows] for rows in windows), len(windows), f"real clips, {reference}", progress)
     moments = moments_of(found_logits, batch, counts)
@@ -175,7 +175,7 @@ def score(
     fakes = {kind: Moments(400) for kind in protocols}
     for codes in rollouts(sampler, protocols, seed):
         for kind, protocol in protocols.items():
-            for some in batches(shown(domain, protocol, map(sampler.render_own, codes[kind])), batch):
+            for some in batches(render_clips(domain, protocol, map(sampler.render_own, codes[kind])), batch):
                 fakes[kind].update(see(np.stack(some)))
                 progress(f"generated clips, {kind}", fakes[kind].count, clips)
     for kind, protocol in protocols.items():
@@ -193,11 +193,11 @@ def distance(protocol: Protocol, real: Moments, fake: Moments) -> float:
     return frechet_distance(real.mean, real.covariance(rule), fake.mean, fake.covariance(rule))
 
 
-def shown(domain: Domain, protocol: Protocol, clips: Clips) -> Iterator[np.ndarray]:
+def render_clips(domain: Domain, protocol: Protocol, clips: Clips) -> Iterator[np.ndarray]:
     """Clips as pictures uint8 [T, S, S, 3] of the protocol's size S; codes are rendered."""
     for clip in clips:
         pictures = clip if isinstance(clip, np.ndarray) and clip.dtype == np.uint8 else domain.render(clip)
-        yield sized(pictures, protocol.image_size)
+        yield resize(pictures, protocol.image_size)
 
 
 def seen(

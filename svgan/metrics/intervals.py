@@ -48,11 +48,11 @@ def weighted(values: Sequence[float] | np.ndarray) -> Statistic:
     known = np.asarray(values, np.float64)
     there = np.isfinite(known)
 
-    def of(counts: np.ndarray) -> float:
+    def statistic(counts: np.ndarray) -> float:
         total = counts[there].sum()
         return float(counts[there] @ known[there] / total) if total else float("nan")
 
-    return of
+    return statistic
 
 
 def resamples(n: int, draws: int = DRAWS, seed: int = 0) -> Iterator[np.ndarray]:

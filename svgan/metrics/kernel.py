@@ -26,7 +26,7 @@ def polynomial_mmd(x: np.ndarray, y: np.ndarray) -> float:
 
     Raises UserError for differing widths, fewer than two samples, or non-finite numbers.
     """
-    x, y = checked(x), checked(y)
+    x, y = check_features(x), check_features(y)
     if x.shape[1] != y.shape[1]:
         raise UserError(f"kernel distance: features {x.shape} and {y.shape}; they must be of equal width")
     return KernelTo(y)(x)
@@ -40,7 +40,7 @@ class KernelTo:
     """
 
     def __init__(self, y: np.ndarray):
-        self.y = checked(y)
+        self.y = check_features(y)
         own = polynomial_kernel(self.y, self.y)
         self.within = off_diagonal_mean(own, np.ones(len(own)))
 
@@ -50,13 +50,13 @@ class KernelTo:
 
     def prepared(self, x: np.ndarray) -> Callable[[np.ndarray], float]:
         """The distance of x as a function of counts [n] alone: both kernels are computed once for all resamples."""
-        x = checked(x)
+        x = check_features(x)
         own, across = polynomial_kernel(x, x), polynomial_kernel(x, self.y).mean(1)
 
-        def of(counts: np.ndarray) -> float:
+        def statistic(counts: np.ndarray) -> float:
             return float(off_diagonal_mean(own, counts) + self.within - 2 * (counts @ across) / counts.sum())
 
-        return of
+        return statistic
 
 
 def off_diagonal_mean(kernel: np.ndarray, counts: np.ndarray) -> float:
@@ -65,7 +65,7 @@ def off_diagonal_mean(kernel: np.ndarray, counts: np.ndarray) -> float:
     return float((counts @ kernel @ counts - counts @ np.diag(kernel)) / (total * (total - 1)))
 
 
-def checked(x: np.ndarray) -> np.ndarray:
+def check_features(x: np.ndarray) -> np.ndarray:
     """Features [n, F] in float64. Raises UserError for fewer than two, or any that is not finite."""
     x = np.asarray(x, np.float64)
     if x.ndim != 2 or len(x) < 2:

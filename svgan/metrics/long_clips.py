@@ -42,7 +42,7 @@ class LongClips:
         starts = spaced_windows(latents, length, CLIPS)
         self.footage = np.stack([self.coordinates(codes[start : start + length]) for start in starts])
 
-    def of(self, sampler: ClipModel, domain: Domain, seed: int, progress: Progress) -> np.ndarray:
+    def generate(self, sampler: ClipModel, domain: Domain, seed: int, progress: Progress) -> np.ndarray:
         """As many clips of a model, as long, [n, T, K]."""
         clips, length = self.footage.shape[:2]
         pieces = []

@@ -93,7 +93,7 @@ class LoopJudge:
 
 
 def _all(statistics: dict[str, Statistic], clips: int) -> Loops:
-    return Loops(**{name: of(np.ones(clips)) for name, of in statistics.items()})
+    return Loops(**{name: statistic(np.ones(clips)) for name, statistic in statistics.items()})
 
 
 def autocorrelation(x: np.ndarray) -> np.ndarray:

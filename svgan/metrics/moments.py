@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from svgan.errors import UserError
-from svgan.io.atomic import whole, writing
+from svgan.io.atomic import disk_errors, write_whole
 from svgan.metrics.protocol import Covariance
 
 
@@ -75,7 +75,7 @@ class Moments:
 
         triangle = self.cov[np.tril_indices(len(self.mean))]
         tensors = {"count": np.array([self.count]), "mean": self.mean.astype(dtype), "cov": triangle.astype(dtype)}
-        with writing(path), whole(path) as aside:
+        with disk_errors(path), write_whole(path) as aside:
             save_file(tensors, aside, metadata={"facts": json.dumps(self.facts, sort_keys=True)})
 
     @classmethod

@@ -83,8 +83,8 @@ class Protocol:
             raise UserError(f"protocol {self.name}: rollout {self.rollout} is shorter than the {self.span} frames used")
         for name, known in KNOWN.items():
             if (value := getattr(self, name)) not in known:
-                told = " or ".join(str(one) for one in known)
-                raise UserError(f"protocol {self.name}: {name} must be {told}, got {value}")
+                choices = " or ".join(str(one) for one in known)
+                raise UserError(f"protocol {self.name}: {name} must be {choices}, got {value}")
         if self.image_size is not None and self.image_size < 16:
             raise UserError(f"protocol {self.name}: image_size must be at least 16 pixels, got {self.image_size}")
 

@@ -114,7 +114,7 @@ def _group(sampler: ClipModel, protocols: dict[str, Protocol], seed: int, part: 
     return {k: torch.cat(parts, 1) for k, parts in kept.items()}
 
 
-def sized(clip: np.ndarray, size: int | None) -> np.ndarray:
+def resize(clip: np.ndarray, size: int | None) -> np.ndarray:
     """uint8 [T, R, R, 3] to [T, size, size, 3]: block means where size divides R, as MoCoGAN-HD pools, else bilinear,
     antialiased where it shrinks; None leaves it."""
     if size is None or clip.shape[1] == size:

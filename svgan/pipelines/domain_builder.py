@@ -21,7 +21,7 @@ from svgan.images.domain import Domain, save_domain
 from svgan.images.domain_trainer import DomainConfig, DomainState, Pictures, train_domain
 from svgan.images.encoder import Encoder
 from svgan.images.stylegan2 import Generator, StyleGAN2Config
-from svgan.io.atomic import writing
+from svgan.io.atomic import disk_errors
 
 
 def pictures_of(videos: Sequence[AlignedVideo], rows: Sequence[slice], size: int) -> Pictures:
@@ -68,7 +68,7 @@ def build_domain(
         keep=lambda s: s.save(work),
         keep_every=keep_every,
     )
-    generator, encoder = finished(state)
+    generator, encoder = final_networks(state)
     facts = {
         "name": name,
         "training": {
@@ -78,11 +78,11 @@ def build_domain(
             "held_out_rows": [held.start, held.stop],
         },
     }
-    with writing(out):
+    with disk_errors(out):
         return save_domain(out, generator, encoder, facts)
 
 
-def finished(state: DomainState) -> tuple[Generator, Encoder]:
+def final_networks(state: DomainState) -> tuple[Generator, Encoder]:
     """The averaged networks; the encoder's offset from W's average is made explicit, as pSp's is."""
     generator, encoder = copy.deepcopy(state.ema_generator).cpu(), copy.deepcopy(state.ema_encoder).cpu()
     with torch.no_grad():

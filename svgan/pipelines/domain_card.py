@@ -20,7 +20,7 @@ from svgan.faces.aligned_video import align_cached
 from svgan.faces.crops import shrink, split
 from svgan.faces.original_frames import crop_size
 from svgan.images.domain import Domain
-from svgan.io.atomic import whole, writing
+from svgan.io.atomic import disk_errors, write_whole
 from svgan.io.video_writer import write_png
 from svgan.latents.manifest import Manifest
 from svgan.latents.shards import open_latents
@@ -76,7 +76,7 @@ def embed_footage(folder: Path, footage: Path, *, say: Say, progress: Progress) 
     aside = folder / "latents.new"
     shutil.rmtree(aside, ignore_errors=True)
     made = embed([footage], domain, aside, watcher=_Forward(progress)).manifest
-    with writing(folder):
+    with disk_errors(folder):
         if same_codes(folder / "latents", made):
             shutil.rmtree(aside)
         else:
@@ -154,7 +154,7 @@ def write_card(folder: Path, facts: dict[str, Any], sources: str, rebuilt: np.nd
     write_png(_grid(subjects[:40], 10), folder / "subjects.png")
     record = json.loads((folder / "domain.json").read_text()) | {"figures": facts, "sources": sources}
     codes = open_latents(domain.latents_uri, domain=domain.digest).digest
-    with writing(folder), whole(folder / "domain.json") as figures, whole(folder / "README.md") as page:
+    with disk_errors(folder), write_whole(folder / "domain.json") as figures, write_whole(folder / "README.md") as page:
         figures.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
         page.write_text(card(record, domain, codes))
 
@@ -165,12 +165,12 @@ def card(facts: dict[str, Any], domain: Domain, latents_digest: str) -> str:
     rebuilt, subjects = figures["Reconstruction"], figures["RandomSubjects"]
     why = "faceless" if rebuilt["faces"] * rebuilt["frames"] < LEAST_FACES else "still"
 
-    def shown(value: float | None, form: str) -> str:
+    def format_figure(value: float | None, form: str) -> str:
         return f"- ({why})" if value is None else form.format(value)
 
     def row(name: str, value: float | None, floor: float, form: str) -> str:
         met = "-" if value is None else "met" if value >= floor else "not met"
-        return f"| {name} | {shown(value, form)} | at least {form.format(floor)} | {met} |"
+        return f"| {name} | {format_figure(value, form)} | at least {form.format(floor)} | {met} |"
 
     rows = [row(name, figures[a][b], floor, form) for name, (a, b), floor, form in FLOORS]
     rows.append(
@@ -193,7 +193,7 @@ with dlib on frames enlarged to 256 px, footage and reconstruction alike.
 |---|---|---|---|
 {chr(10).join(rows)}
 | PSNR of the whole frame | {rebuilt["psnr_frame"]:.1f} dB | | |
-| identity distance (dlib, same person below 0.6), median | {shown(rebuilt["identity"], "{:.2f}")} | | |
+| identity distance (dlib, same person below 0.6), median | {format_figure(rebuilt["identity"], "{:.2f}")} | | |
 | FID of {rebuilt["frames"]} reconstructions (small sample: biased upwards) | {rebuilt["fid"]:.1f} | | |
 | reconstructions with a detected face | {rebuilt["faces"]:.0%} | | |
 | random subjects with a detected face | {subjects["faces"]:.0%} | | |

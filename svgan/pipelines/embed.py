@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from svgan.errors import UserError
-from svgan.faces.aligned_video import cached_arrays, track_cached, track_folder, tracked, video_digest
+from svgan.faces.aligned_video import cached_arrays, read_track, track_cached, track_folder, video_digest
 from svgan.faces.alignment import warp
 from svgan.faces.original_frames import cut_again, encoder_crop
 from svgan.faces.tracking import Track
@@ -70,7 +70,7 @@ def embed(
     """
     domain.check_embeds()
     watcher = watcher or Watcher()
-    paths = named_once(videos)
+    paths = check_names(videos)
     check_components(components)
     failures: dict[str, str] = {}
     rates = rates_of(paths, failures)
@@ -87,14 +87,14 @@ def embed(
             raise UserError(f"no latents written: {'; '.join(failures.values())}")
 
     fps = next(iter(rates.values()), 25.0)
-    recorded = cutter(paths, domain, watcher) if frames else None
+    recorded = make_cutter(paths, domain, watcher) if frames else None
     manifest = write_latents(
         out_uri, finished(), domain=domain.digest, fps=fps, components=components, recorded=recorded
     )
     return Embedded(manifest=manifest, failures=failures)
 
 
-def cutter(paths: Sequence[Path], domain: Domain, watcher: Watcher) -> Recorded:
+def make_cutter(paths: Sequence[Path], domain: Domain, watcher: Watcher) -> Recorded:
     """What gives the recorded frames uint8 [R, R, 3] of a video among `paths`, by its name and its codes' origins."""
     by_name = {path.name: path for path in paths}
 
@@ -111,7 +111,7 @@ def check_components(components: int) -> None:
         raise UserError(f"--components {components}: must be 1 or more")
 
 
-def named_once(videos: Sequence[str | Path]) -> list[Path]:
+def check_names(videos: Sequence[str | Path]) -> list[Path]:
     """The videos' paths. Raises UserError when two have one name."""
     paths = [Path(video) for video in videos]
     names = [path.name for path in paths]
@@ -145,16 +145,16 @@ def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None
     for number, chunk in enumerate(found.chunks()):
         rows = track.rows(*chunk)
 
-        def told(done: int, first: int = rows.start) -> None:
+        def report(done: int, first: int = rows.start) -> None:
             watcher.stage(path.name, "codes", first + done, len(track.index))
 
         def make(rows: slice = rows) -> dict[str, np.ndarray]:
             crops, people = cut(path, track, rows, size)
-            return {"codes": encode(domain, crops, told), "people": people}
+            return {"codes": encode(domain, crops, report), "people": people}
 
         parts.append(cached_arrays(track_folder(digest) / codes_name(domain, number), make))
-        told(rows.stop - rows.start)
-    codes, summary = gathered(track, digest, parts)
+        report(rows.stop - rows.start)
+    codes, summary = gather_codes(track, digest, parts)
     watcher.finished(path.name, summary)
     return codes
 
@@ -169,20 +169,20 @@ def cut(path: Path, track: Track, rows: slice, size: int) -> tuple[np.ndarray, n
     crops = np.empty((rows.stop - rows.start, size, size, 3), np.uint8)
     wanted = set(probes(track).tolist())
     people = []
-    for row, picture in tracked(path, track, rows):
+    for row, picture in read_track(path, track, rows):
         crops[row - rows.start] = warp(picture, track.quads[row], size)
         if row in wanted:
             people.append(_describer()(picture, track.landmarks[row]))
     return crops, np.array(people, np.float32).reshape(-1, 128)
 
 
-def encode(domain: Domain, crops: np.ndarray, told: Callable[[int], None] = lambda done: None) -> np.ndarray:
+def encode(domain: Domain, crops: np.ndarray, report: Callable[[int], None] = lambda done: None) -> np.ndarray:
     """Codes float16 [n, L, D] of a stretch's crops. On a CPU with one thread: two move some codes' last bit.
 
-    told: hears how many are done.
+    report: is called with the number of crops done.
     """
     with _one_thread():
-        codes = domain.encode(crops, told=told)
+        codes = domain.encode(crops, report=report)
     with np.errstate(over="ignore"):
         return codes.astype(np.float16)
 
@@ -214,7 +214,7 @@ def _probed(clip: slice) -> np.ndarray:
     return np.unique(np.linspace(clip.start, clip.stop - 1, PROBES).round().astype(int))
 
 
-def gathered(track: Track, source: str, parts: Sequence[dict[str, np.ndarray]]) -> tuple[VideoCodes, str]:
+def gather_codes(track: Track, source: str, parts: Sequence[dict[str, np.ndarray]]) -> tuple[VideoCodes, str]:
     """A video's codes from its stretches' (codes and people), without the clips of other people, and a line on what was
     left out. source: the video's digest."""
     keep = subject_rows(track, np.concatenate([part["people"] for part in parts]))
@@ -244,15 +244,17 @@ def subject_rows(track: Track, people: np.ndarray) -> np.ndarray:
     faces = [typical_descriptor(people[a:b]) for a, b in itertools.pairwise(edges)]
     lengths = [clip.stop - clip.start for clip in clips]
     known: list[np.ndarray] = []
-    of = [0] * len(clips)
+    person = [0] * len(clips)
     for number in sorted(range(len(clips)), key=lambda k: -lengths[k]):
         near = [k for k, face in enumerate(known) if np.linalg.norm(face - faces[number]) < SAME_PERSON]
         if not near:
             known.append(faces[number])
-        of[number] = near[0] if near else len(known) - 1
-    shown = [sum(length for length, whose in zip(lengths, of, strict=True) if whose == k) for k in range(len(known))]
-    for clip, whose in zip(clips, of, strict=True):
-        keep[clip] = whose == int(np.argmax(shown))
+        person[number] = near[0] if near else len(known) - 1
+    frames = [
+        sum(length for length, whose in zip(lengths, person, strict=True) if whose == k) for k in range(len(known))
+    ]
+    for clip, whose in zip(clips, person, strict=True):
+        keep[clip] = whose == int(np.argmax(frames))
     return keep
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ def chosen(names: str, clips: int | None, real_clips: int | None, precision: Pre
     return [replace(named(name), precision=precision, **counts) for name in dict.fromkeys(names.split(","))]
 
 
-def assessed(
+def assess(
     sampler: Sampler,
     other: Sampler | None,
     domain: Domain,
@@ -90,9 +90,9 @@ def assessed(
     """
     from svgan.metrics.assess import Judge, compare
 
-    told: dict[str, Any] = {"protocols": {}, "figures": {}, "warnings": []}
+    assessment: dict[str, Any] = {"protocols": {}, "figures": {}, "warnings": []}
     if other is not None:
-        told["against"] = {}
+        assessment["against"] = {}
     for number, protocol in enumerate(protocols):
         wanted = [name for name in metrics if number == 0 or name not in WITHOUT_PROTOCOL]
         if not wanted:
@@ -110,13 +110,15 @@ def assessed(
             progress=progress,
         )
         measured = judge.measure(sampler)
-        told["protocols"][protocol.name] = {**protocol.to_json(), "hash": protocol.hash}
-        told["figures"] |= {k: v.to_json() for k, v in measured.figures(progress=progress).items()}
-        told["warnings"] += [f"{protocol.name}: {line}" for line in judge.warnings]
+        assessment["protocols"][protocol.name] = {**protocol.to_json(), "hash": protocol.hash}
+        assessment["figures"] |= {k: v.to_json() for k, v in measured.figures(progress=progress).items()}
+        assessment["warnings"] += [f"{protocol.name}: {line}" for line in judge.warnings]
         if other is not None:
             found = compare(measured, judge.measure(other))
-            told["against"] |= {k: asdict(v) | {"better": better(v)} for k, v in found.items() if k not in NO_ORDER}
-    return told
+            assessment["against"] |= {
+                k: asdict(v) | {"better": better(v)} for k, v in found.items() if k not in NO_ORDER
+            }
+    return assessment
 
 
 def better(found: Comparison) -> str | None:
@@ -126,40 +128,46 @@ def better(found: Comparison) -> str | None:
     return "this" if found.first_is_better else "other"
 
 
-def assessment_tables(told: dict[str, Any]) -> list[Table | str]:
-    """What `assessed` told, to be printed: figures, the comparison, protocols' hashes and warnings."""
+def assessment_tables(assessment: dict[str, Any]) -> list[Table | str]:
+    """What `assess` returned, to be printed: figures, the comparison, protocols' hashes and warnings."""
     from rich.table import Table
 
     table = Table("figure", box=None, pad_edge=False)
     for heading in ("value", "95 % interval", "for endless\nclips", "the footage's\nown"):
         table.add_column(heading, justify="right")
-    for name, one in told["figures"].items():
+    for name, one in assessment["figures"].items():
         table.add_row(
-            name, shown(one["value"]), ends(one["low"], one["high"]), shown(one["endless"]), shown(one["footage"])
+            name,
+            format_figure(one["value"]),
+            format_interval(one["low"], one["high"]),
+            format_figure(one["endless"]),
+            format_figure(one["footage"]),
         )
-    hashes = ", ".join(f"{name} {one['hash']}" for name, one in told["protocols"].items())
-    notes = [f"protocol {hashes}", *told["warnings"]]
-    if "against" not in told:
+    hashes = ", ".join(f"{name} {one['hash']}" for name, one in assessment["protocols"].items())
+    notes = [f"protocol {hashes}", *assessment["warnings"]]
+    if "against" not in assessment:
         return [table, *notes]
     versus = Table("this less the other", box=None, pad_edge=False)
     for heading in ("difference", "95 % interval", "better", "sure"):
         versus.add_column(heading, justify="right")
-    for name, one in told["against"].items():
-        around = ends(one["low"], one["high"])
-        versus.add_row(name, shown(one["difference"]), around, one["better"] or "undecided", f"{one['sure']:.1%}")
+    for name, one in assessment["against"].items():
+        around = format_interval(one["low"], one["high"])
+        versus.add_row(
+            name, format_figure(one["difference"]), around, one["better"] or "undecided", f"{one['sure']:.1%}"
+        )
     return [table, versus, *notes]
 
 
-def shown(value: float | None) -> str:
+def format_figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def ends(low: float | None, high: float | None) -> str:
-    return "-" if low is None else f"{shown(low)} to {shown(high)}"
+def format_interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None else f"{format_figure(low)} to {format_figure(high)}"
 
 
-def as_json(told: Any, indent: int | None = None) -> str:
-    """What is told, for programs: JSON has no NaN, so a figure that could not be taken is null."""
+def as_json(value: Any, indent: int | None = None) -> str:
+    """A value for programs: JSON has no NaN, so a figure that could not be taken is null."""
 
     def known(part: Any) -> Any:
         if isinstance(part, dict):
@@ -168,13 +176,13 @@ def as_json(told: Any, indent: int | None = None) -> str:
             return [known(one) for one in part]
         return None if isinstance(part, float) and not math.isfinite(part) else part
 
-    return json.dumps(known(told), indent=indent, allow_nan=False)
+    return json.dumps(known(value), indent=indent, allow_nan=False)
 
 
 def write_figures(figures: dict[str, Any], path: Path) -> None:
     """The figures as JSON, whole or not at all."""
     try:
-        with whole(path) as aside:
+        with write_whole(path) as aside:
             aside.write_text(as_json(figures, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"--json {path}: cannot write ({error.strerror}); give another place") from error

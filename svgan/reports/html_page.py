@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 
 from svgan.errors import UserError
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.io.video_writer import contact_sheet, enlarge, evenly
 from svgan.metrics.fvd import Progress, silent
 from svgan.metrics.long_clips import LongClips, spaced_windows
 from svgan.metrics.loops import LoopJudge
 from svgan.reports import plots
-from svgan.reports.evaluation import ends, shown
+from svgan.reports.evaluation import format_figure, format_interval
 from svgan.runs.training import LARGE
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ figure { margin: 0 0 1.2em } figcaption { color: #444; margin-bottom: .3em }
 def write_page(path: Path, page: str) -> None:
     """Whole or not at all. Raises UserError where it cannot be written."""
     try:
-        with whole(path) as aside:
+        with write_whole(path) as aside:
             aside.write_text(page, encoding="utf-8")
     except OSError as error:
         raise UserError(f"--report {path}: cannot write ({error.strerror}); give another place") from error
@@ -84,7 +84,7 @@ def write_page(path: Path, page: str) -> None:
 def model_page(
     title: str,
     about: Mapping[str, Any],
-    told: Mapping[str, Any],
+    assessment: Mapping[str, Any],
     sampler: Sampler,
     domain: Domain,
     latents: Latents,
@@ -93,19 +93,19 @@ def model_page(
     frames: np.ndarray | None = None,
     progress: Progress = silent,
 ) -> str:
-    """The page of a model of which `svgan.reports.evaluation.assessed` told.
+    """The page of a model of which `svgan.reports.evaluation.assess` returned the assessment.
 
     about: what else is said of it, by name. frames: uint8 [N, R, R, 3], the recorded footage row by row with the
     codes, shown where there is such; else the codes' own pictures are.
     """
     parts = [f"<h1>{escape(title)}</h1>", _facts(about)]
-    if told["warnings"]:
-        lines = "".join(f"<div>{escape(line)}</div>" for line in told["warnings"])
+    if assessment["warnings"]:
+        lines = "".join(f"<div>{escape(line)}</div>" for line in assessment["warnings"])
         parts.append(f'<div class="warnings">{lines}</div>')
-    parts += [_figures(told), _comparison(told.get("against", {}))]
+    parts += [_figures(assessment), _comparison(assessment.get("against", {}))]
     parts += _clips(sampler, domain, latents, seed, frames, progress)
     parts += _motion(sampler, domain, latents, seed, progress)
-    parts.append(_protocols(told["protocols"]))
+    parts.append(_protocols(assessment["protocols"]))
     body = "\n".join(part for part in parts if part)
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
@@ -130,15 +130,20 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequ
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _figures(told: Mapping[str, Any]) -> str:
+def _figures(assessment: Mapping[str, Any]) -> str:
     rows = []
-    for name, one in told["figures"].items():
+    for name, one in assessment["figures"].items():
         meaning = next((text for begin, text in MEANINGS.items() if name.startswith(begin)), "")
         if name.endswith("_original"):
             meaning += "; against the recorded frames"
         label = f'<b>{escape(name)}</b><br><span class="quiet">{escape(meaning)}</span>'
-        values = (shown(one["value"]), ends(one["low"], one["high"]), shown(one["endless"]), shown(one["footage"]))
-        rows.append([label, *values, protocol_of(name, told["protocols"])])
+        values = (
+            format_figure(one["value"]),
+            format_interval(one["low"], one["high"]),
+            format_figure(one["endless"]),
+            format_figure(one["footage"]),
+        )
+        rows.append([label, *values, protocol_of(name, assessment["protocols"])])
     headings = ("figure", "value", "95 % interval", "for endless clips", "the footage's own", "protocol")
     return f"<h2>Figures</h2>{_table(headings, rows, (1, 2, 3, 4))}"
 
@@ -158,8 +163,8 @@ def _comparison(against: Mapping[str, Any]) -> str:
     rows = [
         [
             escape(name),
-            shown(one["difference"]),
-            ends(one["low"], one["high"]),
+            format_figure(one["difference"]),
+            format_interval(one["low"], one["high"]),
             escape(one["better"] or "undecided"),
             f"{one['sure']:.1%}",
         ]
@@ -209,8 +214,8 @@ def _motion(sampler: Sampler, domain: Domain, latents: Latents, seed: int, progr
         long = LongClips(latents)
     except UserError as error:
         return ["<h2>Motion</h2>", f"<p>{escape(str(error))}</p>"]
-    judge, clips = LoopJudge(long.footage, latents.manifest.fps), long.of(sampler, domain, seed, progress)
-    told = (
+    judge, clips = LoopJudge(long.footage, latents.manifest.fps), long.generate(sampler, domain, seed, progress)
+    words = (
         f"{clips.shape[0]} clips of {clips.shape[1]} frames on either side, in the footage's first principal components"
     )
     return [
@@ -219,7 +224,7 @@ def _motion(sampler: Sampler, domain: Domain, latents: Latents, seed: int, progr
             plots.trajectories(clips, long.footage, judge.fps),
             "Seconds of codes in the plane of the first two components; grey: all of the footage, dot: the first frame",
         ),
-        _image(plots.motion(clips, judge), f"{told}; lines are medians over clips, bands hold 80 % of them"),
+        _image(plots.motion(clips, judge), f"{words}; lines are medians over clips, bands hold 80 % of them"),
     ]
 
 
@@ -234,8 +239,8 @@ def _protocols(protocols: Mapping[str, Any]) -> str:
 def _image(data: bytes, caption: str, kind: str = "png") -> str:
     text = base64.b64encode(data).decode()
     source = f"data:image/{kind};base64,{text}"
-    told = escape(caption)
-    return f'<figure><figcaption>{told}</figcaption><img class="{kind}" src="{source}" alt="{told}"></figure>'
+    words = escape(caption)
+    return f'<figure><figcaption>{words}</figcaption><img class="{kind}" src="{source}" alt="{words}"></figure>'
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.io import storage
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.training import recipes, registry
 from svgan.training.config import RunConfig
 from svgan.training.data import BESIDE
@@ -113,5 +113,5 @@ def _absolute(uri: str) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    with whole(path) as aside:
+    with write_whole(path) as aside:
         aside.write_text(json.dumps(value, indent=1) + "\n")

@@ -24,7 +24,7 @@ CLIP_FRAMES = 250
 LARGE, FEW = 256, 25  # pixels above which a CPU takes seconds a frame, and the clip's length then
 
 
-def carry_out(run: Run, out: Path, *, reporter: Reporter, device: torch.device) -> State:
+def train_run(run: Run, out: Path, *, reporter: Reporter, device: torch.device) -> State:
     """Train `run` in the folder `out` from its last checkpoint, if there is one. Everything is checked before `out` is
     touched."""
     material = Material.open(run.domain, run.latents, pictures=run.pictures, videos=run.footage)
@@ -70,14 +70,14 @@ class WithFigures:
         self.inner.report(step, metrics, state)
 
 
-def show(out: Path, device: torch.device) -> Path:
+def write_sample(out: Path, device: torch.device) -> Path:
     """A clip and a contact sheet by the run's best checkpoint; returns the clip's path."""
-    from svgan.io import video_writer as video
+    from svgan.io import video_writer
     from svgan.sampling import render
 
     sampler, domain = load_pair(out, None, device)
     slow = device.type == "cpu" and domain.config.resolution > LARGE
     frames = np.stack(list(render.frames(sampler, domain, length=FEW if slow else CLIP_FRAMES)))
-    video.write_mp4(frames, out / "clip.mp4", sampler.meta["fps"])
-    video.write_png(video.contact_sheet(frames), out / "contact_sheet.png")
+    video_writer.write_mp4(frames, out / "clip.mp4", sampler.meta["fps"])
+    video_writer.write_png(video_writer.contact_sheet(frames), out / "contact_sheet.png")
     return out / "clip.mp4"

@@ -37,7 +37,7 @@ def latent_judge(source: Source, seed: int, material: Material | None = None) ->
     distance = LatentDistance(compared(source.windows(JUDGED_CLIPS, seed)))
 
     def judge(state: State) -> dict[str, float]:
-        sampler = Sampler.of(state)
+        sampler = Sampler.from_state(state)
         if material is None:
             windows = sampler.coordinates(JUDGED_CLIPS, source.window, seed)
         else:

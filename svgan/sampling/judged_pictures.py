@@ -18,4 +18,4 @@ def prepare_for_judges(sampler: Sampler, material: Material) -> Sampler:
             f"--pictures {pictures.folder}: is {pictures.digest}, the model was trained with {theirs}; restore that "
             "domain"
         )
-    return sampler.pictured(pictures)
+    return sampler.with_pictures(pictures)

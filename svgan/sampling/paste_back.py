@@ -61,14 +61,14 @@ def find_place(path: Path, sets: Sequence[Latents]) -> Place:
     raise UserError(f"--paste-back {path}: not a video that was embedded into {where}; {remedy}")
 
 
-def pasted(place: Place, faces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def paste_faces(place: Place, faces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Recorded frames uint8 [H, W, 3] with `faces` uint8 [R, R, 3] in their places, one frame in memory at a time."""
     landmarks = to_crop(place.origins.landmarks, place.origins.quads, MASK)
     for (row, picture), face in zip(frames_at(place.path, place.origins.pts), faces, strict=False):
-        yield paste(picture, face, place.origins.transform[row], soft_face(landmarks[row], MASK))
+        yield paste_face(picture, face, place.origins.transform[row], soft_face(landmarks[row], MASK))
 
 
-def paste(picture: np.ndarray, face: np.ndarray, transform: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def paste_face(picture: np.ndarray, face: np.ndarray, transform: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A uint8 [H, W, 3] picture with a uint8 [R, R, 3] crop put where `transform` [2, 3] says, under a mask [S, S] of
     the crop in 0..1."""
     height, width = picture.shape[:2]

@@ -56,7 +56,7 @@ def grid(pictures: np.ndarray) -> np.ndarray:
     return full.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)
 
 
-def mover(sampler: Sampler, code: np.ndarray, how: str, footage: Callable[[], Latents]) -> Mover:
+def make_mover(sampler: Sampler, code: np.ndarray, how: str, footage: Callable[[], Latents]) -> Mover:
     """The offset from the training subject (its mean code) to another, whose code [L, D] is given (systems.md 1.7).
 
     how: one of OFFSETS. footage: loads the training codes, asked only where the space has no principal axes of its own.

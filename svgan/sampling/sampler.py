@@ -35,7 +35,7 @@ class Sampler:
 
     Same arguments, same clips; a longer clip begins with the shorter one of the same seed.
     start, step: when frames are, in frames of the footage (see `timed`). pictures: a domain that renders in place of
-    the one that is given (see `pictured`).
+    the one that is given (see `with_pictures`).
     """
 
     pictures: Domain | None = None
@@ -51,7 +51,7 @@ class Sampler:
         return cls(generator.motion, generator.space, generator.meta)
 
     @classmethod
-    def of(cls, state: State) -> Sampler:
+    def from_state(cls, state: State) -> Sampler:
         """The EMA generator of a run in progress, not a copy."""
         meta = state.meta | {"config": state.config.to_json(), "step": state.step}
         return cls(state.ema, state.space, meta)
@@ -94,7 +94,7 @@ class Sampler:
         """Who renders in place of a domain that is given."""
         return self.renderer or self.pictures
 
-    def pictured(self, pictures: Domain) -> Sampler:
+    def with_pictures(self, pictures: Domain) -> Sampler:
         """The same clips, whose pictures are that domain's: judges who know another domain, the footage's, then see
         them as they see those of a generator with a renderer of its own."""
         own = copy.copy(self)

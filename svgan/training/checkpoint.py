@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from svgan.errors import UserError
-from svgan.io.atomic import folder_beside, whole
+from svgan.io.atomic import folder_beside, write_whole
 from svgan.latents.spaces import Space, space_from_state
 from svgan.motion import Motion
 from svgan.training import registry
@@ -110,7 +110,7 @@ def read_record(folder: Path | str) -> dict[str, Any]:
 
 def _write(state: State, folder: Path) -> None:
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in state.tensors().items()}
-    with whole(folder / TENSORS) as aside:
+    with write_whole(folder / TENSORS) as aside:
         save_file(tensors, aside)
     record = {
         "format": FORMAT,

@@ -186,7 +186,7 @@ def measured(
     """
     import torch
 
-    from svgan.reports.evaluation import assessed
+    from svgan.reports.evaluation import assess
     from svgan.sampling.judged_pictures import prepare_for_judges
     from svgan.sampling.sampler import Sampler
     from svgan.torch_utils.device import pick_device
@@ -210,7 +210,7 @@ def measured(
     for one in filter(None, (logged, other)):
         with downloaded(one.plan.tracking, one.uri) as folder:
             samplers.append(prepare_for_judges(Sampler.load(folder, device), material))
-    told = assessed(
+    told = assess(
         samplers[0],
         samplers[1] if other is not None else None,
         domain,

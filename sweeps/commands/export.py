@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from sweeps.commands import where
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def curves(client: MlflowClient, runs: list[Run], progress: Callable[[str, int, 
 def write(frame: pandas.DataFrame, path: Path) -> None:
     """Write the frame as a file, atomically."""
     try:
-        with whole(path) as aside:
+        with write_whole(path) as aside:
             WRITERS[path.suffix](frame, aside)
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written ({error.strerror or error}); give another place") from None

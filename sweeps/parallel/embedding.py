@@ -55,7 +55,7 @@ def embed(
     """
     watcher = watcher or Watcher()
     domain.check_embeds()
-    paths = alone.named_once(videos)
+    paths = alone.check_names(videos)
     alone.check_components(components)
     if storage.read(storage.join(out, MANIFEST)) is not None:
         raise UserError(f"{out}: already holds a {MANIFEST}; give another place, or remove it first")
@@ -70,14 +70,14 @@ def embed(
             for video in started:
                 if video.path.name not in failures and video.track is not None:
                     parts = [_load(video.file("codes", k, domain)) for k in sorted(video.done["codes"])]
-                    codes, summary = alone.gathered(video.track, video.digest, parts)
+                    codes, summary = alone.gather_codes(video.track, video.digest, parts)
                     watcher.finished(video.path.name, summary)
                     yield codes
             if len(failures) == len(paths):
                 raise UserError(f"no latents written: {'; '.join(failures.values())}")
 
         fps = next(iter(rates.values()), 25.0)
-        recorded = alone.cutter(list(rates), domain, watcher) if frames else None
+        recorded = alone.make_cutter(list(rates), domain, watcher) if frames else None
         manifest = write_latents(
             out, finished(), domain=domain.digest, fps=fps, components=components, recorded=recorded
         )

@@ -108,7 +108,7 @@ def extract_piece(
     torch.set_num_threads(threads)
     domain = domain_here(*where, device)
     known = {kind: extractor_here(kind, protocol, device) for kind in kinds}
-    shown = fvd.shown(domain, protocol, map(np.array, clips))  # Ray's own are not to be written to
+    shown = fvd.render_clips(domain, protocol, map(np.array, clips))  # Ray's own are not to be written to
     return features.extract(known, shown, len(clips), "", batch=fvd.BATCH[device], first=first)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from sweeps.storage.usage import CORE_HOURS
 
 if TYPE_CHECKING:
@@ -149,6 +149,6 @@ def fitting(rows: Sequence[Sequence[str]], width: int) -> int:
 
 def write(plan: Plan, table: Sequence[Line]) -> Path:
     path = Path(plan.folder, FILE)
-    with whole(path) as aside:
+    with write_whole(path) as aside:
         aside.write_text(markdown(plan, table))
     return path

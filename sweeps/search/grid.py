@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.training.overrides import value_of
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def render(rows: Sequence[Mapping[str, str]], title: str) -> Table:
 
 def write(rows: Sequence[Mapping[str, str]], path: Path) -> Path:
     """Write the rows as CSV, atomically."""
-    with whole(path) as aside, aside.open("w", newline="") as file:
+    with write_whole(path) as aside, aside.open("w", newline="") as file:
         out = csv.DictWriter(file, list(rows[0]) if rows else ["trial"])
         out.writeheader()
         out.writerows(rows)

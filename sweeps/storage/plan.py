@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from svgan.errors import UserError
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from sweeps.storage.environment import check_passwordless
 
 FORMAT = 1
@@ -167,7 +167,7 @@ class Plan:
 
     def save(self) -> None:
         """Write `study.json` into the study's folder, whole or not at all."""
-        with whole(Path(self.folder, PLAN_FILE)) as aside:
+        with write_whole(Path(self.folder, PLAN_FILE)) as aside:
             aside.write_text(json.dumps(self.to_json(), indent=1))
 
     @classmethod

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.io.storage import is_local, local_path
 from svgan.io.storage_errors import explained
 
@@ -37,7 +37,7 @@ def write(where: str, content: bytes) -> None:
         files, path = _remote(where)
         files.pipe_file(path, content)
         return
-    with whole(local_path(where)) as aside:
+    with write_whole(local_path(where)) as aside:
         aside.write_bytes(content)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from svgan.faces.original_frames import crop_size
 from svgan.images.domain import Domain
 from svgan.io.video_writer import write_png
-from svgan.metrics.domain_report import Progress, of_footage, pairs_sheet
+from svgan.metrics.domain_report import Progress, measure_footage, pairs_sheet
 from svgan.metrics.identity import FaceReader
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def log_domain(
     progress: Progress = lambda stage, done, total: None,
 ) -> tuple[str, dict[str, float]]:
     """Reconstruct every `every`-th held-out frame of the footage; return the run's id and the figures."""
-    found, frames, rebuilt = of_footage(
+    found, frames, rebuilt = measure_footage(
         domain, footage, crop_size(domain), FaceReader(), every=every, shown=SHOWN, progress=progress
     )
     shown = {name: float(value) for name, value in asdict(found.figures()).items() if np.isfinite(value)}

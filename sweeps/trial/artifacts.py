@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from svgan.images.domain import Domain
-from svgan.io.atomic import whole
+from svgan.io.atomic import write_whole
 from svgan.io.video_writer import contact_sheet, write_gif, write_mp4, write_png
 from svgan.sampling.judged_pictures import prepare_for_judges
 from svgan.sampling.sampler import Sampler
@@ -54,7 +54,7 @@ def export_generator(source: Path, target: Path) -> None:
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    with whole(aside / checkpoint.TENSORS) as written:
+    with write_whole(aside / checkpoint.TENSORS) as written:
         save_file(kept, written)
     record["sha256"] = hashlib.sha256((aside / checkpoint.TENSORS).read_bytes()).hexdigest()
     (aside / checkpoint.RECORD).write_text(json.dumps(record, indent=1))

@@ -185,7 +185,9 @@ class SeedsReporter(RankZeroReporter):
         self.log.metrics(step, means | spread | {k: v for k, v in so_far.items() if k not in (STEP, LATENT)} | own)
         first = states[min(states)]
         if step in self.plan.rungs and step < first.config.steps:
-            log_sheet(self.log, Sampler.of(first), self.material, first.config.window, self.plan.seed, self.scratch)
+            log_sheet(
+                self.log, Sampler.from_state(first), self.material, first.config.window, self.plan.seed, self.scratch
+            )
         self._tell_ray(states, so_far | {REPORTS: minima(states)})
 
     def keep_all(self, states: dict[int, State]) -> None:

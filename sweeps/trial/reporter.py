@@ -71,7 +71,9 @@ class RankZeroReporter:
         figures = {**metrics, "latent_fd_best": so_far["latent_fd_best"], STEPS_DONE: step}
         self.log.metrics(step, figures, model)
         if step in self.plan.rungs and step < state.config.steps:
-            log_sheet(self.log, Sampler.of(state), self.material, state.config.window, self.plan.seed, self.scratch)
+            log_sheet(
+                self.log, Sampler.from_state(state), self.material, state.config.window, self.plan.seed, self.scratch
+            )
         self._report(folder, {**so_far, SPEED: metrics[SPEED], REPORTS: running_minima(state.history)})
 
     def keep(self, state: State) -> None:

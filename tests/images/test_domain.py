@@ -102,10 +102,10 @@ def test_channels_must_cover_every_resolution():
 
 
 def test_encoding_tells_how_far_it_is(random_domain):
-    told: list[int] = []
+    done: list[int] = []
     pictures = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
-    assert len(Domain.load(random_domain).encode(pictures, batch=2, told=told.append)) == 5
-    assert told == [2, 4, 5]
+    assert len(Domain.load(random_domain).encode(pictures, batch=2, report=done.append)) == 5
+    assert done == [2, 4, 5]
 
 
 def test_codes_come_back_from_their_pictures():

@@ -10,7 +10,7 @@ from full_disk import no_room
 from safetensors.torch import save_file
 
 from svgan.errors import UserError
-from svgan.io.atomic import folder_beside, whole, writing
+from svgan.io.atomic import disk_errors, folder_beside, write_whole
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def group_reads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("group_reads")
 def test_new_files_and_folders_have_the_rights_that_the_umask_leaves(tmp_path: Path):
-    with whole(tmp_path / "a" / "weights") as aside:
+    with write_whole(tmp_path / "a" / "weights") as aside:
         save_file({"w": torch.zeros(2)}, aside)
         assert aside.stat().st_mode & 0o777 == 0o600, "safetensors has changed: whole need not mend it"
     folder = folder_beside(tmp_path / "a" / "made")
@@ -35,6 +35,6 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path):
     (tmp_path / "kept").write_text("before")
     for place in ("kept", "new"):
         told = pytest.raises(UserError, match=rf"{place}: cannot write \(.*too large.*\); make room")
-        with no_room(1000), told, writing(tmp_path / place), whole(tmp_path / place) as aside:
+        with no_room(1000), told, disk_errors(tmp_path / place), write_whole(tmp_path / place) as aside:
             aside.write_bytes(bytes(2000))
     assert [p.read_text() for p in tmp_path.iterdir()] == ["before"]

@@ -7,7 +7,7 @@ import torch
 from svgan.errors import UserError
 from svgan.latents.manifest import Latents, VideoCodes
 from svgan.latents.shards import open_latents, write_latents
-from svgan.latents.spaces import floored, make_space, space_from_state
+from svgan.latents.spaces import floor_spread, make_space, space_from_state
 from svgan.latents.stats import principal_axes
 
 
@@ -67,8 +67,8 @@ def test_pca_keeps_distances_and_inverts_on_its_span(latents: Latents):
 
 
 def test_still_coordinates_are_floored_not_blown_up():
-    assert floored(np.array([2.0, 0.0, 1e-9])).tolist() == pytest.approx([2.0, 2e-3, 2e-3])
-    assert (floored(np.zeros(3)) > 0).all()
+    assert floor_spread(np.array([2.0, 0.0, 1e-9])).tolist() == pytest.approx([2.0, 2e-3, 2e-3])
+    assert (floor_spread(np.zeros(3)) > 0).all()
 
 
 @pytest.mark.parametrize("name", ["wplus", "pca"])

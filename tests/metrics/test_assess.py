@@ -61,10 +61,10 @@ def latents(domain, tmp_path_factory) -> Latents:
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
     """A cache of these tests that still has the network."""
-    from svgan.assets import cache as assets
+    from svgan.assets import cache as asset_cache
 
     folder = tmp_path_factory.mktemp("cache")
-    (folder / "i3d").symlink_to(assets.cache_folder() / "i3d")
+    (folder / "i3d").symlink_to(asset_cache.cache_folder() / "i3d")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SVGAN_CACHE", str(folder))
         yield folder

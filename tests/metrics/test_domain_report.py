@@ -11,7 +11,7 @@ from video_files import talking_face, write_video
 from svgan import cli
 from svgan.images.domain import Domain
 from svgan.metrics import domain_report
-from svgan.metrics.domain_report import Compared, of_footage, ssim
+from svgan.metrics.domain_report import Compared, measure_footage, ssim
 from svgan.metrics.identity import Faces
 
 
@@ -109,9 +109,9 @@ def test_some_frames_at_a_time_give_the_figures_of_all(minute, random_domain, mo
 
     monkeypatch.setattr(domain_report, "align_video", watched)
     domain = Domain.load(random_domain)
-    whole = of_footage(domain, minute, 128, Reader(), every=1, shown=3)
+    whole = measure_footage(domain, minute, 128, Reader(), every=1, shown=3)
     monkeypatch.setattr(domain_report, "STEP", 4)
-    parts = of_footage(domain, minute, 128, Reader(), every=1, shown=3)
+    parts = measure_footage(domain, minute, 128, Reader(), every=1, shown=3)
     assert at_once == [6, 4, 2]
     for name, values in vars(whole[0]).items():
         # A picture rendered in a smaller batch may differ in a byte by one, of some 100.

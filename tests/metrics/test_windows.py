@@ -12,7 +12,7 @@ from svgan.latents.shards import open_latents, write_latents
 from svgan.latents.spaces import make_space
 from svgan.metrics import windows
 from svgan.metrics.protocol import LEAST_REAL, PROTOCOLS, Protocol
-from svgan.metrics.windows import check_real, real_count, real_windows, rollouts, sized
+from svgan.metrics.windows import check_real, real_count, real_windows, resize, rollouts
 from svgan.sampling.sampler import Sampler
 from svgan.systems.stylevideogan.networks import make_motion
 from svgan.training import recipes
@@ -151,10 +151,10 @@ def test_clips_come_in_groups_that_are_parts_of_one_rollout(tmp_path, monkeypatc
 
 def test_sizes():
     clip = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), np.uint8)
-    assert sized(clip, None) is clip
-    assert sized(clip, 64) is clip
+    assert resize(clip, None) is clip
+    assert resize(clip, 64) is clip
     means = clip.reshape(3, 32, 2, 32, 2, 3).astype(float).mean((2, 4))
-    assert np.abs(sized(clip, 32) - means).max() <= 0.5
-    assert sized(clip, 48).shape == (3, 48, 48, 3)
+    assert np.abs(resize(clip, 32) - means).max() <= 0.5
+    assert resize(clip, 48).shape == (3, 48, 48, 3)
     flat = np.full((1, 16, 16, 3), 200, np.uint8)
-    assert (sized(flat, 128) == 200).all()
+    assert (resize(flat, 128) == 200).all()

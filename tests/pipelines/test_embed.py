@@ -12,7 +12,7 @@ from PIL import Image
 from video_files import talking_face, write_video
 
 from svgan import cli
-from svgan.assets import cache as assets
+from svgan.assets import cache as asset_cache
 from svgan.errors import UserError
 from svgan.faces import aligned_video
 from svgan.faces.alignment import to_crop
@@ -24,7 +24,7 @@ from svgan.latents.recorded_frames import open_recorded
 from svgan.latents.shards import open_latents, open_origins
 from svgan.pipelines import embed
 from svgan.runs.folder import plan_run
-from svgan.runs.training import carry_out
+from svgan.runs.training import train_run
 from svgan.training import registry
 from svgan.training.data import BESIDE, Material
 from svgan.training.reporter import NullReporter
@@ -57,7 +57,7 @@ def disturbed(footage: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     """Five frames a second: a face, beside it a smaller one; two seconds without; the face, alone, with a hand over it,
     then half covered; a cut to another person; a cut back."""
     face = talking_face(0, 13)
-    stranger = [_sized(f) for f in islice(read_frames(assets.paths("second-subject")[0]), 60, 64)]
+    stranger = [_sized(f) for f in islice(read_frames(asset_cache.paths("second-subject")[0]), 60, 64)]
     wide = [np.pad(frame, ((0, 0), (0, 240), (0, 0))) for frame in face]
     small = np.asarray(Image.fromarray(face[0]).resize((240, 192)))
     beside = [frame.copy() for frame in wide[:7]]
@@ -80,7 +80,7 @@ def _sized(frame: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache but for the landmark predictor."""
-    models = [assets.path(name).parent for name in ("landmarks68", "identity")]
+    models = [asset_cache.path(name).parent for name in ("landmarks68", "identity")]
     folder = tmp_path / "cache"
     folder.mkdir()
     for model in models:
@@ -158,12 +158,12 @@ def test_systems_of_frames_learn_from_what_was_recorded(
     crops = shrink(aligned_video.align_cached(footage["good"], crop_size(domain)).crops, 16)
     seen = (source.frames[torch.arange(FRAMES)].movedim(1, -1) + 1) * 127.5
     np.testing.assert_allclose(seen.numpy(), crops, atol=1.01)  # a byte, as above
-    assert carry_out(run, out, reporter=NullReporter(), device=cpu).step == 1
+    assert train_run(run, out, reporter=NullReporter(), device=cpu).step == 1
     again = plan_run(out, None, {}, resume=True, **flags | {"footage": None, "domain": None, "latents": None})
     assert again.footage == run.footage == (str(footage["good"]),)
     run = plan_run(tmp_path / "other", "tiny", {"components": 4}, resume=False, **flags)
     with pytest.raises(UserError, match="--footage: tiny learns from codes alone; leave it out, or take --recipe"):
-        carry_out(run, tmp_path / "other", reporter=NullReporter(), device=cpu)
+        train_run(run, tmp_path / "other", reporter=NullReporter(), device=cpu)
     assert not (tmp_path / "other").exists()
 
 
@@ -187,7 +187,7 @@ def test_recorded_frames_are_kept_beside_the_codes_and_learned_from(
     source = registry.make_source(run.config, Material(domain=domain, latents=latents, videos=run.footage), cpu)
     seen = (source.frames[torch.arange(9)].movedim(1, -1) + 1) * 127.5
     np.testing.assert_allclose(seen.numpy(), recorded[:9], atol=0.01)
-    assert carry_out(run, tmp_path / "run", reporter=NullReporter(), device=cpu).step == 1
+    assert train_run(run, tmp_path / "run", reporter=NullReporter(), device=cpu).step == 1
     capsys.readouterr()
     where = ["--latents", str(tmp_path / "bare"), "--domain", str(random_domain), "--out", str(tmp_path / "other")]
     assert cli.run(["train", "--recipe", "stylegan-v", *where, "--footage"]) == 2
@@ -206,7 +206,7 @@ def test_a_generated_face_is_pasted_into_the_recorded_frames(
     small = {"components": 4, "width": 8, "trunk": [8], "critic_widths": [8], "batch": 2, "steps": 1, "window": 9}
     where = {"domain": str(random_domain), "latents": str(codes)}
     planned = plan_run(run, "tiny", small, report_every=1, resume=False, **where)
-    carry_out(planned, run, reporter=NullReporter(), device=torch.device("cpu"))
+    train_run(planned, run, reporter=NullReporter(), device=torch.device("cpu"))
     flags = ["--paste-back", footage["good"], "--frames", 10, "--out", clip, "--device", "cpu"]
     assert cli.run(["sample", str(run), *map(str, flags)]) == 0, capsys.readouterr().err
     pasted, recorded = np.stack(list(read_frames(clip))), np.stack(list(islice(read_frames(footage["good"]), 10)))

@@ -15,7 +15,7 @@ from svgan.io.video_reader import survey
 from svgan.latents.manifest import Latents, VideoCodes
 from svgan.latents.origins import Origins, transforms
 from svgan.latents.shards import open_latents, write_latents
-from svgan.sampling.paste_back import MASK, find_place, paste, pasted
+from svgan.sampling.paste_back import MASK, find_place, paste_face, paste_faces
 
 GAP = 3  # the frame that a made video's codes lack
 
@@ -29,9 +29,9 @@ def test_a_face_lands_where_it_was_cut_from():
     picture = np.stack([np.add.outer(ramp[:100], ramp) / 2] * 3, -1).astype(np.uint8)
     quad = turned_quad()
     transform = transforms(quad[None])[0]
-    back = paste(picture, warp(picture, quad, 64), transform, np.ones((64, 64), np.float32))
+    back = paste_face(picture, warp(picture, quad, 64), transform, np.ones((64, 64), np.float32))
     assert np.abs(back.astype(int) - picture).max() <= 3  # also at the crop's corners: no shift, no turn
-    white = paste(picture, np.full((64, 64, 3), 255, np.uint8), transform, soft_face(made_landmarks(MASK), MASK))
+    white = paste_face(picture, np.full((64, 64, 3), 255, np.uint8), transform, soft_face(made_landmarks(MASK), MASK))
     seen = warp(white, quad, 64)
     assert seen[28:40, 28:36].min() > 250
     untouched = np.ones((100, 120), bool)
@@ -45,7 +45,7 @@ def test_a_crop_beyond_the_border_is_cut_off():
     picture = np.full((40, 40, 3), 100, np.uint8)
     for x, y in ((-10, 20), (38, 39), (200, 200)):
         quad = quads_from(np.array([x, y], float), np.array([12.0, 0.0])).astype(np.float32)
-        changed = paste(picture, np.full((8, 8, 3), 255, np.uint8), transforms(quad[None])[0], np.ones((8, 8)))
+        changed = paste_face(picture, np.full((8, 8, 3), 255, np.uint8), transforms(quad[None])[0], np.ones((8, 8)))
         assert changed.shape == picture.shape
         assert (changed > 200).any() == (x < 100)
 
@@ -76,14 +76,14 @@ def test_the_longest_clip_gets_the_faces_one_on_each_frame(embedded: tuple[Path,
     place = find_place(path, [latents])
     assert place.frames == 5
     faces = [np.full((16, 16, 3), 250, np.uint8)] * 9
-    shown = list(pasted(place, faces))
+    shown = list(paste_faces(place, faces))
     assert len(shown) == 5
     for one, frame in zip(shown, frames[GAP + 1 :], strict=True):
         changed = (one != frame).any(-1)
         assert 0.02 < changed.mean() < 0.3
         assert np.array_equal(one[:15], frame[:15])
         assert one[50, 50].min() > 245
-    assert len(list(pasted(place, faces[:2]))) == 2
+    assert len(list(paste_faces(place, faces[:2]))) == 2
 
 
 def test_videos_without_a_place_are_refused(embedded: tuple[Path, Latents, list[np.ndarray]], tmp_path: Path):

@@ -18,7 +18,7 @@ def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sampler(latents: Path) -> Sampler:
-    return Sampler.of(made_state(latents))
+    return Sampler.from_state(made_state(latents))
 
 
 def test_clips_are_codes_and_a_function_of_the_seed(sampler: Sampler):
@@ -40,7 +40,7 @@ def test_a_stream_is_the_clip_in_pieces(sampler: Sampler):
 
 
 def test_continuous_motion_has_frames_at_any_time(latents: Path):
-    sampler = Sampler.of(made_state(latents, motion="acyclic", iteration="plain", gap_weight=0))
+    sampler = Sampler.from_state(made_state(latents, motion="acyclic", iteration="plain", gap_weight=0))
     whole = sampler.codes(2, 100, 3)
     torch.testing.assert_close(sampler.timed(50).codes(2, 199, 3)[:, ::2], whole, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(sampler.timed(None, 2.4).codes(2, 40, 3), whole[:, 60:], rtol=1e-4, atol=1e-4)

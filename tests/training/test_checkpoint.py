@@ -173,7 +173,7 @@ def test_a_folder_alone_samples(saved: Path):
     assert sampler.meta["domain"] == "made"
     assert sampler.meta["step"] == 3
     state = checkpoint.load(saved)
-    assert torch.equal(sampler.codes(2, 12, 0), Sampler.of(state).codes(2, 12, 0))
+    assert torch.equal(sampler.codes(2, 12, 0), Sampler.from_state(state).codes(2, 12, 0))
 
 
 class TestFolderKeeper:

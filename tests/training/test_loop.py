@@ -46,8 +46,8 @@ def test_training_brings_the_clips_nearer(latents: Path):
     config = small(steps=120, batch=16, lr=2e-3, ema=0.9)
     clips = made_clips(latents, config)
     real = clips.windows(256, 0)
-    fresh = Sampler.of(registry.build_state(config, clips.space)).coordinates(256, config.window, 1)
-    trained = Sampler.of(train(config, clips)).coordinates(256, config.window, 1)
+    fresh = Sampler.from_state(registry.build_state(config, clips.space)).coordinates(256, config.window, 1)
+    trained = Sampler.from_state(train(config, clips)).coordinates(256, config.window, 1)
     assert moments_apart(real, trained) < 0.8 * moments_apart(real, fresh)
 
 
@@ -221,7 +221,7 @@ def test_a_gpu_trains_the_same_run(latents: Path, precision: str):
     clips = type(latents_on_cpu)(latents_on_cpu.latents, config.window, latents_on_cpu.space, "cuda")
     state = train(config, clips, device="cuda", report_every=10)
     assert all(math.isfinite(v) for v in state.history[-1].values())
-    assert Sampler.of(state).codes(2, 30, 0).device.type == "cuda"
+    assert Sampler.from_state(state).codes(2, 30, 0).device.type == "cuda"
 
 
 @pytest.mark.parametrize("iteration", ITERATIONS)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svgan.errors import UserError
-from svgan.images.domain import rendered
+from svgan.images.domain import render_batches
 from svgan.images.stylegan2 import EqualConv, EqualLinear, Generator, ResidualBlock, StyleGAN2Config, minibatch_std
 from svgan.motion.acyclic import HORIZON, AcyclicCodes, AnchorNoise, draw_anchor_noise
 from svgan.motion.base import ContinuousMotion, RenderedMotion
@@ -63,7 +63,7 @@ class VideoGenerator(ContinuousMotion, RenderedMotion):
 
     def render(self, codes: Tensor | np.ndarray) -> np.ndarray:
         """Codes [N, K] to pictures uint8 [N, R, R, 3]."""
-        return rendered(self.pictures, codes, self.synthesis.config.resolution, self.synthesis.w_avg.device)
+        return render_batches(self.pictures, codes, self.synthesis.config.resolution, self.synthesis.w_avg.device)
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> AnchorNoise:
         """Noise for clips of `length` frames, on the generator's device."""

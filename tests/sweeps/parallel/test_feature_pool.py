@@ -15,7 +15,7 @@ from svgan.latents.manifest import VideoCodes
 from svgan.latents.shards import open_latents, write_latents
 from svgan.latents.spaces import make_space
 from svgan.metrics.protocol import PROTOCOLS, usual_precision
-from svgan.reports.evaluation import assessed
+from svgan.reports.evaluation import assess
 from svgan.sampling.sampler import Sampler
 from svgan.systems.stylevideogan.networks import make_motion
 from svgan.training import recipes
@@ -25,7 +25,7 @@ SHORT = replace(PROTOCOLS["svg-short"], clips=19, real_clips=6, frames=9, rollou
 
 @pytest.fixture
 def world(random_domain, tmp_path, monkeypatch):
-    """What `assessed` is asked, on a cache of its own that has I3D alone."""
+    """What `assess` is asked, on a cache of its own that has I3D alone."""
     from svgan.assets import cache
 
     network = cache.path("i3d").parent
@@ -76,9 +76,9 @@ def test_any_number_of_workers_gives_the_figures_of_one_process(world, monkeypat
         spread = feature_pool.FeaturePool(domain, 2, 1, 0).extractor
         other = replace(SHORT, detector="i3d/other")
         with pytest.raises(UserError, match="its detector is i3d/other"):
-            assessed(sampler, None, domain, latents, [other], metrics, **asked, progress=progress, spread=spread)
+            assess(sampler, None, domain, latents, [other], metrics, **asked, progress=progress, spread=spread)
         told.clear()
-        found = assessed(sampler, None, domain, latents, [SHORT], metrics, **asked, progress=progress, spread=spread)
+        found = assess(sampler, None, domain, latents, [SHORT], metrics, **asked, progress=progress, spread=spread)
     finally:
         ray.shutdown()
     assert lost
@@ -91,6 +91,6 @@ def test_any_number_of_workers_gives_the_figures_of_one_process(world, monkeypat
     monkeypatch.setenv("SVGAN_CACHE", str(tmp_path / "other"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "i3d").symlink_to((tmp_path / "cache" / "i3d").resolve())
-    alone = assessed(sampler, None, domain, latents, [SHORT], metrics, **asked, progress=progress)
+    alone = assess(sampler, None, domain, latents, [SHORT], metrics, **asked, progress=progress)
     assert found["figures"].keys() == {"fvd_short", "fvd_short_original", "kvd_short", "kvd_short_original"}
     assert found == alone

@@ -77,6 +77,7 @@ def test_bad_input_is_one_line(flags: list[str], words: str, run: Path, tmp_path
 
 def test_a_model_that_has_them_together_is_refused(run: Path, random_domain: Path):  # noqa: F811
     latents = made_latents(run.parents[2] / "latents", Domain.load(random_domain))
-    sampler = Sampler.of(registry.build_state(recipes.make("tiny", components=4), make_space("pca", latents, 4)))
+    state = registry.build_state(recipes.make("tiny", components=4), make_space("pca", latents, 4))
+    sampler = Sampler.from_state(state)
     with pytest.raises(UserError, match="tiny does not take content and motion apart"):
         content_motion.sharing(sampler, "motion")

@@ -83,9 +83,9 @@ def test_judges_of_the_footages_domain_see_the_others_pictures(
     assert isinstance(source, FrameSource)
     state = made_state(source, config)
     with pytest.raises(UserError, match=f"--pictures {dogs}: is .*, the model was trained with made; restore"):
-        prepare_for_judges(Sampler.of(state), pair)
+        prepare_for_judges(Sampler.from_state(state), pair)
     state.meta = pair.meta
-    sampler = prepare_for_judges(Sampler.of(state), pair)
+    sampler = prepare_for_judges(Sampler.from_state(state), pair)
     codes = sampler.codes(2, 4, seed=0)
     assert codes.shape == (2, 4, 8, 8)
     shown = np.stack([sampler.render_own(clip) for clip in codes])

@@ -142,6 +142,6 @@ def test_bad_input_is_one_line(flags: list[str], words: str, run: Path, tmp_path
 def test_a_model_that_starts_from_noise_is_refused(run: Path, random_domain: Path):
     latents = made_source(run.parents[2] / "latents", random_domain, small()).latents
     config = recipes.make("tiny", components=4)
-    sampler = Sampler.of(registry.build_state(config, make_space("pca", latents, 4)))
+    sampler = Sampler.from_state(registry.build_state(config, make_space("pca", latents, 4)))
     with pytest.raises(UserError, match="starts from noise"):
         prediction.continued(sampler, torch.zeros(1, 6, 8), 4, 0)

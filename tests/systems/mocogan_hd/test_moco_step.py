@@ -45,7 +45,7 @@ def test_every_form_trains_resumes_to_the_bit_and_samples(
     codes = sampler.codes(2, 9, 0)
     assert codes.shape == (2, 9, 6, 8)
     assert (codes == codes[:, :, :1]).all()  # one w for all layers
-    torch.testing.assert_close(codes, Sampler.of(whole).codes(2, 9, 0))
+    torch.testing.assert_close(codes, Sampler.from_state(whole).codes(2, 9, 0))
 
 
 def test_training_moves_what_it_should(latents: Path, random_domain: Path):
@@ -131,7 +131,7 @@ def test_the_ablation_without_the_basis_changes_the_motion_alone(latents: Path, 
     source = made_source(latents, random_domain, config)
     state = train(config, source)
     assert state.motion.residual == "none"
-    assert Sampler.of(state).codes(1, 5, 0).isfinite().all()
+    assert Sampler.from_state(state).codes(1, 5, 0).isfinite().all()
 
 
 SHARED = {

@@ -43,7 +43,7 @@ def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sampler(latents: Path, random_domain: Path) -> Sampler:
     config = small()
-    return Sampler.of(train(config, made_source(latents, random_domain, config), meta={"fps": 25.0}))
+    return Sampler.from_state(train(config, made_source(latents, random_domain, config), meta={"fps": 25.0}))
 
 
 def test_it_trains_resumes_to_the_bit_and_samples(latents: Path, random_domain: Path, tmp_path: Path):
@@ -62,8 +62,8 @@ def test_it_trains_resumes_to_the_bit_and_samples(latents: Path, random_domain: 
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     loaded = Sampler.load(tmp_path / "step-00000006")
     codes = loaded.codes(2, 9, 0)
-    torch.testing.assert_close(codes, Sampler.of(whole).codes(2, 9, 0))
-    assert np.array_equal(loaded.render_own(codes[0]), Sampler.of(whole).render_own(codes[0]))
+    torch.testing.assert_close(codes, Sampler.from_state(whole).codes(2, 9, 0))
+    assert np.array_equal(loaded.render_own(codes[0]), Sampler.from_state(whole).render_own(codes[0]))
 
 
 def test_clips_are_frames_of_one_window_at_the_times_that_are_told(latents: Path, random_domain: Path):
@@ -257,7 +257,7 @@ def test_its_clips_go_wherever_a_domains_would(sampler: Sampler, random_domain: 
     # Both clips' frames are rendered in one batch there: a byte may round the other way.
     assert np.abs(frames - np.concatenate([own[0], own[1]], 2).astype(int)).max() <= 1
     protocol = Protocol(name="p", clips=2, frames=12, rollout=12)
-    shown = np.stack(list(fvd.shown(domain, protocol, map(sampler.render_own, codes))))
+    shown = np.stack(list(fvd.render_clips(domain, protocol, map(sampler.render_own, codes))))
     assert np.array_equal(shown, own)
     coordinates = sampler.coordinates(2, 12, 0, domain)
     read = torch.from_numpy(domain.encode(own.reshape(24, 16, 16, 3))).unflatten(0, (2, 12))
@@ -266,7 +266,7 @@ def test_its_clips_go_wherever_a_domains_would(sampler: Sampler, random_domain: 
     made = html_page.model_page("one", {}, told, sampler, domain, made_latents(latents, domain))
     assert made.count("<img") == 4
     with pytest.raises(UserError, match="--subject: stylegan-v renders by itself"):
-        render.mover(sampler, np.zeros((6, 8)), "plain", lambda: made_latents(latents, domain))
+        render.make_mover(sampler, np.zeros((6, 8)), "plain", lambda: made_latents(latents, domain))
 
 
 def test_a_record_comes_back_as_the_same_run():
