@@ -1,4 +1,4 @@
-"""How noise becomes a sequence of codes of any length. A new model is a file here."""
+"""Motion models: how noise becomes a sequence of codes of any length. A new model is a file here."""
 
 from svgan.motion.base import ContinuousMotion, Motion, RenderedMotion
 from svgan.motion.continuous import AcyclicMotion

@@ -1,4 +1,4 @@
-"""What every model of motion is."""
+"""The interface of every motion model."""
 
 from __future__ import annotations
 
@@ -13,22 +13,28 @@ from svgan.motion.noise import ALL
 
 
 class Motion(nn.Module):
-    """A module whose draws are prefixes: the first frames of a long clip are the short clip of the same generator."""
+    """A motion model. A long clip begins with the short clip that a generator of the same seed draws."""
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Any:
-        """Noise for clips of `length` frames, on the generator's device; it can be sliced by clip."""
+        """Draw noise for clips of `length` frames, on the generator's device; it can be sliced by clip."""
         raise NotImplementedError
 
     def stream(
         self, batch: int, length: int, generator: torch.Generator, chunk: int = 64, part: slice = ALL
     ) -> Iterator[Tensor]:
-        """Codes in chunks [B, <= chunk, K] in the space's units, in constant memory, the same as of all frames at once;
-        of the clips in `part` alone, which takes as much of the noise as all."""
+        """Yield codes in chunks [B, <= chunk, K] in the space's units, in constant memory.
+
+        The chunks equal a computation of all frames at once. part: return these clips only; the generator draws the
+        noise of all clips all the same.
+        """
         raise NotImplementedError
 
 
 class ContinuousMotion(Motion):
-    """A motion that has codes at any time from 0 on, fractions of a frame too, each without those before it."""
+    """A motion model with codes at any time from 0 on.
+
+    Times may be fractions of a frame, and a code does not need the codes of earlier times.
+    """
 
     def stream(
         self,
@@ -41,17 +47,20 @@ class ContinuousMotion(Motion):
         start: float = 0.0,
         step: float = 1.0,
     ) -> Iterator[Tensor]:
-        """As Motion's; of `length` frames at the times start, start + step, ..., in frames of the footage."""
+        """Yield chunks as `Motion.stream` does, of `length` frames at the times start, start + step, ...
+
+        Times are in frames of the footage.
+        """
         raise NotImplementedError
 
 
 class RenderedMotion(Motion):
-    """A motion that was trained with a renderer of its own: its codes [B, T, K] are that renderer's."""
+    """A motion model trained with its own renderer, to which its codes [B, T, K] belong."""
 
     def truncated(self, codes: Tensor, truncation: float) -> Tensor:
-        """Codes nearer to the mean ones; 1 leaves them."""
+        """Move codes towards the mean code; truncation 1 leaves them unchanged."""
         raise NotImplementedError
 
     def render(self, codes: Tensor | np.ndarray) -> np.ndarray:
-        """Codes [N, K] to pictures uint8 [N, R, R, 3]."""
+        """Render codes [N, K] as pictures uint8 [N, R, R, 3]."""
         raise NotImplementedError

@@ -1,11 +1,13 @@
-"""`stylegan-v-codes` (ours): StyleGAN-V's content and motion codes, decoded to codes for a frozen generator.
+"""`stylegan-v-codes` (ours): StyleGAN-V's content and motion codes, decoded to codes of a frozen generator.
 
     w = M(z), one for a clip; v(t) of svgan.motion.acyclic; code(t) = A(T([w, v(t)])) * spread
 
-M is StyleGAN's mapping, of two layers as StyleGAN-V's; T and A are GRUMotion's trunk and affines, spread as there.
-Unlike it, this is no StyleGAN-V: nothing renders in training, and no frame is seen by the critic. Clips begin within
-an anchor's distance of time 0, not anywhere in 1024 frames: there, a step of the optimiser turns the phases of short
-periods by more than a radian. What later times change is long periods' phases, and those wave little between anchors.
+M is StyleGAN's mapping network with two layers, as in StyleGAN-V. T and A are the trunk and the affines of GRUMotion,
+and spread is the same as there. Unlike in StyleGAN-V, training renders nothing and the critic sees no frames.
+
+Clips begin within one anchor distance of time 0, not anywhere in 1024 frames. At late times an optimiser step would
+turn the phases of short periods by more than a radian. Later times would only add phases of long periods, which change
+little between anchors.
 
 Axes: B clip, T frame, K width of the space, C width of content.
 """
@@ -26,7 +28,10 @@ CONTENT_LAYERS = 2
 
 
 class AcyclicMotion(ContinuousMotion):
-    """Anchor noise to codes, at any time. content: width of z and w; the others: as in AcyclicCodes and GRUMotion."""
+    """Map anchor noise to codes at any time.
+
+    content: width of z and w. The other arguments are those of AcyclicCodes and GRUMotion.
+    """
 
     def __init__(
         self, *, content: int, noise: int, trunk: Sequence[int], outputs: int, distance: int = 16, kernel: int = 11
@@ -44,12 +49,12 @@ class AcyclicMotion(ContinuousMotion):
         self.register_buffer("spread", torch.ones(outputs))
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> AnchorNoise:
-        """Noise for clips of `length` frames, on the generator's device."""
+        """Draw noise for clips of `length` frames, on the generator's device."""
         times = torch.arange(length, dtype=torch.float64)
         return draw_anchor_noise(batch, self.content, times, generator, self.acyclic.distance)
 
     def forward(self, noise: AnchorNoise) -> tuple[Tensor, Tensor]:
-        """Codes [B, T, K] and motion codes v [B, T, 2 F]."""
+        """Return codes [B, T, K] and motion codes v [B, T, 2 F]."""
         v = self.acyclic(noise).to(self.spread.dtype)
         w = self.mapping(pixel_norm(noise.content[noise.part]))
         joined = torch.cat([w[:, None].expand(-1, v.shape[1], -1), v.to(w.dtype)], 2)
@@ -66,7 +71,7 @@ class AcyclicMotion(ContinuousMotion):
         start: float = 0.0,
         step: float = 1.0,
     ) -> Iterator[Tensor]:
-        """Codes in chunks [B, <= chunk, K] of the frames at start, start + step, ..."""
+        """Yield codes in chunks [B, <= chunk, K] of the frames at start, start + step, ..."""
         noise = self.draw(batch, length, generator)[part]
         for times in (start + step * noise.times).split(chunk):
             yield self(noise.at(times))[0]

@@ -1,4 +1,4 @@
-"""What a clip is made from: i for the first frame, s_k for each later one (systems.md 1.3)."""
+"""The noise of a clip: i for the first frame, s_k for each later one (docs/papers.md#stylevideogan-generator)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 ALL = slice(None)
-BLOCK = 32  # frames of noise drawn at once, whatever the length asked: so that draws are prefixes of one another
+BLOCK = 32  # frames of noise per draw, whatever the length: a short draw is a prefix of a long one
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,22 @@ class Noise:
         return Noise(self.i[samples], self.s[samples])
 
     def requires_grad(self) -> Noise:
-        """A copy whose entries can be differentiated by."""
+        """Return a copy whose entries require gradients."""
         return Noise(self.i.detach().requires_grad_(), self.s.detach().requires_grad_())
 
     @property
     def length(self) -> int:
-        """T, frames of the clip that this noise makes."""
+        """T, the number of frames of a clip."""
         return self.s.shape[1] + 1
 
 
 def draw_first(batch: int, width: int, generator: torch.Generator) -> Tensor:
-    """i [B, width]."""
+    """Draw i [B, width]."""
     return torch.randn(batch, width, generator=generator, device=generator.device)
 
 
 def draw_later(batch: int, frames: int, width: int, generator: torch.Generator, chunk: int) -> Iterator[Tensor]:
-    """s in chunks [B, <= chunk, Z] of together `frames` frames, the same numbers whatever the chunk."""
+    """Draw s for `frames` frames in chunks [B, <= chunk, Z]; the numbers do not depend on the chunk size."""
     shape = (BLOCK, batch, width)
     blocks = [torch.empty(0, batch, width, device=generator.device)]
     while frames > 0:

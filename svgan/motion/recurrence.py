@@ -1,6 +1,7 @@
-"""P of systems.md 1.3: four stacked GRU cells over any number of frames, and the weights they start from.
+"""P of StyleVideoGAN's generator: four stacked GRU cells over any number of frames, and their initial weights.
 
-The parameters are those of a torch `nn.GRU`. Axes: B clip, T frame, Z noise.
+The parameters are those of a torch `nn.GRU`. Source: Fig. 2 of the paper, docs/papers.md#stylevideogan-generator. Axes:
+B clip, T frame, Z noise.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CELLS = 4
-SLOWNESS = (1.0, 1.0, 1.0, 3.0)  # initial biases of the update gates: memories keep 0.73 and 0.95 of themselves a frame
-DEEP_GAIN = 4.0  # of the input weights of cells 2 to 4: makes up for the smaller spread of a memory against noise
+SLOWNESS = (1.0, 1.0, 1.0, 3.0)  # initial biases of the update gates: a frame keeps 0.73 and 0.95 of a memory
+DEEP_GAIN = 4.0  # gain of the input weights of cells 2 to 4: a memory has a smaller spread than noise
 
 
 @torch.no_grad()
 def start_stationary(cells: nn.GRU) -> None:
-    """Weights with which the memories neither die out nor shake, however long the rollout (ours).
+    """Initialise weights so that memories neither decay nor jitter, however long the rollout (ours).
 
-    With torch's own, the noise fades from cell to cell (after a few dozen frames the fourth memory's spread is a
-    thirtieth of i's) and codes correlate by 0.87 from frame to frame. With these the spread stays at half of i's, and
-    codes correlate by 0.994 over one frame, 0.92 over 5 and 0.44 over 24, at the start of a rollout and late in it;
-    the leading components of a talking face at 25 fps have 0.995, 0.95 and 0.77.
+    With torch's initial weights the noise fades from cell to cell: after a few dozen frames the spread of the fourth
+    memory is a thirtieth of that of i. Codes of neighbouring frames then correlate by 0.87.
+
+    With these weights the spread stays at half of that of i. Codes correlate by 0.994 over one frame, 0.92 over 5 and
+    0.44 over 24, early and late in a rollout. The leading components of a talking face at 25 fps have 0.995, 0.95 and
+    0.77.
     """
     width = cells.hidden_size
     for cell, (slowness, (w_input, w_memory, b_input, _)) in enumerate(zip(SLOWNESS, cells.all_weights, strict=True)):
@@ -34,16 +37,17 @@ def start_stationary(cells: nn.GRU) -> None:
 
 
 def unroll_fused(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """`unroll_plain` by torch's own GRU: faster, but once differentiable at most."""
+    """Compute `unroll_plain` by torch's own GRU: faster, but differentiable only once."""
     return cells(s.contiguous(), memory)
 
 
 def unroll_plain(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """s [T', B, Z] and memory [4, B, width] to the last cell's outputs [T', B, width] and the memory after them.
+    """Map s [T', B, Z] and memory [4, B, width] to the last cell's outputs [T', B, width] and the final memory.
 
-    In operations that can be differentiated twice. Cell c works on frame k while cell c - 1 works on frame k + 1, so
-    at every tick all cells but those that have not begun or are done take one step together, as one product.
+    All operations can be differentiated twice. The cells run as a wavefront: cell c works on frame k while cell c - 1
+    works on frame k + 1. At every tick all active cells therefore take one step together, as one matrix product.
     """
+    # Products of the first cell's inputs with all its weights; the other cells' weights, stacked.
     weights = cells.all_weights
     first = F.linear(s, weights[0][0], weights[0][2]).unbind(0)
     w_input = torch.stack([w[0] for w in weights[1:]]).transpose(1, 2)
@@ -53,11 +57,13 @@ def unroll_plain(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tens
     h, outputs = list(memory.unbind(0)), []
     for tick in range(len(s) + CELLS - 1):
         low, high = max(0, tick + 1 - len(s)), min(tick + 1, CELLS)
+        # Inputs: the first cell reads noise, each later one the cell below.
         fed = [first[tick][None]] if low == 0 else []
-        if high > (deep := max(low, 1)):  # cells fed by the cell below them
+        if high > (deep := max(low, 1)):  # cells whose input is the cell below
             above = deep - 1, high - 1
             below = torch.stack(h[slice(*above)])
             fed.append(torch.baddbmm(part(b_input, *above), below, part(w_input, *above)))
+        # One step of all active cells, low to high - 1.
         own = torch.stack(h[low:high])
         from_memory = torch.baddbmm(part(b_memory, low, high), own, part(w_memory, low, high))
         h[low:high] = gru_step(torch.cat(fed), from_memory, own).unbind(0)
@@ -67,7 +73,7 @@ def unroll_plain(cells: nn.GRU, s: Tensor, memory: Tensor) -> tuple[Tensor, Tens
 
 
 def gru_step(from_input: Tensor, from_memory: Tensor, h: Tensor) -> Tensor:
-    """r, z = sigmoid(x + m); n = tanh(x_n + r m_n); h' = (1 - z) n + z h, of products x, m [..., 3 width].
+    """r, z = sigmoid(x + m); n = tanh(x_n + r m_n); h' = (1 - z) n + z h, from products x, m [..., 3 width].
 
     Cho et al. 2014, in torch's form.
     """
@@ -79,5 +85,5 @@ def gru_step(from_input: Tensor, from_memory: Tensor, h: Tensor) -> Tensor:
 
 
 def part(stacked: Tensor, low: int, high: int) -> Tensor:
-    """stacked[low:high]; the whole without a slice, whose backward pass would copy it."""
+    """stacked[low:high]; returns the whole tensor without slicing it, because a slice's backward pass would copy it."""
     return stacked if (low, high) == (0, len(stacked)) else stacked[low:high]
