@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -218,11 +219,8 @@ class Judge:
     def _distances(self, seen: Mapping[Kind, np.ndarray]) -> dict[str, Statistics]:
         found: dict[str, Statistics] = {}
         unbiased, n = self.protocol.covariance == "1/(N-1)", self.protocol.clips
-        for reference, moments in self.moments.items():
-            to = FrechetTo.of_moments(moments.mean, moments.covariance(self.protocol.covariance), unbiased=unbiased)
-            plain = fvd.distance(self.protocol, moments, fvd.moments_of(seen["clips"], self.batch))
-            statistic = to.prepared(seen["clips"])
-            found[self._name("fvd", reference)] = Statistics(statistic, n, plain, extrapolates=True)
+        for reference in self.moments:
+            found[self._name("fvd", reference)] = self._fvd(reference, seen["clips"])
         for reference, real in self.real.items():
             if "kvd" in self.metrics:
                 found[self._name("kvd", reference)] = Statistics(KernelTo(real["clips"]).prepared(seen["clips"]), n)
@@ -236,6 +234,18 @@ class Judge:
                     statistic = KernelTo(theirs).prepared(ours)
                     found[self._name("kid", reference)] = Statistics(self._by_clip(statistic), n)
         return found
+
+    def _fvd(self, reference: Reference, logits: np.ndarray) -> Statistics:
+        """A trial logs the value alone; what its interval needs is made when first asked for."""
+        moments, rule = self.moments[reference], self.protocol.covariance
+
+        @cache
+        def prepared() -> Statistic:
+            to = FrechetTo.of_moments(moments.mean, moments.covariance(rule), unbiased=rule == "1/(N-1)")
+            return to.prepared(logits)
+
+        value = fvd.distance(self.protocol, moments, fvd.moments_of(logits, self.batch))
+        return Statistics(lambda counts: prepared()(counts), self.protocol.clips, value, extrapolates=True)
 
     def _name(self, metric: str, reference: Reference) -> str:
         own = self.protocol.figure.replace("fvd", metric, 1)

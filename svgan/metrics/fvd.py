@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -26,12 +25,11 @@ from svgan.metrics import i3d
 from svgan.metrics.frechet import frechet_distance
 from svgan.metrics.moments import Moments
 from svgan.metrics.protocol import PROTOCOLS, REAL_FIELDS, Protocol, usual_precision
-from svgan.metrics.windows import real_windows, resize, rollouts
+from svgan.metrics.windows import real_windows, resize
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
     from svgan.latents.manifest import Latents
-    from svgan.metrics.clip_model import ClipModel
 
 Reference = Literal["wplus", "original"]
 Progress = Callable[[str, int, int], None]  # what is being done, clips done, clips in all
@@ -136,55 +134,6 @@ def ship(
     for file in domain.moments_folder.glob("*.safetensors"):
         if not file.name.endswith(f"-{_source(domain, latents)}.safetensors"):
             file.unlink()
-
-
-def score(
-    sampler: ClipModel,
-    domain: Domain,
-    latents: Latents,
-    *,
-    clips: int = 64,
-    real_clips: int = 256,
-    device: str | torch.device | None = None,
-    precision: i3d.Precision | None = None,
-    seed: int = 0,
-    frames: np.ndarray | None = None,
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """FVD of a sampler, short and long, against both references, with the protocols' hashes.
-
-    Keys fvd_short, fvd_long, fvd_short_original, fvd_long_original, protocol_short, protocol_long. The '_original'
-    ones are absent when neither their moments nor `frames` are at hand. precision: by default what
-    `usual_precision` says of the device. The rollouts' seed is not part of the protocol: it tells samples apart.
-    """
-    device = torch.device(device or domain.device)
-    precision = precision or usual_precision(str(device))
-    protocols = {
-        kind: replace(PROTOCOLS[f"svg-{kind}"], clips=clips, real_clips=real_clips, precision=precision)
-        for kind in ("short", "long")
-    }
-    real = {}
-    for reference in REFERENCES:
-        known = find_moments(protocols["short"], domain, latents, reference)
-        if known or frames is not None or reference == "wplus":
-            real[reference] = known or real_moments(
-                protocols["short"], domain, latents, reference, frames, device=device, progress=progress
-            )
-    see, batch = detector(protocols["short"], device), batch_of(device)
-    figures: dict[str, Any] = {}
-    fakes = {kind: Moments(400) for kind in protocols}
-    for codes in rollouts(sampler, protocols, seed):
-        for kind, protocol in protocols.items():
-            for some in batches(render_clips(domain, protocol, map(sampler.render_own, codes[kind])), batch):
-                fakes[kind].update(see(np.stack(some)))
-                progress(f"generated clips, {kind}", fakes[kind].count, clips)
-    for kind, protocol in protocols.items():
-        fake = fakes[kind]
-        figures[f"protocol_{kind}"] = protocol.hash
-        for reference, moments in real.items():
-            name = f"fvd_{kind}" if reference == "wplus" else f"fvd_{kind}_original"
-            figures[name] = distance(protocol, moments, fake)
-    return figures
 
 
 def distance(protocol: Protocol, real: Moments, fake: Moments) -> float:

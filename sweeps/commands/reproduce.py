@@ -158,7 +158,7 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
         best = int(figures_so_far(state.history)["best_step"])
         if plan.clips:
             sampler = Sampler.load(memory.best, device)
-            figures = score(sampler, setting.material, plan, device, tell)
+            figures = score(sampler, setting.material, plan, tell)
             memory.points |= {name: {best: value} for name, value in figures.items()}
     return memory.points
 

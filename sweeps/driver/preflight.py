@@ -6,7 +6,6 @@ measuring the real clips once, is in `prepare`, after the checks.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import uuid
 from pathlib import Path
@@ -66,22 +65,19 @@ def prepare(plan: Plan, material: Material) -> None:
     """Fetch I3D and compute the real moments once here, so that trials neither race for them nor wait."""
     from svgan.assets import cache
     from svgan.metrics import fvd
-    from svgan.metrics.protocol import PROTOCOLS
-    from sweeps.trial.artifacts import judge_of
+    from sweeps.trial.artifacts import judge_of, protocol
 
     if not plan.clips:
         return
     cache.path("i3d")
-    protocol = dataclasses.replace(PROTOCOLS["svg-short"], clips=plan.clips, precision=plan.precision)
-    domain, latents = material.domain, material.latents
-    for reference in fvd.REFERENCES:
-        wanted = reference == "wplus" or material.recorded is not None
-        if wanted and fvd.find_moments(protocol, domain, latents, reference) is None:
-            print(f"measuring {protocol.real_clips} real clips once (kept in the cache) ...", flush=True)
-            fvd.real_moments(protocol, domain, latents, reference, material.recorded)
+    under, domain, latents = protocol("short", plan.clips, plan.precision), material.domain, material.latents
+    wanted = fvd.REFERENCES if material.recorded is not None else fvd.REFERENCES[:1]
+    missing = any(fvd.find_moments(under, domain, latents, reference) is None for reference in wanted)
+    if missing and "fvd" in plan.metrics:
+        print(f"measuring {under.real_clips} real clips once (kept in the cache) ...", flush=True)
     if plan.metrics != ("fvd",):
         print(f"looking at real clips once for {', '.join(plan.metrics)} (kept in the cache) ...", flush=True)
-        judge_of(plan, "short", material, fvd.silent)
+    judge_of(plan, "short", material)
 
 
 def examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ def score_uri(plan: Plan, uri: str) -> dict[str, float]:
     material, device = at_hand(plan)
     print(f"measuring FVD of {uri} on {plan.clips} clips ...", flush=True)
     with downloaded(plan.tracking, uri) as folder:
-        return score(Sampler.load(folder, device), material, plan, device)
+        return score(Sampler.load(folder, device), material, plan)
 
 
 def champion(tracking: Tracking, name: str) -> ModelVersion | None:

@@ -8,12 +8,11 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from svgan.images.domain import Domain
 from svgan.io.atomic import write_whole
@@ -26,6 +25,7 @@ from svgan.training.data import Material
 
 if TYPE_CHECKING:
     from svgan.metrics.assess import Judge
+    from svgan.metrics.features import Extractor, Kind
     from svgan.metrics.fvd import Progress
     from svgan.metrics.i3d import Precision
     from svgan.metrics.protocol import Protocol
@@ -104,33 +104,16 @@ def apart_files(sampler: Sampler, domain: Domain, shared: str, seed: int, scratc
     return [clip, sheet]
 
 
-def score(
-    sampler: Sampler,
-    material: Material,
-    plan: Plan,
-    device: torch.device | str,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> dict[str, float]:
+def score(sampler: Sampler, material: Material, plan: Plan, progress: Progress | None = None) -> dict[str, float]:
     """Measure the four FVD figures and the plan's other metrics. Figures against recorded footage are left out if there
-    is none.
+    is none, and so is a figure that is NaN because no face was found.
     """
-    from svgan.metrics import fvd
-
     sampler = prepare_for_judges(sampler, material)
-    if plan.metrics != ("fvd",):
-        return judged(sampler, material, plan, progress or fvd.silent)
-    found = fvd.score(
-        sampler,
-        material.domain,
-        material.latents,
-        clips=plan.clips,
-        device=device,
-        precision=plan.precision,
-        seed=plan.seed,
-        frames=material.recorded,
-        progress=progress or fvd.silent,
-    )
-    return {name: float(found[name]) for name in FIGURES if name in found}
+    short = judge_of(plan, "short", material, progress)
+    found = short.measure(sampler, plan.seed).values()
+    long = judge_of(plan, "long", material, progress, short.extractors)
+    found |= long.measure(sampler, plan.seed).values()
+    return {name: found[name] for name in figures_of(plan) if math.isfinite(found.get(name, math.nan))}
 
 
 def figures_of(plan: Plan) -> tuple[str, ...]:
@@ -138,24 +121,31 @@ def figures_of(plan: Plan) -> tuple[str, ...]:
     return tuple(name for metric in plan.metrics for name in BY_METRIC[metric])
 
 
-def judged(sampler: Sampler, material: Material, plan: Plan, progress: Progress) -> dict[str, float]:
-    """Every figure of the plan's metrics; FVD equals `fvd.score`'s in every digit. NaN, as of no face, is left out."""
-    found: dict[str, float] = {}
-    for kind in ("short", "long"):
-        found |= judge_of(plan, kind, material, progress).measure(sampler, plan.seed).values()
-    return {name: found[name] for name in figures_of(plan) if math.isfinite(found.get(name, math.nan))}
+def judge_of(
+    plan: Plan,
+    kind: str,
+    material: Material,
+    progress: Progress | None = None,
+    extractors: Mapping[Kind, Extractor] | None = None,
+) -> Judge:
+    """A judge of the plan's metrics under one protocol, with its real side in the cache.
 
-
-def judge_of(plan: Plan, kind: str, material: Material, progress: Progress) -> Judge:
-    """Measures a model by the plan's metrics; what depends on no protocol, with 'short' alone. Its real side is in the
-    cache afterwards."""
+    Metrics that depend on no protocol go with 'short'. extractors: those of the plan's other judge, to share networks.
+    """
     from svgan.metrics.assess import Judge
+    from svgan.metrics.fvd import silent
     from svgan.reports.evaluation import WITHOUT_PROTOCOL
 
-    names = [name for name in plan.metrics if kind == "short" or name not in WITHOUT_PROTOCOL]
-    under = protocol(kind, plan.clips, plan.precision)
-    frames = material.recorded
-    return Judge(under, material.domain, material.latents, names, frames=frames, strict=False, progress=progress)
+    return Judge(
+        protocol(kind, plan.clips, plan.precision),
+        material.domain,
+        material.latents,
+        [name for name in plan.metrics if kind == "short" or name not in WITHOUT_PROTOCOL],
+        frames=material.recorded,
+        strict=False,
+        extractors=extractors,
+        progress=progress or silent,
+    )
 
 
 def protocol(kind: str, clips: int, precision: Precision) -> Protocol:

@@ -218,7 +218,7 @@ class SeedsReporter(RankZeroReporter):
                 known = self.log.figures([of_seed(name, seed) for name in measured])
                 figures = {name: known[of_seed(name, seed)] for name in measured if of_seed(name, seed) in known}
                 if not figures:
-                    figures = score(sampler, self.material, self.plan, device, attended.scoring)
+                    figures = score(sampler, self.material, self.plan, attended.scoring)
                     named, at = {of_seed(name, seed): v for name, v in figures.items()}, int(best[seed]["step"])
                     self.log.metrics(at, named, at, seed=str(seed))
                 scored[seed] = figures

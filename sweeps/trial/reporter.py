@@ -99,7 +99,7 @@ class RankZeroReporter:
         if self.plan.clips:
             figures = self.log.figures(figures_of(self.plan))
             if not figures:
-                figures = score(sampler, self.material, self.plan, state.device, attended.scoring)
+                figures = score(sampler, self.material, self.plan, attended.scoring)
                 self.log.metrics(best, figures, best)
                 self.log.metrics(best, {"seconds_scoring": time.perf_counter() - began})
             outcome |= figures

@@ -47,7 +47,7 @@ def trial(tmp_path_factory, database, footage):
     log.open(run.to_json())
     log.model(2, folder / "best", study.plan.tags, {})
     log.metrics(2, {"latent_fd": 1.0}, 2)
-    figures = score(Sampler.load(folder / "best"), Material(domain=domain, latents=latents), study.plan, "cpu")
+    figures = score(Sampler.load(folder / "best"), Material(domain=domain, latents=latents), study.plan)
     assert set(figures) == set(FIGURES[:2])
     log.metrics(2, figures, 2)
     study.figures = figures
