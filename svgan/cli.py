@@ -1,4 +1,4 @@
-"""`svgan COMMAND`: parses, calls the command's file in `svgan/commands`, says errors in one line."""
+"""`svgan COMMAND`: parse the command line, call the command's file, and print errors as one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that says what is wrong in one line, keeps the layout of its texts, and takes no abbreviations."""
+    """An argparse parser that prints errors as one line, keeps the layout of its texts, and takes no abbreviations."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """The command `svgan`. 0: done; 1: training diverged; 2: bad input, said in one line; 130: interrupted."""
+    """The command `svgan`. Exit code 0: done; 1: training diverged; 2: bad input, in one line; 130: interrupted."""
     try:
         options = parser().parse_args(arguments)
         return COMMANDS[options.command].run(options) or 0

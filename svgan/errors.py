@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions of this package. UserError is the one that a user reads."""
 
 
 class UserError(Exception):
@@ -9,9 +9,9 @@ class UserError(Exception):
 
 
 def one_line(text: object, most: int = 200) -> str:
-    """Somebody else's message, or an error's, on one line of at most so many characters."""
+    """A message or an error on one line of at most `limit` characters."""
     return " ".join(str(text).split())[:most]
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss became NaN or infinite; raised on all ranks (`svgan.training.optimize.descend` says when)."""
+    """A loss became NaN or infinite; raised on all ranks (see `svgan.training.optimize.descend`)."""

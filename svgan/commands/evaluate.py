@@ -115,7 +115,7 @@ def _check(options: argparse.Namespace) -> None:
 def judge_model(
     options: argparse.Namespace, device: torch.device, progress: Progress, console: Console
 ) -> dict[str, Any]:
-    """Figures of a checkpoint, printed for people and returned as JSON."""
+    """Measure a checkpoint; print the figures for people and return them as JSON."""
     from svgan.runs.loading import load_judged
 
     sampler, material = load_judged(options.checkpoint, options.domain, options.latents, options.footage, device)
@@ -150,7 +150,7 @@ def usual(
     progress: Progress,
     console: Console,
 ) -> dict[str, Any]:
-    """FVD short and long, as a study logs them, with their intervals."""
+    """Measure FVD short and long, as a study logs them, with intervals."""
     from svgan.metrics.protocol import usual_precision
     from svgan.reports.evaluation import assess, chosen, figures_table
 
@@ -184,7 +184,7 @@ def by_protocols(
     progress: Progress,
     console: Console,
 ) -> dict[str, Any]:
-    """The metrics asked for under the protocols asked for."""
+    """Measure the metrics asked for under the protocols asked for."""
     from svgan.metrics.protocol import usual_precision
     from svgan.reports.evaluation import assess, assessment_tables, chosen
     from svgan.runs.loading import load_judged
@@ -225,8 +225,11 @@ def by_protocols(
 def judge_domain(
     options: argparse.Namespace, device: torch.device, progress: Progress, console: Console
 ) -> dict[str, Any]:
-    """How well a domain gives back footage that it was not trained on: every fifth of the last tenth of the frames,
-    some of which are in memory at a time."""
+    """Measure how well a domain reconstructs footage that it was not trained on: every fifth of the last tenth of the
+    frames.
+
+    Only some of the frames are in memory at a time.
+    """
     from rich.table import Table
 
     from svgan.faces.original_frames import crop_size

@@ -107,9 +107,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def one_thread() -> None:
-    """Small networks on one CPU thread, unless OMP_NUM_THREADS says otherwise.
+    """Use one CPU thread for small networks, unless OMP_NUM_THREADS says otherwise.
 
-    Measured on two cores: one thread is as fast alone, and beside another job two of them crawl (0.15 it/s, not 8).
+    On two cores one thread is as fast alone. Beside another job, two threads slow down from 8 to 0.15 iterations a
+    second.
     """
     import torch
 

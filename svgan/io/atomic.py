@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, with the rights that the umask leaves to new ones."""
+"""Files and folders that are written whole or not at all, with the permissions that the umask allows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from svgan.errors import UserError, one_line
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it takes the place of `path` when the block ends well, else it is removed.
+    """A path beside `path` to write to. It replaces `path` if the block succeeds, and is removed otherwise.
 
-    Folders above are made. safetensors closes its files to others; here they get every new file's rights. Raises
-    OSError, and whatever the block raises.
+    Parent folders are created. safetensors closes its files to others; here they get the permissions of any new file.
+    Raises OSError, and whatever the block raises.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _beside(path)
@@ -33,7 +33,9 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def folder_beside(path: Path) -> Path:
-    """A new folder next to `path`, to be renamed to it, as open as any (tempfile's are not). Folders above are made."""
+    """A new folder next to `path`, to be renamed to it, with the umask's permissions (tempfile's are closed). Parent
+    folders are created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _beside(path)
     aside.mkdir()
@@ -42,7 +44,7 @@ def folder_beside(path: Path) -> Path:
 
 @contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
-    """Turn what a full or broken disk raises while `place` is written into a UserError."""
+    """Turn the errors of a full or broken disk, while `place` is written, into a UserError."""
     try:
         yield
     except (OSError, SafetensorError) as error:

@@ -1,7 +1,7 @@
-"""Reading other people's pickles without running anything in them: an unpickler with a short list of allowed names.
+"""Read other people's pickles without running anything in them: an unpickler with a short list of allowed names.
 
-Pickle calls whatever it names. Here every name outside the list raises UserError, so that a hostile file ends in one
-line instead of in code.
+Pickle calls whatever it names. Here every name outside the list raises UserError, so a hostile file ends in one line
+instead of in code.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ NUMPY = {
 } | {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
 
 PLAIN = (str, bytes, int, float, bool, type(None))
-# What no checkpoint holds: names by number, and buffers that lie elsewhere or are cleared before they are read.
+# Opcodes that no checkpoint has: names by number, and buffers that lie elsewhere or are cleared before they are read.
 DROPPED = (pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.BYTEARRAY8)
-# Opcodes that hash keys, and which items on the stack those are.
+# Opcodes that hash keys, and the items on the stack that they hash.
 HASHING = {
     pickle.SETITEM: slice(-2, -1),
     pickle.SETITEMS: slice(None, None, 2),
@@ -45,7 +45,7 @@ def _opcodes() -> dict[int, Callable[[Any], None]]:
 
 
 def _with_plain_keys(load: Callable[[Any], None], keys: slice) -> Callable[[Any], None]:
-    """The hash of a tuple within tuples, some 200 000 deep, crashes Python: keys must be plain."""
+    """Refuse keys that are not plain: the hash of a tuple nested some 200 000 deep crashes Python."""
 
     def checked(reader: Any) -> None:
         for key in reader.stack[keys]:
@@ -57,7 +57,7 @@ def _with_plain_keys(load: Callable[[Any], None], keys: slice) -> Callable[[Any]
 
 
 def _build(reader: Any) -> None:
-    """State only for what expects some: attributes of nothing else are set."""
+    """Set the state of objects that expect one; set attributes of nothing else."""
     state, target = reader.stack.pop(), reader.stack[-1]
     if not hasattr(type(target), "__setstate__"):
         raise pickle.UnpicklingError(f"a state for a {type(target).__name__}")
@@ -65,10 +65,10 @@ def _build(reader: Any) -> None:
 
 
 class AllowList(pickle._Unpickler):
-    """An unpickler that knows the names in `allowed` and no others; any failure is a UserError.
+    """An unpickler that accepts the names in `allowed` only. Any failure is a UserError.
 
-    Python's own in Python: the one in C can be brought to ask for 64 GB, or to crash, by a file of a few bytes.
-    stream: with `read` and `readline`, as a file, BytesIO or mmap has them.
+    It is Python's own unpickler in Python: a file of a few bytes can make the one in C ask for 64 GB, or crash. stream:
+    any object with `read` and `readline`, such as a file, BytesIO or mmap.
     """
 
     dispatch = _opcodes()

@@ -1,8 +1,8 @@
 """Files of one folder, on a local disk or behind any fsspec URL (`s3://bucket/prefix`, ...).
 
-botocore reads AWS_ENDPOINT_URL and the AWS credentials from the environment, so an S3 server of one's own needs
-no setting here. A set of files is published whole: a local folder by one rename, a remote one with its marker
-file last, put only where there is none yet.
+botocore reads AWS_ENDPOINT_URL and the AWS credentials from the environment, so your own S3 server needs no setting
+here. A set of files is published whole. A local folder appears by one rename. A remote one gets its marker file last,
+and only if there is none yet.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def read(uri: str, size: int | None = None) -> bytes | None:
 
 @contextmanager
 def publish(uri: str, *, last: str) -> Iterator[Path]:
-    """A local scratch folder whose files appear under `uri` when the block ends well, file `last` after all others.
+    """A local scratch folder whose files appear under `uri` if the block succeeds, file `last` after all others.
 
-    When the block fails, or the upload does, nothing of it is left under `uri`. Of several that publish to one place
-    at the same time one succeeds. Raises UserError when `uri` is taken.
+    If the block or the upload fails, nothing of it is left under `uri`. If several processes publish to one place at
+    the same time, one succeeds. Raises UserError if `uri` is taken.
     """
     if read(join(uri, last)) is not None:
         raise _taken(uri, last)
@@ -92,8 +92,9 @@ def _publish_local(target: Path) -> Iterator[Path]:
 
 
 def _upload(folder: Path, uri: str, last: str) -> None:
-    """Put the files, the marker last and only where there is none. What was put is taken back on failure, but for
-    what another's marker, put meanwhile, names."""
+    """Upload the files, the marker last and only if there is none. On failure, remove what was uploaded, except files
+    that another process's marker names.
+    """
     names = sorted(p.name for p in folder.iterdir() if p.name != last)
     sent: list[str] = []
     with storage_errors(uri, "write"):
@@ -114,7 +115,7 @@ def _upload(folder: Path, uri: str, last: str) -> None:
 
 
 def _put_first(filesystem: Any, path: str, data: bytes) -> None:
-    """Put a file where there is none; S3 decides (If-None-Match). Raises FileExistsError where there is one."""
+    """Create a file only if it does not exist; S3 decides (If-None-Match). Raises FileExistsError otherwise."""
     try:
         filesystem.pipe_file(path, data, mode="create")
     except OSError as error:
@@ -127,7 +128,7 @@ _filesystems: dict[tuple[str, ...], Any] = {}
 
 
 def _open(uri: str) -> tuple[Any, str]:
-    """The file system, one for each server and credentials that the environment names, and the path in it."""
+    """The file system, one per server and credentials in the environment, and the path in it."""
     import fsspec
 
     protocol = uri.partition("://")[0]

@@ -1,4 +1,4 @@
-"""What a storage's errors mean to a user: one line each, with the remedy."""
+"""A storage's errors in words for the user: one line each, with the remedy."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def explained(uri: str, error: BaseException) -> tuple[str, str]:
 
 
 def code(error: BaseException) -> str:
-    """The error code that an S3 server gave, '' where none did."""
+    """The error code that an S3 server returned, '' if none."""
     return str(_response(error).get("Error", {}).get("Code", ""))
 
 

@@ -1,10 +1,10 @@
-"""Files of `torch.save`, NVIDIA's network pickles and TorchScript archives, read without torch.load: nothing in them
-is run, whatever they carry.
+"""Read files of `torch.save`, NVIDIA's network pickles and TorchScript archives without torch.load: nothing in them is
+run.
 
-The pickle in them is walked by an unpickler with an allow-list (svgan.io.safe_unpickle) whose names stand for inert
-notes: a tensor is a `Stored`, a note of where its bytes lie. What a note says is checked when a tensor is made of it,
-on the bytes of the file itself, which is mapped: a file costs no more memory than it is long, and few bytes make
-nothing big.
+An unpickler with an allow-list (svgan.io.safe_unpickle) walks the pickle. Its names become inert records: a tensor is a
+`Stored`, a record of where its bytes lie. A record is checked when a tensor is made of it. That tensor uses the bytes
+of the file itself, which is mapped. So a file costs no more memory than its length, and a few bytes cannot claim a
+large tensor.
 
 Layouts: zip (torch 1.6 and later); pickles and raw bytes in a row (before); a plain pickle whose every storage is a
 file of the second layout (NVIDIA's).
@@ -48,17 +48,17 @@ DEPTH, COUNT = 32, 100_000  # of modules within modules, of tensors: far beyond 
 
 
 class Table(dict):
-    """A dict of the file, of whatever kind; empty when it is made."""
+    """A dict of the file, of any kind; it starts empty."""
 
     def __init__(self) -> None:
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
-        """Attributes beside the items, such as a state dict's versions, are let go."""
+        """Drop attributes beside the items, such as a state dict's versions."""
 
 
 class Record:
-    """An object of the file: its state, no behaviour."""
+    """An object of the file: its state, without behaviour."""
 
     state: Any = None
 
@@ -77,7 +77,7 @@ class Number(Record):
 
 @dataclass(slots=True, eq=False)
 class Network:
-    """A module of NVIDIA's: the name of its class, and its state. Its source is left where it is."""
+    """One of NVIDIA's modules: the name of its class, and its state. Its source code is ignored."""
 
     name: str
     state: Mapping[str, Any]
@@ -85,7 +85,9 @@ class Network:
 
 @dataclass(slots=True, eq=False)
 class Storage:
-    """Numbers in a file: `count` of them from byte `start` of `data`; data None until a later part says where."""
+    """Numbers in a file: `count` of them from byte `start` of `data`. data is None until a later part of the file gives
+    it.
+    """
 
     dtype: torch.dtype
     count: int
@@ -95,7 +97,7 @@ class Storage:
 
 @dataclass(slots=True, eq=False)
 class Stored:
-    """A tensor as the file describes it, not to be trusted until `tensor` has checked it."""
+    """A tensor as the file describes it. Do not trust it until `tensor` has checked it."""
 
     storage: Any
     offset: Any
@@ -103,7 +105,7 @@ class Stored:
     stride: Any
 
     def tensor(self) -> Tensor:
-        """The tensor, on the file's own bytes where their place allows. Raises ValueError for an impossible one."""
+        """The tensor, on the file's own bytes if their alignment allows. Raises ValueError for an impossible one."""
         storage = self.storage
         if not (isinstance(storage, Storage) and isinstance(self.shape, tuple) and isinstance(self.stride, tuple)):
             raise ValueError("a tensor without storage or sizes")
@@ -126,9 +128,9 @@ class Stored:
 
 
 def tensors(named: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors of a mapping, anything else in it left out.
+    """The tensors of a mapping; its other entries are left out.
 
-    Raises UserError for one that the file cannot hold, and when all of them have more bytes than the file.
+    Raises UserError for a tensor that the file cannot hold, and if all tensors together have more bytes than the file.
     """
     made, room = {}, path.stat().st_size
     for name, stored in named.items():
@@ -185,7 +187,7 @@ class _Reader(AllowList):
 
 
 class _ScriptReader(_Reader):
-    """TorchScript's data.pkl: its modules become records."""
+    """Reads TorchScript's data.pkl: its modules become records."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__."):
@@ -202,7 +204,7 @@ def _scalar(kind: Any, data: Any) -> float | int | bool:
 
 
 def _encoded(text: str, encoding: str) -> str:
-    """The bytes of a number as protocol 2 writes them; `_scalar` makes bytes of them."""
+    """The bytes of a number as protocol 2 writes them; `_scalar` reads them."""
     if len(text) > 16 or encoding != "latin1":
         raise pickle.UnpicklingError("bytes that are no number's")
     return text
@@ -247,9 +249,9 @@ WEIGHTS: dict[tuple[str, str], Any] = {
 
 
 def read(path: Path) -> Any:
-    """What the file holds: plain containers, Record, Network and Stored.
+    """Read a file into plain containers, Record, Network and Stored.
 
-    Raises UserError for a file that is missing, damaged or no checkpoint, and for a name that is not in WEIGHTS.
+    Raises UserError if the file is missing, damaged or no checkpoint, and for a name that is not in WEIGHTS.
     """
     data = _mapped(path)
     if data[:4] == b"PK\x03\x04":
@@ -271,7 +273,7 @@ def read(path: Path) -> Any:
 
 
 def load_torchscript(path: Path) -> dict[str, np.ndarray]:
-    """The named tensors (float32, int64) of a TorchScript archive, its code neither compiled nor run."""
+    """The named tensors (float32, int64) of a TorchScript archive. Its code is neither compiled nor run."""
     tree = _read_zip(_mapped(path), path, _ScriptReader)
     found = {name: value.numpy().copy() for name, value in tensors(dict(_named(tree)), path).items()}
     if not found:
@@ -314,7 +316,7 @@ def _read_zip(data: mmap.mmap, path: Path, reader: type[_Reader]) -> Any:
         raise UserError(f"{path}: not an archive of torch.save (no data.pkl in it); give a checkpoint")
 
     def place(name: str) -> tuple[int, int]:
-        """First byte and size of an entry."""
+        """The first byte and the size of an entry."""
         if (entry := entries.get(root + name)) is None:
             raise UserError(f"{path}: {root}{name} is missing in the archive; fetch it again")
         if entry.compress_type != zipfile.ZIP_STORED:
@@ -340,7 +342,9 @@ def _read_zip(data: mmap.mmap, path: Path, reader: type[_Reader]) -> Any:
 
 
 def _read_rows(stream: Any, data: Any, source: str) -> Any:
-    """The second layout: magic number, protocol, system; the pickle; the storages' keys; size and bytes of each."""
+    """Read the second layout: magic number, protocol, system; the pickle; the storages' keys; size and bytes of
+    each.
+    """
     storages: dict[str, Storage] = {}
 
     def storage(key: str, dtype: torch.dtype, count: int) -> Storage:

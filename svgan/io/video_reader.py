@@ -1,12 +1,12 @@
-"""Video files as they come: pictures upright and in order of time, whatever the container says or has lost.
+"""Read video files of any kind: upright pictures in order of time, whatever the container says or lacks.
 
-A file is read twice. `survey` reads its packets (no decoding: a second for ten minutes) and finds the frame rate, the
-tick of every frame and the places where decoding can start; `pictures` then decodes any stretch of it.
+A file is read twice. `survey` reads its packets without decoding, which takes a second for ten minutes. It finds the
+frame rate, the tick of every frame, and the places where decoding can start. `pictures` then decodes any stretch.
 
 A tick is a frame's number on an even clock: its time times the frame rate, rounded. At a constant rate it is the
-frame's number in the file; where frames are missing, ticks are missing, and of two frames in one tick the first counts.
+frame's number in the file. Missing frames leave missing ticks. If two frames share a tick, the first one counts.
 
-Shapes: N frame, H x W picture as shown (rotation applied, pixels square).
+Shapes: N frame, H x W picture as displayed (rotation applied, square pixels).
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ CHUNK, LONGEST = 128, 256  # frames of a stretch: it ends at a key frame from he
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What a video's packets tell. pts [N] int64: the frames' times, increasing, in units of `unit` seconds; keys [N]
-    bool: decoding can start there. missing: seconds between the last frame's end and the stated end, 0 where whole."""
+    """What a video's packets say.
+
+    pts [N] int64: the frames' times, increasing, in units of `unit` seconds; keys [N] bool: whether decoding can start
+    there. missing: seconds between the last frame's end and the stated end, 0 if the video is whole.
+    """
 
     pts: np.ndarray
     keys: np.ndarray
@@ -41,12 +44,13 @@ class Survey:
     missing: float
 
     def ticks(self, pts: np.ndarray) -> np.ndarray:
-        """Ticks int64 of times."""
+        """The ticks, int64, of times."""
         return np.round((pts - self.pts[0]) * float(self.unit * self.fps)).astype(np.int64)
 
     def chunks(self) -> list[tuple[int, int]]:
-        """The file in stretches [first, past) of pts, for work that is kept piece by piece or done side by side; they
-        begin at key frames where those are not too far apart."""
+        """The file in stretches [first, past) of pts, for work in pieces. They begin at key frames that are not too far
+        apart.
+        """
         starts = [0]
         for row in range(1, len(self.pts)):
             length = row - starts[-1]
@@ -58,9 +62,9 @@ class Survey:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
-    """A container and its video stream. Raises UserError for a missing file, one that is no video, or has no picture.
+    """A container and its video stream. Raises UserError if the file is missing, is no video, or has no picture.
 
-    What the block raises as FFmpeg's errors becomes a UserError too.
+    FFmpeg's errors in the block become UserErrors too.
     """
     import av
 
@@ -110,8 +114,10 @@ def survey(path: str | Path) -> Survey:
 
 
 def _rate(pts: np.ndarray, unit: Fraction, stated: list[Fraction]) -> Fraction:
-    """The frame rate that most frames keep to. The container's own where the frames' times agree with it: they are
-    often rounded to milliseconds, and its average counts the gaps."""
+    """The frame rate that most frames keep: the container's own if the frames' times agree with it.
+
+    Times are often rounded to milliseconds, and the container's average counts gaps.
+    """
     if len(pts) < 2:
         return Fraction(stated[0]) if stated else Fraction(25)
     steps = np.diff(pts)
@@ -127,7 +133,7 @@ def _rate(pts: np.ndarray, unit: Fraction, stated: list[Fraction]) -> Fraction:
 
 
 def pictures(path: str | Path, first: int | None = None, past: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """Times and pictures uint8 [H, W, 3] of a stretch [first, past) of pts, by default all.
+    """The times and pictures uint8 [H, W, 3] of a stretch [first, past) of pts, by default all.
 
     Frames that cannot be decoded, and those up to the next key frame, are left out. Raises UserError as `opened` does.
     """
@@ -140,7 +146,7 @@ def pictures(path: str | Path, first: int | None = None, past: int | None = None
 
 
 class _TooLate(Exception):
-    """A seek ended behind the frame that was asked for."""
+    """A seek ended behind the frame asked for."""
 
 
 def _decoded(path: str | Path, first: int | None, past: int | None) -> Iterator[tuple[int, np.ndarray]]:
@@ -175,7 +181,7 @@ def _decoded(path: str | Path, first: int | None, past: int | None) -> Iterator[
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Packets up to a damaged end, then an empty one, for what the decoder still holds."""
+    """The packets up to a damaged end, then an empty one that flushes the decoder."""
     import av
 
     packets = container.demux(stream)
@@ -192,7 +198,7 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def upright(frame: Any, aspect: Fraction | None = None) -> np.ndarray:
-    """A decoded frame as it is to be shown, uint8 [H, W, 3]. aspect: width of a stored pixel over its height."""
+    """A decoded frame as it is displayed, uint8 [H, W, 3]. aspect: width of a stored pixel over its height."""
     width = round(frame.width * aspect) if aspect and aspect > 0 else frame.width
     picture = frame.reformat(width=width, height=frame.height, format="rgb24").to_ndarray()
     return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))

@@ -1,6 +1,6 @@
-"""Frames to files: MP4, GIF, PNG pictures, contact sheets. A file appears whole or not at all.
+"""Write frames as MP4, GIF, PNG pictures and contact sheets. A file appears whole or not at all.
 
-Small frames are enlarged by a whole factor, since players blur 64 px and encoders smear it.
+Small frames are enlarged by a whole factor, because players blur 64 px and encoders smear it.
 
 Axes: T frame, H x W picture; uint8 RGB throughout.
 """
@@ -28,7 +28,7 @@ SUFFIXES = ".mp4, .gif, or no suffix for a folder of PNG pictures"
 
 
 def write_clip(frames: Iterable[np.ndarray], path: str | Path, fps: float, *, smallest: int = SMALLEST) -> None:
-    """Write as the suffix of `path` says: .mp4, .gif, or a folder of PNG pictures. Raises UserError for others."""
+    """Write in the format of `path`'s suffix: .mp4, .gif, or a folder of PNG pictures. Raises UserError for others."""
     check_suffix(path)
     path = Path(path)
     if path.suffix == ".mp4":
@@ -45,9 +45,9 @@ def check_suffix(path: str | Path) -> None:
 
 
 def write_mp4(frames: Iterable[np.ndarray], path: str | Path, fps: float, *, smallest: int = SMALLEST) -> None:
-    """Frames, each [H, W, 3], as MP4 at `fps`; `frames` may be a generator, one frame is held at a time.
+    """Write frames, each [H, W, 3], as MP4 at `fps`. `frames` may be a generator; one frame is in memory at a time.
 
-    Sides below `smallest` are enlarged by a whole factor, odd ones get one more pixel (4:2:0 needs even sides).
+    Sides below `smallest` are enlarged by a whole factor. Odd sides get one more pixel, because 4:2:0 needs even ones.
     """
     import av
 
@@ -66,11 +66,14 @@ def write_mp4(frames: Iterable[np.ndarray], path: str | Path, fps: float, *, sma
 
 
 def write_gif(frames: Iterable[np.ndarray], path: str | Path, fps: float, *, smallest: int = SMALLEST) -> None:
-    """Frames, each [H, W, 3], as an endless GIF; its clock ticks in hundredths of a second, so that of 30 a second two
-    frames stand for 3 of them and one for 4. Browsers show frames of one for ten, so that 50 a second is the most.
+    """Write frames, each [H, W, 3], as an endless GIF.
 
-    Frame by frame, each with its own colours: Pillow's own writer of animations keeps all frames until the end. They
-    are chosen before the frame is enlarged: 50 frames of 16 px then take a tenth of the 11 s of a core that they took.
+    A GIF's clock ticks in hundredths of a second. At 30 frames a second, two of three frames last 3 ticks and one lasts
+    4. Browsers show frames of one tick for ten, so 50 a second is the limit.
+
+    Each frame has its own colours and is written by itself, because Pillow's writer of animations keeps all frames in
+    memory. Colours are chosen before the frame is enlarged: for 50 frames of 16 px that takes a tenth of 11 s of a
+    core.
     """
     _, rest = _first(frames, path)
     with _aside(path) as scratch, scratch.open("wb") as out:
@@ -85,7 +88,9 @@ def write_gif(frames: Iterable[np.ndarray], path: str | Path, fps: float, *, sma
 
 
 def write_frames(frames: Iterable[np.ndarray], folder: str | Path) -> None:
-    """frame-00000.png, ... in a new folder, at their own size. Raises UserError when the folder holds anything."""
+    """Write frame-00000.png, ... into a new folder, at their own size. Raises UserError if the folder holds
+    anything.
+    """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already; give a new folder")
@@ -96,7 +101,7 @@ def write_frames(frames: Iterable[np.ndarray], folder: str | Path) -> None:
 
 
 def write_png(picture: np.ndarray, path: str | Path) -> None:
-    """One picture [H, W, 3]."""
+    """Write one picture [H, W, 3]."""
     with _aside(path) as scratch:
         Image.fromarray(picture).save(scratch, "PNG")
 
@@ -106,7 +111,8 @@ def contact_sheet(
 ) -> np.ndarray:
     """One picture of evenly spaced frames with thin white lines between them.
 
-    A clip [T, H, W, 3] is read row by row, in at most `rows` rows; several clips [n, T, H, W, 3] take a row each.
+    A clip [T, H, W, 3] fills rows in reading order, at most `rows` of them. Several clips [n, T, H, W, 3] have one row
+    each.
     """
     if frames[0].ndim == 3:
         kept = evenly(np.asarray(frames), rows * columns)
@@ -124,14 +130,16 @@ def contact_sheet(
 
 
 def evenly(frames: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the frames, the first and last among them, evenly spaced."""
+    """At most `count` evenly spaced frames, the first and last included."""
     if len(frames) <= count:
         return frames
     return frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
 
 
 def enlarge(frame: np.ndarray, smallest: int = SMALLEST, method: str = "bicubic") -> np.ndarray:
-    """[H, W, 3] times the least whole factor that brings the shorter side to `smallest`; 'bicubic' or 'nearest'."""
+    """[H, W, 3] times the least whole factor that makes the shorter side at least `smallest`; 'bicubic' or
+    'nearest'.
+    """
     factor = -(-smallest // min(frame.shape[:2]))
     if factor <= 1:
         return frame
@@ -169,7 +177,7 @@ def _first(frames: Iterable[np.ndarray], path: str | Path) -> tuple[np.ndarray, 
 
 @contextmanager
 def _aside(path: str | Path, *, is_folder: bool = False) -> Iterator[Path]:
-    """A scratch file or folder beside `path`, moved there when the block ends well and removed when it fails."""
+    """A scratch file or folder beside `path`. It replaces `path` if the block succeeds, and is removed otherwise."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""From aligned videos to a domain folder: what `svgan domain` trains.
+"""Train a domain folder on aligned videos, for `svgan domain`.
 
-The first video's subject is the domain's own; its last `hold_out` share is never trained on, and every figure of the
+The first video's subject is the domain's own. Its last `hold_out` share is never trained on, and every figure of the
 model card is measured there. Other videos are further subjects, so that other people can be embedded.
 """
 
@@ -25,7 +25,7 @@ from svgan.io.atomic import disk_errors
 
 
 def pictures_of(videos: Sequence[AlignedVideo], rows: Sequence[slice], size: int) -> Pictures:
-    """Training pictures and their reconstruction weights from the given rows of one subject's videos."""
+    """Training pictures and their reconstruction weights from these rows of one subject's videos."""
     pixels = [shrink(v.crops[r], size) for v, r in zip(videos, rows, strict=True)]
     weight = [
         np.stack([reconstruction_weight(points, size) for points in v.landmarks[r] * (size / v.crops.shape[1])])
@@ -83,7 +83,7 @@ def build_domain(
 
 
 def final_networks(state: DomainState) -> tuple[Generator, Encoder]:
-    """The averaged networks; the encoder's offset from W's average is made explicit, as pSp's is."""
+    """The averaged networks. The encoder's offset from W's average is made explicit, as in pSp."""
     generator, encoder = copy.deepcopy(state.ema_generator).cpu(), copy.deepcopy(state.ema_encoder).cpu()
     with torch.no_grad():
         generator.w_avg.copy_(generator.average_code())

@@ -1,4 +1,4 @@
-"""The model card of a domain: its figures measured, its codes and real-side moments made, its README written.
+"""The model card of a domain: measure its figures, make its codes and real-side moments, and write its README.
 
 `svgan domain` runs this on a trained folder. Footage is read from where it lies and never copied there.
 """
@@ -38,7 +38,7 @@ from svgan.pipelines.embed import Watcher, embed
 
 Say = Callable[[str], None]
 
-# The floors of issue 2, on held-out frames: name, where the figure lies, the least (or most), how it reads.
+# The least (or most) that figures on held-out frames must reach: name, where the figure lies, the bound, its text.
 FLOORS = (
     ("PSNR inside the face", ("Reconstruction", "psnr_face"), 25.0, "{:.1f} dB"),
     ("correlation of mouth opening", ("Reconstruction", "mouth"), 0.8, "{:.2f}"),
@@ -61,15 +61,16 @@ def publish(
 ) -> Domain:
     """Make latents/, moments/, figures and card of the domain in `folder`, from its own footage.
 
-    others: videos of further subjects (for random subjects' identities). pictures: where the sheet of frames beside
-    their reconstructions goes (it shows footage, so it stays out of the folder). sources: a paragraph for the card.
+    others: videos of further subjects, for the identities of random subjects. pictures: the folder for the sheet of
+    frames beside their reconstructions, which shows footage and so stays out of the domain's folder. sources: a
+    paragraph for the card.
     """
     embed_footage(folder, footage, say=say, progress=progress)
     return describe(folder, footage, others, sources=sources, pictures=pictures, say=say, progress=progress)
 
 
 def embed_footage(folder: Path, footage: Path, *, say: Say, progress: Progress) -> None:
-    """Make latents/ and moments/; what was finished for the same weights and codes stays."""
+    """Make latents/ and moments/. Results for the same weights and codes are kept."""
     domain = Domain.load(folder)
     video = align_cached(footage, crop_size(domain), lambda stage, done: progress(stage, done, 0))
     say(f"embedding {footage.name}")
@@ -88,7 +89,7 @@ def embed_footage(folder: Path, footage: Path, *, say: Say, progress: Progress) 
 
 
 def same_codes(folder: Path, made: Manifest) -> bool:
-    """Whether the latents in `folder` hold the codes of `made`; their axes may differ in the last bit."""
+    """Whether the latents in `folder` hold the codes of `made`. Their axes may differ in the last bit."""
     try:
         kept = open_latents(folder).manifest
     except UserError:
@@ -145,9 +146,9 @@ def _measured(
 
 
 def write_card(folder: Path, facts: dict[str, Any], sources: str, rebuilt: np.ndarray, subjects: np.ndarray) -> None:
-    """Put two sheets of pictures, then figures and README together, into a domain's folder, whole or not at all.
+    """Write two sheets of pictures, then figures and README together, into a domain's folder, atomically.
 
-    rebuilt, subjects: uint8 [N, R, R, 3], some of which are shown. Raises UserError on a full disk.
+    rebuilt, subjects: uint8 [N, R, R, 3], of which some are used. Raises UserError on a full disk.
     """
     domain = Domain.load(folder)
     write_png(pairs_sheet(rebuilt, rebuilt, columns=10, rows=2), folder / "reconstructions.png")

@@ -1,10 +1,11 @@
-"""From videos to a set of latents: decode, follow the face, align, encode, write (`svgan embed`).
+"""From videos to a set of latents: decode, track the face, align, encode, write (`svgan embed`).
 
-A video is worked on in stretches of 128 to 256 frames (`footage.Survey.chunks`), each in two steps: `scan` finds faces,
-and when all are scanned and the subject's track is known, `cut` and `encode` make the codes. A stretch's result depends
-on nothing else, is kept as it is finished, and is never made again, so that a killed command goes on where it was, and
-several machines can share the work (`python -m sweeps embed`) with equal results. Memory is bounded by a stretch's
-crops and the codes. The set itself appears whole at the end.
+A video is worked on in stretches of 128 to 256 frames (`Survey.chunks`), each in two steps. `scan` finds faces. Once
+all are scanned and the subject's track is known, `cut` and `encode` make the codes.
+
+A stretch's result depends on nothing else, is kept when it is finished, and is never made again. So a killed command
+continues where it was. Several machines can share the work with equal results (`python -m sweeps embed`). Memory is
+bounded by a stretch's crops and the codes. The set itself appears whole at the end.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ WINDOW = 25  # frames that training and FVD take at a time
 
 
 class Watcher:
-    """Hears how an embedding goes; does nothing. `svgan.reports.progress` draws bars from it."""
+    """Receives the progress of an embedding; this one does nothing. `svgan.reports.progress` draws bars from it."""
 
     def stage(self, video: str, stage: str, done: int, total: int) -> None:
         """`done` of about `total` frames ('landmarks', 'codes', 'frames')."""
@@ -47,7 +48,7 @@ class Watcher:
 
 @dataclass(kw_only=True)
 class Embedded:
-    """manifest: of the set that was written. failures: reasons by video; those videos are not in the set."""
+    """The result. manifest: of the set written. failures: reasons by video; those videos are not in the set."""
 
     manifest: Manifest
     failures: dict[str, str] = field(default_factory=dict)
@@ -62,11 +63,11 @@ def embed(
     frames: bool = False,
     watcher: Watcher | None = None,
 ) -> Embedded:
-    """Write the W+ codes of `videos` to `out_uri`, a video that fails being left out; with `frames` the recorded crops
+    """Write the W+ codes of `videos` to `out_uri`. A video that fails is left out. frames: keep the recorded crops
     beside them.
 
-    All videos of a set share the first one's frame rate. Raises UserError when `out_uri` is taken or unwritable,
-    two videos have one name, or every video failed; nothing is left at `out_uri` then.
+    All videos of a set share the first one's frame rate. Raises UserError if `out_uri` is taken or unwritable, two
+    videos have one name, or every video failed. Nothing is left at `out_uri` then.
     """
     domain.check_embeds()
     watcher = watcher or Watcher()
@@ -95,7 +96,7 @@ def embed(
 
 
 def make_cutter(paths: Sequence[Path], domain: Domain, watcher: Watcher) -> Recorded:
-    """What gives the recorded frames uint8 [R, R, 3] of a video among `paths`, by its name and its codes' origins."""
+    """A function that cuts the recorded frames uint8 [R, R, 3] of a video among `paths`, given its name and origins."""
     by_name = {path.name: path for path in paths}
 
     def frames(name: str, origins: Origins) -> Iterator[np.ndarray]:
@@ -112,7 +113,7 @@ def check_components(components: int) -> None:
 
 
 def check_names(videos: Sequence[str | Path]) -> list[Path]:
-    """The videos' paths. Raises UserError when two have one name."""
+    """Return the videos' paths. Raises UserError if two have one name."""
     paths = [Path(video) for video in videos]
     names = [path.name for path in paths]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
@@ -121,7 +122,7 @@ def check_names(videos: Sequence[str | Path]) -> list[Path]:
 
 
 def rates_of(paths: Sequence[Path], failures: dict[str, str]) -> dict[Path, float]:
-    """Frame rates of the videos that have the first readable one's; into `failures` goes why others cannot be used."""
+    """The frame rates of the videos that have the first readable one's. `failures` gets the reasons for the others."""
     rates: dict[Path, float] = {}
     for path in paths:
         try:
@@ -136,7 +137,7 @@ def rates_of(paths: Sequence[Path], failures: dict[str, str]) -> dict[Path, floa
 
 
 def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None) -> VideoCodes:
-    """Codes of every frame of a video that shows its subject; what was made before comes from the cache."""
+    """The codes of every frame of a video that shows its subject. Earlier results come from the cache."""
     path, watcher = Path(path), watcher or Watcher()
     found = survey(path)
     track = track_cached(path, lambda stage, done: watcher.stage(path.name, stage, done, len(found.pts)))
@@ -160,7 +161,7 @@ def embed_video(path: str | Path, domain: Domain, watcher: Watcher | None = None
 
 
 def codes_name(domain: Domain, number: int) -> str:
-    """The file of a stretch's codes, among what is kept of its video."""
+    """The name of the file that holds a stretch's codes."""
     return f"codes-{domain.digest[:16]}-{encoder_crop(domain)}-{number:05d}.npz"
 
 
@@ -177,7 +178,7 @@ def cut(path: Path, track: Track, rows: slice, size: int) -> tuple[np.ndarray, n
 
 
 def encode(domain: Domain, crops: np.ndarray, report: Callable[[int], None] = lambda done: None) -> np.ndarray:
-    """Codes float16 [n, L, D] of a stretch's crops. On a CPU with one thread: two move some codes' last bit.
+    """Codes float16 [n, L, D] of a stretch's crops. On a CPU with one thread, because two change some codes' last bit.
 
     report: is called with the number of crops done.
     """
@@ -203,7 +204,9 @@ def _describer() -> FaceDescriber:
 
 
 def probes(track: Track) -> np.ndarray:
-    """Rows by which a clip's person is known: the first, middle and last of each clip; none where there is one clip."""
+    """The rows by which a clip's person is recognised: the first, middle and last of each clip; none if there is one
+    clip.
+    """
     clips = track.clips
     if len(clips) < 2:
         return np.zeros(0, int)
@@ -215,8 +218,10 @@ def _probed(clip: slice) -> np.ndarray:
 
 
 def gather_codes(track: Track, source: str, parts: Sequence[dict[str, np.ndarray]]) -> tuple[VideoCodes, str]:
-    """A video's codes from its stretches' (codes and people), without the clips of other people, and a line on what was
-    left out. source: the video's digest."""
+    """A video's codes from those of its stretches, without clips of other people, and a line on what was left out.
+
+    source: the video's digest.
+    """
     keep = subject_rows(track, np.concatenate([part["people"] for part in parts]))
     lost = Counter(track.lost)
     lost["another person"] = int((~keep).sum())
@@ -235,7 +240,8 @@ def gather_codes(track: Track, source: str, parts: Sequence[dict[str, np.ndarray
 def subject_rows(track: Track, people: np.ndarray) -> np.ndarray:
     """[N] bool: the clips of the person who is seen longest. people [P, 128]: descriptors of the probes, in order.
 
-    A clip is of the first person whose typical descriptor is within dlib's 0.6; the longest clips are asked first.
+    A clip belongs to the first person whose typical descriptor is within dlib's 0.6. The longest clips are assigned
+    first.
     """
     clips, keep = track.clips, np.ones(len(track.index), bool)
     if len(clips) < 2:

@@ -1,6 +1,6 @@
-"""What `svgan import` does: a domain folder out of other people's checkpoints.
+"""Make a domain folder of other people's checkpoints, for `svgan import`.
 
-The weights are renamed and written as safetensors in float32; nothing in a checkpoint is run (svgan.io.torch_file). The
+The weights are renamed and written as safetensors in float32. Nothing in a checkpoint is run (svgan.io.torch_file). The
 folder appears whole or not at all.
 """
 
@@ -47,8 +47,8 @@ def import_domain(
 ) -> Domain:
     """Make the domain folder `out` of a generator's checkpoint, with the encoder of a second or of the same one.
 
-    Raises UserError, with nothing written, for an `out` that exists, a file that is no checkpoint or of no known
-    layout, and an encoder that does not fit the generator.
+    Raises UserError, with nothing written, if `out` exists, a file is no checkpoint or of no known layout, or an
+    encoder does not fit the generator.
     """
     if out.exists():
         raise UserError(f"--out {out}: exists already; give a new folder")
@@ -82,7 +82,7 @@ def import_domain(
 
 
 def _find(find: Callable[[Any, Path], Any], tree: Any, path: Path) -> Any:
-    """`find(tree, path)`, a forged tree's surprises being UserErrors."""
+    """Call `find(tree, path)`; errors of a forged tree become UserErrors."""
     try:
         return find(tree, path)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
@@ -108,7 +108,7 @@ def _check_fit(generator: Generator, found: FoundEncoder, checkpoint: Path, sour
 
 
 def _doubts(generator: Generator, found: FoundEncoder, tree: Any, source: Path) -> list[str]:
-    """What speaks against an encoder having been trained for this generator."""
+    """Signs that an encoder was not trained for this generator."""
     own = (
         foreign_generators.decoder_of(tree, source).get("input.input") if foreign_generators.has_decoder(tree) else None
     )
@@ -166,7 +166,7 @@ def _millions(module: torch.nn.Module) -> str:
 
 @torch.no_grad()
 def _subjects(generator: Generator, path: Path, device: torch.device | str) -> np.ndarray:
-    """A sheet of random subjects: the quickest way to see whether the weights came over well."""
+    """A sheet of random subjects, which shows quickly whether the import succeeded."""
     columns, rows = SHEET
     device = torch.device(device)
     z = torch.randn(columns * rows, generator.config.w_dim, generator=torch.Generator().manual_seed(0))

@@ -1,7 +1,7 @@
-"""What `svgan domain` does: refuse what cannot work, train, and make the folder whole.
+"""Check, train and complete a domain's folder, for `svgan domain`.
 
-Whatever is finished in the folder stays: a training that was cut goes on at its last kept step, codes and moments of
-the same weights are not made again.
+Finished work in the folder stays. A training that was cut continues from its last saved step. Codes and moments of the
+same weights are not made again.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def make_domain(
     say: Say,
     progress: Progress,
 ) -> Domain:
-    """Train a domain on `footage` (and `others`, a further person each) and make its folder whole.
+    """Train a domain on `footage` (and `others`, one further person each) and complete its folder.
 
-    steps: to train to, in all; None: those once asked for, else STEPS. Raises UserError, with nothing written, for a
-    place that cannot be a domain's, a video that cannot be used, and footage too short for FVD's windows.
+    steps: in all; None: those asked for before, else STEPS. Raises UserError, with nothing written, for a place that
+    cannot be a domain's, a video that cannot be used, and footage too short for FVD's windows.
     """
     check_place(folder)
     if pictures is not None:
@@ -87,7 +87,7 @@ def check_place(folder: Path) -> None:
 
 
 def check_writable(folder: Path, flag: str = "") -> None:
-    """Raises UserError where no folder can be made at `folder`."""
+    """Raises UserError if no folder can be made at `folder`."""
     whole = folder.absolute()
     there = next(place for place in (whole, *whole.parents) if place.exists())
     at = "this" if there == whole else str(there)
@@ -98,7 +98,7 @@ def check_writable(folder: Path, flag: str = "") -> None:
 
 
 def steps_to_train(folder: Path, asked: int | None, say: Say) -> int | None:
-    """Up to which step the domain in `folder` is to be trained; None when it is trained that far already."""
+    """The step to which the domain in `folder` must be trained; None if it is trained that far."""
     if asked is not None and asked < 1:
         raise UserError(f"--steps {asked}: must be 1 or more")
     done, planned = kept_steps(folder / "training") or (0, 0)
@@ -116,7 +116,7 @@ def steps_to_train(folder: Path, asked: int | None, say: Say) -> int | None:
 
 
 def _finished_steps(folder: Path) -> int:
-    """Steps behind the weights in `folder`, 0 where there are none."""
+    """The training steps of the weights in `folder`, 0 if there are none."""
     if not (folder / "domain.json").exists():
         return 0
     return int(Domain.load(folder).facts.get("training", {}).get("steps", 0))

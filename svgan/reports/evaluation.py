@@ -1,4 +1,4 @@
-"""Figures of models for people and for files: measured under protocols, with intervals, of one model or of two."""
+"""Measure one model, or compare two, under protocols, with intervals: tables for people and JSON for programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FEW = 1000  # clips below which FVD's bias is worth a word
 WITHOUT_PROTOCOL = ("identity", "arcface", "loops")  # the same whatever the protocol
-# Figures of which lower is not better: they are to be the footage's.
+# Figures for which lower is not better: the goal is the footage's value.
 NO_ORDER = (
     "faces",
     "arcface",
@@ -41,8 +41,10 @@ NO_ORDER = (
 
 
 def figures_table(figures: dict[str, Any], clips: int, real_clips: int) -> Table:
-    """Rows short and long, a column per reference, and the hash of the protocol behind each row. figures: numbers by
-    name, protocols' hashes, and `intervals`, [low, high] by name."""
+    """A table with rows short and long, one column per reference, and the hash of the protocol behind each row.
+
+    figures: numbers by name, protocols' hashes, and `intervals`, [low, high] by name.
+    """
     from rich.table import Table
 
     note = f"{clips} generated and {real_clips} real clips, 95 % intervals"
@@ -60,7 +62,7 @@ def figures_table(figures: dict[str, Any], clips: int, real_clips: int) -> Table
 
 
 def chosen(names: str, clips: int | None, real_clips: int | None, precision: Precision) -> list[Protocol]:
-    """Protocols by their names, with commas between; counts that are given in place of their own. Raises UserError."""
+    """The protocols of these names, separated by commas, with the counts that are given. Raises UserError."""
     from svgan.metrics.protocol import named
 
     counts: dict[str, Any] = {k: v for k, v in (("clips", clips), ("real_clips", real_clips)) if v is not None}
@@ -82,11 +84,12 @@ def assess(
     spread: Callable[[Protocol], Look] | None = None,
     extractors: Mapping[Kind, Extractor] | None = None,
 ) -> dict[str, Any]:
-    """All figures of a model under each protocol, and its comparison with another's, as JSON: protocols (each whole,
-    with its hash), figures by name, against by name where there is an other, warnings.
+    """Measure all figures of a model under each protocol, and compare it with another.
 
-    strict: refuse footage of too few real clips, as a protocol asked for by name does. spread: who looks at the clips
-    of a protocol, in place of this process. extractors: networks that the user brings. Raises UserError.
+    Returns JSON: protocols (each whole, with its hash), figures by name, against by name if there is another model,
+    warnings. strict: refuse footage with too few real clips, as for a protocol asked for by name. spread: extracts the
+    features of clips of a protocol in place of this process. extractors: networks that the user brings. Raises
+    UserError.
     """
     from svgan.metrics.assess import Judge, compare
 
@@ -122,14 +125,16 @@ def assess(
 
 
 def better(found: Comparison) -> str | None:
-    """'this', 'other', or None where the difference's interval holds zero, or is none: a figure that no clip has."""
+    """'this' or 'other'; None if the difference's interval holds zero or does not exist, because no clip has the
+    figure.
+    """
     if not math.isfinite(found.low + found.high) or found.low <= 0 <= found.high:
         return None
     return "this" if found.first_is_better else "other"
 
 
 def assessment_tables(assessment: dict[str, Any]) -> list[Table | str]:
-    """What `assess` returned, to be printed: figures, the comparison, protocols' hashes and warnings."""
+    """The result of `assess` for printing: figures, comparison, protocols' hashes and warnings."""
     from rich.table import Table
 
     table = Table("figure", box=None, pad_edge=False)
@@ -167,7 +172,7 @@ def format_interval(low: float | None, high: float | None) -> str:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """A value for programs: JSON has no NaN, so a figure that could not be taken is null."""
+    """A value for JSON, which has no NaN: a figure that could not be measured is null."""
 
     def known(part: Any) -> Any:
         if isinstance(part, dict):
@@ -180,7 +185,7 @@ def as_json(value: Any, indent: int | None = None) -> str:
 
 
 def write_figures(figures: dict[str, Any], path: Path) -> None:
-    """The figures as JSON, whole or not at all."""
+    """Write the figures as JSON, atomically."""
     try:
         with write_whole(path) as aside:
             aside.write_text(as_json(figures, indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""A model's report page: its figures with protocols and intervals, clips beside the footage's, plots of its motion.
+"""A model's report page: figures with protocols and intervals, clips beside the footage's, plots of its motion.
 
-One HTML file that needs nothing else: pictures are in it, nothing is fetched, no script runs.
+It is one HTML file with its pictures inside: nothing is fetched, and no script runs.
 
 Axes: n clip, T frame, L W+ layer, D width of W, R pixels.
 """
@@ -73,7 +73,7 @@ figure { margin: 0 0 1.2em } figcaption { color: #444; margin-bottom: .3em }
 
 
 def write_page(path: Path, page: str) -> None:
-    """Whole or not at all. Raises UserError where it cannot be written."""
+    """Write the page atomically. Raises UserError if it cannot be written."""
     try:
         with write_whole(path) as aside:
             aside.write_text(page, encoding="utf-8")
@@ -93,10 +93,10 @@ def model_page(
     frames: np.ndarray | None = None,
     progress: Progress = silent,
 ) -> str:
-    """The page of a model of which `svgan.reports.evaluation.assess` returned the assessment.
+    """The page of a model, from the result of `svgan.reports.evaluation.assess`.
 
-    about: what else is said of it, by name. frames: uint8 [N, R, R, 3], the recorded footage row by row with the
-    codes, shown where there is such; else the codes' own pictures are.
+    about: further facts, by name. frames: uint8 [N, R, R, 3], the recorded footage in the order of the codes, shown if
+    given; otherwise the page shows what the codes render.
     """
     parts = [f"<h1>{escape(title)}</h1>", _facts(about)]
     if assessment["warnings"]:
@@ -119,7 +119,7 @@ def _facts(about: Mapping[str, Any]) -> str:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
-    """Cells are HTML; the columns in `numbers` are set to the right."""
+    """A table of HTML cells; the columns in `numbers` are aligned right."""
 
     def cell(tag: str, at: int, text: str) -> str:
         return f'<{tag} class="number">{text}</{tag}>' if at in numbers else f"<{tag}>{text}</{tag}>"
@@ -149,7 +149,7 @@ def _figures(assessment: Mapping[str, Any]) -> str:
 
 
 def protocol_of(name: str, protocols: Mapping[str, Any]) -> str:
-    """The hash of the protocol that a figure belongs to; '' for what is the same under all."""
+    """The hash of the protocol that a figure belongs to; '' if the figure is the same under all."""
     for protocol, fields in protocols.items():
         ending = f"_{protocol.removeprefix('svg-')}" if protocol.startswith("svg-") else f"/{protocol}"
         if name.removesuffix("_original").endswith(ending):
@@ -177,7 +177,7 @@ def _comparison(against: Mapping[str, Any]) -> str:
 def _clips(
     sampler: Sampler, domain: Domain, latents: Latents, seed: int, frames: np.ndarray | None, progress: Progress
 ) -> list[str]:
-    """Clips that move, side by side; strips of their frames; and one clip over a long time."""
+    """Clips that move, side by side; strips of their frames; and one long clip."""
     fps = latents.manifest.fps
     slow = torch.device(domain.device).type == "cpu" and domain.config.resolution > LARGE
     count = SLOW_CLIPS if slow else SIDE_BY_SIDE
@@ -209,7 +209,7 @@ def _clips(
 
 
 def _motion(sampler: Sampler, domain: Domain, latents: Latents, seed: int, progress: Progress) -> list[str]:
-    """Plots of long clips' codes, or a line on why there are none."""
+    """Plots of long clips' codes, or a line that says why there are none."""
     try:
         long = LongClips(latents)
     except UserError as error:
@@ -250,7 +250,7 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def side_by_side(above: Sequence[np.ndarray], below: Sequence[np.ndarray], line: int = 4) -> np.ndarray:
-    """Two rows of pictures [R, R, 3], enlarged where they are small, with white between them."""
+    """Two rows of pictures [R, R, 3], small ones enlarged, with white between them."""
     rows = [np.concatenate([_edged(enlarge(one, ENLARGED), line) for one in side], 1) for side in (above, below)]
     return np.concatenate(rows)[:-line, :-line]
 

@@ -1,4 +1,4 @@
-"""Plots of a model's report page, as PNG: where its codes go, whether they return, how they move.
+"""Plots of a model's report page, as PNG: the path of its codes, whether they return, and how they move.
 
 Axes: n clip, T frame, K coordinate.
 """
@@ -24,8 +24,9 @@ BANDS, SPEEDS = 40, 60  # of a spectrum; of a distribution of speeds
 
 
 def trajectories(clips: np.ndarray, footage: np.ndarray, fps: float, panels: int = 4) -> bytes:
-    """The first seconds of some clips [n, T, K] in the plane of the first two components, one of the footage before
-    them; behind each, in grey, all of the footage."""
+    """The first seconds of some clips [n, T, K] in the plane of the first two components, after one of the footage. All
+    of the footage is grey in the background.
+    """
     length = min(clips.shape[1], round(TRAJECTORY * fps))
     shown = [("footage", footage[0]), *((f"generated {k + 1}", clips[k]) for k in range(min(panels - 1, len(clips))))]
     paths = [clip[:length, :2] for _, clip in shown]
@@ -117,7 +118,7 @@ def _band(axis: Axes, at: np.ndarray, curves: np.ndarray, colour: str, name: str
 
 
 def picture(draw: Callable[[list[Axes]], Any], panels: int, size: tuple[float, float], columns: int = 0) -> bytes:
-    """PNG of panels, in one row or in rows of `columns`."""
+    """A PNG of panels, in one row or in rows of `columns`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Progress of the commands: bars that move on a terminal, elsewhere a line now and then."""
+"""Progress of the commands: bars on a terminal, and lines now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from svgan.training.reporter import duration
 
 
 def plain_console() -> Console:
-    """A console that neither colours numbers nor breaks lines; in a file or pipe, tables get room too."""
+    """A console that neither colours numbers nor breaks lines. In a file or pipe, tables get more columns."""
     terminal = Console().is_terminal
     return Console(highlight=False, markup=False, soft_wrap=terminal, width=None if terminal else 160)
 
@@ -23,9 +23,9 @@ def bars(console: Console) -> Progress:
 
 
 class Stages:
-    """A bar per stage, or a line every `every` seconds where there is no terminal.
+    """A bar per stage, or a line every `every` seconds without a terminal.
 
-    Call it with what is being done, how far, and of how many (0: not known).
+    Call it with the stage, the number done, and the total (0: unknown).
     """
 
     def __init__(self, progress: Progress, every: float = 10.0):
