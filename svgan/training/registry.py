@@ -91,10 +91,11 @@ def register(system: System | str) -> None:
         raise UserError(f"system {system.name!r}: {system.state.__name__} lacks {missing[0]}; define it")
     if not system.recipes:
         raise UserError(f"system {system.name!r}: has no recipe; give it one")
+    if _systems.get(system.name, system) != system:
+        raise UserError(f"system {system.name!r}: is registered already; choose another name")
     if taken := {recipe for one in _systems.values() if one != system for recipe in one.recipes} & {*system.recipes}:
         raise UserError(f"system {system.name!r}: another one has a recipe {min(taken)!r}; choose another name")
-    if _systems.setdefault(system.name, system) != system:
-        raise UserError(f"system {system.name!r}: is registered already; choose another name")
+    _systems[system.name] = system
 
 
 def systems() -> list[System]:
