@@ -9,7 +9,7 @@ class UserError(Exception):
 
 
 def one_line(text: object, most: int = 200) -> str:
-    """A message or an error on one line of at most `limit` characters."""
+    """A message or an error on one line of at most `most` characters."""
     return " ".join(str(text).split())[:most]
 
 

@@ -1,9 +1,9 @@
-"""What is kept of a video in the cache, so that landmarks (30 to 80 ms a frame) are found once.
+"""What the cache keeps of a video, so that landmarks (30 to 80 ms per frame) are found once.
 
-SVGAN_CACHE/tracks/<sha256 of the video>-v<TRACK_VERSION>/   stretches as they are scanned, and encoded
-SVGAN_CACHE/aligned/<sha256>-<size>-v<ALIGN_VERSION>.npz     crops, where a command needs all of them
+    SVGAN_CACHE/tracks/<sha256 of the video>-v<TRACK_VERSION>/   stretches as they are scanned, and encoded
+    SVGAN_CACHE/aligned/<sha256>-<size>-v<ALIGN_VERSION>.npz     crops, for commands that need all of them
 
-Crops are frames of real people: a local cache, never a thing to commit.
+Crops are frames of real people: keep them in a local cache, and never commit them.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class AlignedVideo:
 
 
 def track_cached(path: str | Path, progress: Progress = lambda stage, done: None) -> Track:
-    """The subject's track through a video; stretches that were scanned before are not scanned again.
+    """The subject's track through a video. Stretches that were scanned before are not scanned again.
 
-    Raises UserError for a missing or undecodable video, or one that nowhere shows one clear face.
+    Raises UserError for a missing or undecodable video, or one without a clear face in any frame.
     """
     path = Path(path)
     folder = track_folder(video_digest(path))
@@ -72,7 +72,7 @@ def track_cached(path: str | Path, progress: Progress = lambda stage, done: None
 
 
 def track_folder(digest: str) -> Path:
-    """Where stretches of the video of this digest are kept."""
+    """The folder that keeps the stretches of the video of this digest."""
     return cache.cache_folder() / "tracks" / f"{digest}-v{TRACK_VERSION}"
 
 
@@ -98,7 +98,7 @@ def align_video(
     *,
     rows: np.ndarray | None = None,
 ) -> AlignedVideo:
-    """The crops of a track, of all its frames or of some rows [n], increasing; all in memory."""
+    """The crops of all frames of a track, or of rows [n], increasing; all in memory."""
     rows = np.arange(len(track.index)) if rows is None else rows
     quads = track.quads[rows]
     crops = np.empty((len(rows), size, size, 3), np.uint8)
@@ -124,7 +124,7 @@ def read_track(path: str | Path, track: Track, rows: slice) -> Iterator[tuple[in
 def frames_at(path: str | Path, pts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Rows and pictures uint8 [H, W, 3] of the frames at these increasing times.
 
-    Raises UserError when the file does not give one of them.
+    Raises UserError if the file lacks one of them.
     """
     row = 0
     if not len(pts):
@@ -139,12 +139,12 @@ def frames_at(path: str | Path, pts: np.ndarray) -> Iterator[tuple[int, np.ndarr
 
 @functools.cache
 def face_finder() -> FaceFinder:
-    """Loading the predictor takes a second or two: once per process."""
+    """The face finder, loaded once per process, which takes a second or two."""
     return FaceFinder(cache.path("landmarks68").resolve())
 
 
 def video_digest(path: Path) -> str:
-    """The first 16 hex digits of the file's sha256: what cached results of a video are filed under."""
+    """The first 16 hex digits of the file's sha256, which name a video's cached results."""
     try:
         return cache.sha256(path)[:16]
     except FileNotFoundError as error:
@@ -154,7 +154,7 @@ def video_digest(path: Path) -> str:
 
 
 def check_whole(path: Path) -> None:
-    """Raises UserError when a video ends before the duration that its container states, or cannot be opened."""
+    """Raises UserError if a video ends before the duration that its container states, or cannot be opened."""
     found = survey(path)
     if found.missing:
         stated = float(found.pts[-1] * found.unit) + found.missing
@@ -162,9 +162,9 @@ def check_whole(path: Path) -> None:
 
 
 def cached_arrays(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays kept in `file`, made and kept (in one rename) when it is not there or broken.
+    """The arrays in `file`, made and written atomically if the file is missing or broken.
 
-    Raises UserError when the cache cannot be read or written.
+    Raises UserError if the cache cannot be read or written.
     """
     try:
         with np.load(file, allow_pickle=False) as kept:

@@ -1,12 +1,12 @@
-"""FFHQ alignment of faces, smoothed over time (systems.md 1.2).
+"""FFHQ alignment of faces, smoothed over time (docs/papers.md#stylevideogan-data).
 
-The crop rule is FFHQ's, as used by pSp (`scripts/align_all_parallel.py`, facts only): with eye_to_eye and
-eye_to_mouth vectors, x = eye_to_eye - rot90(eye_to_mouth), normalised, times max(2.0 |eye_to_eye|,
-1.8 |eye_to_mouth|); y = rot90(x); centre = eyes + 0.1 eye_to_mouth; the quad is centre -/+ x -/+ y.
-Smoothing is a Gaussian over the frame index, sigma 1 for the centre and 3 for the axes (STIT's values).
+The crop rule is FFHQ's, as used by pSp (`scripts/align_all_parallel.py`, facts only). With the vectors eye_to_eye and
+eye_to_mouth, x = eye_to_eye - rot90(eye_to_mouth), normalised, times max(2.0 |eye_to_eye|, 1.8 |eye_to_mouth|); y =
+rot90(x); centre = eyes + 0.1 eye_to_mouth. The quad is centre -/+ x -/+ y. Smoothing is a Gaussian over the frame
+index, sigma 1 for the centre and 3 for the axes (STIT's values).
 
-Shapes: N frame, H x W picture, 68 landmarks, S crop side in pixels. Points are (x, y) in pixels, a
-pixel's centre being a whole number.
+Shapes: N frame, H x W picture, 68 landmarks, S crop side in pixels. Points are (x, y) in pixels; a pixel's centre is a
+whole number.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FaceFinder:
     """dlib's HOG detector and 68-point predictor.
 
     `predictor` is the path of `shape_predictor_68_face_landmarks.dat` (`svgan assets landmarks68`). A face must be 80
-    pixels wide, in a picture of more than 640 pixels an eighth of its longer side.
+    pixels wide; in a picture of more than 640 pixels, an eighth of its longer side.
     """
 
     def __init__(self, predictor: str | Path):
@@ -92,7 +92,7 @@ def _rot90(v: np.ndarray) -> np.ndarray:
 
 
 def smooth(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian low-pass of [N, K] over N, normalised at the ends (no frame is invented)."""
+    """Gaussian low-pass of [N, K] over N, normalised at the ends, so that no frame is extrapolated."""
     if len(values) < 2:
         return values
     radius = int(np.ceil(4 * sigma))
@@ -122,7 +122,7 @@ def runs(index: np.ndarray) -> list[slice]:
 
 
 def warp(picture: np.ndarray, quad: np.ndarray, size: int) -> np.ndarray:
-    """The quad of a uint8 [H, W, 3] picture as uint8 [size, size, 3]; beyond the border it is mirrored."""
+    """Warp the quad of a uint8 [H, W, 3] picture to uint8 [size, size, 3]. The border is mirrored."""
     low, high = np.floor(quad.min(0)).astype(int), np.ceil(quad.max(0)).astype(int)
     height, width = picture.shape[:2]
     rows = max(0, int(-low[1]), int(high[1]) - height + 1)
@@ -141,7 +141,7 @@ def warp(picture: np.ndarray, quad: np.ndarray, size: int) -> np.ndarray:
 
 
 def to_crop(points: np.ndarray, quads: np.ndarray, size: int) -> np.ndarray:
-    """Points [N, K, 2] of the source in pixels of the crops given by quads [N, 4, 2]."""
+    """Map points [N, K, 2] of the source to pixels of the crops of quads [N, 4, 2]."""
     origin = quads[:, :1]
     across, down = quads[:, 3] - quads[:, 0], quads[:, 1] - quads[:, 0]
     basis = np.stack([across, down], axis=1)  # rows: crop x, crop y in source pixels

@@ -12,7 +12,7 @@ HOLD_OUT = 0.1
 
 
 def split(video: AlignedVideo | Track, hold_out: float = HOLD_OUT) -> tuple[slice, slice]:
-    """Rows to train on and the held-out last rows of a video."""
+    """The rows to train on, and the held-out last rows of a video."""
     if not 0 <= hold_out < 1:
         raise UserError(f"hold_out: {hold_out} is no share of the video; give 0 <= hold_out < 1")
     cut = len(video.index) - int(len(video.index) * hold_out)

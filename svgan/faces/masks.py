@@ -12,13 +12,13 @@ SUPERSAMPLE = 4
 
 
 def face_hull(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """float32 [S, S] in 0..1: jaw line and brows, where the face is (coverage of each pixel)."""
+    """float32 [S, S] in 0..1: the face, from jaw line to brows, as the coverage of each pixel."""
     jaw, brows = landmarks[:17], landmarks[BROWS][::-1]
     return _polygon(np.concatenate([jaw, brows]), size)
 
 
 def soft_face(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """float32 [S, S] in 0..1: face and brows, grown by a tenth, soft at the edge, 0 at the crop's border."""
+    """float32 [S, S] in 0..1: face and brows, grown by a tenth, with soft edges, 0 at the crop's border."""
     points = landmarks[FACE]
     mask = _soften(face_hull((points - points.mean(0)) * 1.1 + points.mean(0), size), size / 24)
     ramp = np.minimum(np.arange(size), np.arange(size)[::-1]) / (size / 16)
@@ -27,7 +27,7 @@ def soft_face(landmarks: np.ndarray, size: int) -> np.ndarray:
 
 
 def reconstruction_weight(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """float32 [S, S]: what a reconstruction should care for; 0.5 background, 2 face, 10 eyes, 6 mouth (ours)."""
+    """float32 [S, S]: the weight of each pixel in a reconstruction; 0.5 background, 2 face, 10 eyes, 6 mouth (ours)."""
     weight = np.maximum(0.5, 2.0 * _soften(face_hull(landmarks, size), size / 32))
     for part, value in ((LEFT_EYE, 10.0), (RIGHT_EYE, 10.0), (MOUTH, 6.0)):
         points = landmarks[part]

@@ -1,4 +1,4 @@
-"""The recorded frames behind a set of codes, cut from the videos again, and the sizes of the crops."""
+"""Cut the recorded frames behind a set of codes from the videos again, and the sizes of the crops."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ LEAST_CROP = 128  # pixels: landmarks and original-reference figures want more t
 def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Domain) -> np.ndarray:
     """The recorded frames uint8 [N, R, R, 3] behind every code, row by row: FVD's original reference.
 
-    They lie in a file of the cache that goes with them, for ten minutes of 1024 px are 47 GB. videos: the files that
-    were embedded, found by name. Raises UserError when one is missing or gives other frames, and on a full disk.
+    They lie in a temporary file of the cache, because ten minutes of 1024 px are 47 GB. videos: the files that were
+    embedded, found by name. Raises UserError if one is missing or gives other frames, and on a full disk.
     """
     paths = {Path(video).name: Path(video) for video in videos}
     known = open_origins(latents)
@@ -57,7 +57,7 @@ def original_frames(latents: Latents, videos: Sequence[str | Path], domain: Doma
 
 
 def cut_again(path: Path, origins: Origins, domain: Domain) -> Iterator[tuple[int, np.ndarray]]:
-    """Rows and frames uint8 [R, R, 3] that codes were made from, by their kept transforms."""
+    """Rows and frames uint8 [R, R, 3] of the codes, by the transforms that were kept with them."""
     if video_digest(path) != origins.source:
         raise UserError(f"--footage {path}: not the video that was embedded under this name; give that one")
     for row, picture in frames_at(path, origins.pts):
@@ -65,7 +65,7 @@ def cut_again(path: Path, origins: Origins, domain: Domain) -> Iterator[tuple[in
 
 
 def _found_again(path: Path, wanted: np.ndarray, domain: Domain, uri: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Rows and frames of these numbers, their faces looked for anew, of codes without transforms."""
+    """Rows and frames of codes without transforms: their faces are found again."""
     aligned = align_cached(path, crop_size(domain))
     rows = np.searchsorted(aligned.index, wanted).clip(max=len(aligned.index) - 1)
     if (aligned.index[rows] != wanted).any():
@@ -75,10 +75,10 @@ def _found_again(path: Path, wanted: np.ndarray, domain: Domain, uri: str) -> It
 
 
 def encoder_crop(domain: Domain) -> int:
-    """Side in pixels of the aligned crops that are encoded: what the encoder looks at, at least 128."""
+    """The side in pixels of the aligned crops for the encoder, at least 128."""
     return max(LEAST_CROP, domain.side)
 
 
 def crop_size(domain: Domain) -> int:
-    """Side in pixels of the aligned crops that pictures are compared with: the domain's resolution, at least 128."""
+    """The side in pixels of the aligned crops for comparing pictures: the domain's resolution, at least 128."""
     return max(LEAST_CROP, domain.config.resolution)

@@ -1,11 +1,11 @@
-"""One subject followed through a video: in which frames the face is, where, and where a clip ends.
+"""Track one subject through a video: the frames that show the face, its place in them, and the ends of clips.
 
-`scan` looks at a stretch of frames alone, so that stretches can be done in any order, anywhere, and kept; `follow` puts
-the stretches together. A clip is a run of consecutive ticks. What breaks it leaves a gap, and nothing bridges a gap:
+`scan` looks at one stretch of frames, so stretches can be scanned in any order, anywhere, and kept. `follow` joins the
+stretches. A clip is a run of consecutive ticks. Each interruption leaves a gap, and nothing bridges a gap:
 
-- no face: the frames without one are left out;
-- several faces: the one that continues the clip is followed; where none does, the largest, if it is clearly larger;
-- a cut, or a face that jumps: the first frame behind it is left out, so that two clips never touch;
+- no face: frames without one are left out;
+- several faces: the one that continues the clip is followed; if none does, the largest, if it is clearly larger;
+- a cut, or a face that jumps: the first frame after it is left out, so that two clips never touch;
 - missing frames (variable rate, damage): their ticks are missing; of two frames in one tick the second is left out.
 
 Shapes: N frame (kept), n frame of a stretch, m face. Points are (x, y) in pixels of the upright picture.
@@ -38,10 +38,10 @@ Scan = dict[str, np.ndarray]
 class Track:
     """The usable frames of one video.
 
-    index [N] int64: ticks, increasing; pts [N] int64, time [N] float64 seconds: where they are in the file;
-    landmarks [N, 68, 2] float32, unsmoothed; quads [N, 4, 2] float32: corners of the crops (top left, bottom left,
-    bottom right, top right), smoothed. seen: frames decoded; lost: frames left out, by reason; missing: seconds that
-    the file ends too early.
+    index [N] int64: ticks, increasing. pts [N] int64, time [N] float64 seconds: their places in the file. landmarks [N,
+    68, 2] float32, unsmoothed. quads [N, 4, 2] float32: corners of the crops (top left, bottom left, bottom right, top
+    right), smoothed. seen: frames decoded. lost: frames left out, by reason. missing: seconds by which the file ends
+    too early.
     """
 
     name: str
@@ -67,8 +67,9 @@ class Track:
 def scan(
     path: str | Path, chunk: tuple[int, int], finder: FaceFinder, progress: Callable[[int], None] = lambda done: None
 ) -> Scan:
-    """What there is to see in a stretch of a video: pts [n], thumbs [n, 32, 32] uint8, owner [m] (a row of n) and faces
-    [m, 68, 2] float32."""
+    """What a stretch of a video shows: pts [n], thumbs [n, 32, 32] uint8, owner [m] (a row of n) and faces [m, 68, 2]
+    float32.
+    """
     pts: list[int] = []
     owner: list[int] = []
     thumbs, faces = np.empty((LONGEST, THUMB, THUMB), np.uint8), np.empty((LONGEST, 68, 2), np.float32)
@@ -91,13 +92,16 @@ def scan(
 
 
 def _with_room(array: np.ndarray, rows: int) -> np.ndarray:
-    """The array, twice as long where it has fewer rows. Small arrays kept from frame to frame settle in the places of
-    freed pictures, and the memory grows by a picture a frame (docs/traps.md)."""
+    """The array, twice as long if it has fewer rows.
+
+    Small arrays that are kept from frame to frame occupy the memory of freed pictures, which then grows by a picture
+    per frame (docs/traps.md).
+    """
     return array if rows <= len(array) else np.concatenate([array, np.empty_like(array)])
 
 
 def joined(scans: Sequence[Scan]) -> Scan:
-    """Stretches, in order, as one."""
+    """Join stretches, in order."""
     starts = np.cumsum([0, *(len(part["pts"]) for part in scans[:-1])])
     whole = {name: np.concatenate([part[name] for part in scans]) for name in ("pts", "thumbs", "faces")}
     owners = [part["owner"] + start for part, start in zip(scans, starts, strict=True)]
@@ -105,7 +109,7 @@ def joined(scans: Sequence[Scan]) -> Scan:
 
 
 def follow(path: str | Path, survey: Survey, scans: Sequence[Scan]) -> Track:
-    """The subject's track. Raises UserError when no frame shows one clear face."""
+    """The subject's track. Raises UserError if no frame shows one clear face."""
     path, whole = Path(path), joined(scans)
     ticks, total = survey.ticks(whole["pts"]), len(whole["pts"])
     if not total:
@@ -135,7 +139,7 @@ def follow(path: str | Path, survey: Survey, scans: Sequence[Scan]) -> Track:
 
 
 def _subject(whole: Scan, ticks: np.ndarray) -> tuple[list[int], list[int], Counter[str]]:
-    """Rows of the kept frames, the face of each, and how many frames were left out, by reason."""
+    """The rows of the kept frames, the face of each, and the number of frames left out, by reason."""
     centres, axes = ffhq_frame(whole["faces"].astype(np.float64)) if len(whole["faces"]) else (np.zeros((0, 2)),) * 2
     sizes = np.linalg.norm(axes, axis=-1)
     first = np.searchsorted(whole["owner"], np.arange(len(ticks) + 1))
@@ -169,14 +173,14 @@ def _subject(whole: Scan, ticks: np.ndarray) -> tuple[list[int], list[int], Coun
 
 
 def largest(faces: np.ndarray, sizes: np.ndarray) -> int | None:
-    """The largest of the faces, rows of `sizes`; None where another is about as large."""
+    """The largest of the faces, rows of `sizes`; None if another is about as large."""
     order = faces[np.argsort(-sizes[faces], kind="stable")]
     alone = len(order) == 1 or sizes[order[1]] <= CLEARLY * sizes[order[0]]
     return int(order[0]) if alone else None
 
 
 def _next(faces: np.ndarray, before: int, centres: np.ndarray, sizes: np.ndarray) -> int | None:
-    """The face that goes on from the one before, None where all are too far or of another size."""
+    """The face that continues the one before, None if all are too far away or of another size."""
     apart = np.linalg.norm(centres[faces] - centres[before], axis=-1)
     near = int(faces[apart.argmin()])
     grown = sizes[near] / sizes[before]
@@ -184,7 +188,7 @@ def _next(faces: np.ndarray, before: int, centres: np.ndarray, sizes: np.ndarray
 
 
 def _cuts(thumbs: np.ndarray) -> np.ndarray:
-    """[n] bool: the picture changed between the frame before and this one by far more than around."""
+    """[n] bool: whether the picture changed from the frame before by far more than around."""
     if len(thumbs) < 2:
         return np.zeros(len(thumbs), bool)
     change = np.abs(np.diff(thumbs.astype(np.int16), axis=0)).mean((1, 2))

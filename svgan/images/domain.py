@@ -6,8 +6,8 @@
     latents/                                     W+ codes of the footage (svgan.latents)
     moments/                                     real-side I3D moments (svgan.metrics)
 
-An imported generator may stand without encoder, codes and moments: it renders what codes are made elsewhere. Weights
-are computed with in float32.
+An imported generator may lack encoder, codes and moments; it then renders codes that are made elsewhere. All
+computation is in float32.
 
 Axes: N picture, L W+ layer, D width of W, R the domain's resolution in pixels, S the encoder's.
 """
@@ -44,7 +44,9 @@ RENDERED = 2**21  # pixels of a batch: a layer's activations stay below 0.3 GB
 
 
 class Domain:
-    """Frozen networks of one kind of picture. `digest` names the weights, and goes with every code made by them."""
+    """Frozen networks of one kind of picture. `digest` identifies the weights, and is stored with every code made by
+    them.
+    """
 
     def __init__(self, folder: Path, generator: Generator, facts: dict[str, Any], digest: str):
         self.folder, self.facts, self.digest = folder, facts, digest
@@ -53,10 +55,10 @@ class Domain:
 
     @classmethod
     def load(cls, name: str | Path = "default", device: str | torch.device = "cpu") -> Domain:
-        """The domain of a folder; 'default' is the one this package carries.
+        """Load the domain of a folder; 'default' is the one in this package.
 
-        Raises UserError when the folder is no domain, or a file in it is broken or not the one that belongs there.
-        The encoder is read when it is first asked for: pSp's has 1.1 GB.
+        Raises UserError if the folder is no domain, or a file in it is broken or belongs to another domain. The encoder
+        is read on first use: pSp's has 1.1 GB.
         """
         folder = DEFAULT if str(name) == "default" else Path(name)
         try:
@@ -81,7 +83,7 @@ class Domain:
 
     @cached_property
     def encoder(self) -> Encoder | PSPEncoder:
-        """Pictures [N, 3, S, S] in [-1, 1] to codes. Raises UserError for a domain without one."""
+        """The encoder: pictures [N, 3, S, S] in [-1, 1] to codes. Raises UserError if the domain has none."""
         sizes = self._encoder_sizes()
         with torch.device("meta"):
             made = PSPEncoder(**sizes) if "kind" in sizes else Encoder(self.config, **sizes)
@@ -98,16 +100,16 @@ class Domain:
 
     @property
     def side(self) -> int:
-        """S, the pixels of the crops that the encoder looks at; of others, the domain's resolution."""
+        """S, the side in pixels of the encoder's crops; without an encoder, the domain's resolution."""
         return SIDE if "kind" in (self.facts["encoder"] or {}) else self.config.resolution
 
     @property
     def alignment(self) -> str:
-        """How crops for the encoder are cut from a frame; ALIGNMENT is what `svgan embed` can do."""
+        """The rule by which crops for the encoder are cut from a frame; `svgan embed` supports ALIGNMENT."""
         return self.facts.get("alignment", ALIGNMENT)
 
     def check_embeds(self) -> None:
-        """Raises UserError where footage cannot be embedded: without encoder, or with one for other crops than ours."""
+        """Raises UserError if footage cannot be embedded: without an encoder, or with one for other crops than ours."""
         self._encoder_sizes()
         if self.alignment != ALIGNMENT:
             raise UserError(
@@ -121,7 +123,9 @@ class Domain:
 
     @property
     def latents_uri(self) -> str:
-        """Where the codes of the domain's own footage lie. Raises UserError for an imported domain, which has none."""
+        """The place of the codes of the domain's own footage. Raises UserError for an imported domain, which
+        has none.
+        """
         if "imported" in self.facts and not (self.folder / "latents").exists():
             raise UserError(
                 f"{self.folder}: an imported domain has no codes of its own; make some of footage (svgan embed), and "
@@ -134,7 +138,9 @@ class Domain:
         return self.folder / "moments"
 
     def render(self, codes: np.ndarray | Tensor, batch: int | None = None, noise: NoiseMode = "const") -> np.ndarray:
-        """W+ codes [N, L, D] to uint8 pictures [N, R, R, 3]. batch: how many at once (32, fewer of large ones)."""
+        """Render W+ codes [N, L, D] as uint8 pictures [N, R, R, 3]. batch: pictures at once (32, fewer of large
+        ones).
+        """
         return render_batches(
             lambda some: self.generator(some, noise), codes, self.config.resolution, self.device, batch
         )
@@ -143,7 +149,7 @@ class Domain:
     def encode(
         self, pictures: np.ndarray, batch: int | None = None, report: Callable[[int], None] = lambda done: None
     ) -> np.ndarray:
-        """Aligned uint8 pictures [N, any, any, 3] to W+ codes float32 [N, L, D], resized to the encoder's S.
+        """Encode aligned uint8 pictures [N, any, any, 3], resized to S, as W+ codes float32 [N, L, D].
 
         report: is called with the number of pictures done.
         """
@@ -164,8 +170,11 @@ def render_batches(
     device: torch.device,
     batch: int | None = None,
 ) -> np.ndarray:
-    """Codes [N, ...] to uint8 pictures [N, R, R, 3] by a network that makes [n, 3, R, R] of some of them. Raises
-    UserError for pictures that are no numbers, which as bytes would be black."""
+    """Render codes [N, ...] in batches as uint8 pictures [N, R, R, 3]. network: a batch of codes to pictures [n, 3, R,
+    R].
+
+    Raises UserError for pictures with NaN, which would be black as bytes.
+    """
     if device.type == "cpu":
         keep_memory()
     codes = torch.as_tensor(codes, dtype=torch.float32)
@@ -183,7 +192,7 @@ def render_batches(
 
 
 def to_network(pictures: np.ndarray | Tensor, resolution: int) -> Tensor:
-    """uint8 [N, S, S, 3] to float32 [N, 3, R, R] in [-1, 1], antialiased where it shrinks."""
+    """uint8 [N, S, S, 3] to float32 [N, 3, R, R] in [-1, 1], antialiased if it shrinks."""
     x = torch.as_tensor(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     if x.shape[-1] == resolution:
         return x
@@ -204,7 +213,7 @@ def save_domain(
     facts: dict[str, Any],
     precision: torch.dtype = torch.float16,
 ) -> Domain:
-    """Write weights, in `precision`, and facts; other files of the folder are left alone. domain.json comes last."""
+    """Write weights, in `precision`, and facts. Other files of the folder stay. domain.json is written last."""
     weights = {}
     with ExitStack() as files:
         for module, name in ((generator, GENERATOR), (encoder, ENCODER)):
@@ -231,7 +240,7 @@ def _stored(value: Tensor, precision: torch.dtype) -> Tensor:
 
 
 def _digest(folder: Path, facts: dict[str, Any]) -> str:
-    """16 hex digits over the weights of both networks and, of an imported domain, what makes networks of them."""
+    """16 hex digits over the weights of both networks and, for an imported domain, the settings of its networks."""
     digest = hashlib.sha256()
     for name in (GENERATOR, ENCODER) if facts["encoder"] else (GENERATOR,):
         known = facts.get("weights", {}).get(name)
@@ -251,7 +260,7 @@ def _sha256(path: Path) -> str:
 
 
 def _fill(module: nn.Module, path: Path, facts: dict[str, Any]) -> None:
-    """Load weights into a module, in float32, every name accounted for."""
+    """Load weights into a module, in float32; every name must be accounted for."""
     known = facts.get("weights", {}).get(path.name)
     if known is not None and _sha256(path) != known:
         raise UserError(

@@ -1,11 +1,12 @@
-"""Trains the pictures of a domain: StyleGAN2 generator and discriminator, and the encoder, together (ours).
+"""Train the pictures of a domain: StyleGAN2 generator and discriminator, and the encoder, together (ours).
 
-Why together: pSp trains its encoder on a finished generator, which ten minutes of one subject and a small budget do
-not give. Here a picture is encoded, rendered and compared, which teaches the generator as much as the encoder, while
-the discriminator judges reconstructions and random subjects (mapping of z) alike. A second, latent critic draws the
-mapping's W towards the encoder's `base` codes (ALAE's idea, Pidhorskyi et al. 2020), so that truncation and random
-subjects work. Codes are jittered, so that neighbouring codes render to neighbouring pictures: a temporal GAN's codes
-are never exactly the encoder's.
+pSp trains its encoder on a finished generator, which ten minutes of one subject and a small budget do not give. Here a
+picture is encoded, rendered and compared, which trains the generator as much as the encoder. The discriminator judges
+reconstructions and random subjects (mapping of z) alike.
+
+A second critic, of latents, draws the mapping's W towards the encoder's `base` codes (ALAE's idea, Pidhorskyi et al.
+2020), so that truncation and random subjects work. Codes are jittered, so that neighbouring codes render to
+neighbouring pictures: a temporal GAN's codes never equal the encoder's.
 
 Axes: B picture, L W+ layer, D width of W, S side in pixels.
 """
@@ -102,7 +103,7 @@ class LatentCritic(nn.Sequential):
 
 
 class DomainState:
-    """Everything that changes: networks, the averages of generator and encoder, optimisers, step."""
+    """All training state: networks, the averages of generator and encoder, optimisers, step."""
 
     def __init__(self, model: StyleGAN2Config, config: DomainConfig, device: torch.device):
         torch.manual_seed(config.seed)
@@ -133,8 +134,9 @@ class DomainState:
         return nn.ModuleDict({name: getattr(self, name) for name in names})
 
     def save(self, folder: Path) -> None:
-        """Tensors and JSON, written aside and renamed: a kill leaves the last good state, as does a full disk, which
-        raises UserError."""
+        """Write tensors and JSON aside and rename them. A kill or a full disk leaves the last good state. Raises
+        UserError on a full disk.
+        """
         tensors = {f"nets.{k}": v.contiguous() for k, v in self.modules.state_dict().items()}
         for name, optimiser in self.optimisers.items():
             for row, values in optimiser.state_dict()["state"].items():
@@ -144,7 +146,7 @@ class DomainState:
             save_file({k: v.clone() for k, v in tensors.items()}, aside, metadata=meta)
 
     def load(self, folder: Path) -> None:
-        """Continue from `save`'s folder; the configuration of this object stands."""
+        """Continue from the folder of `save`, with the configuration of this object."""
         tensors = load_file(folder / "state.safetensors", device=str(self.device))
         pick = lambda prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
         self.modules.load_state_dict(pick("nets."))
@@ -159,7 +161,7 @@ class DomainState:
 
 
 def kept_steps(folder: Path) -> tuple[int, int] | None:
-    """Steps done and steps planned of the state that `DomainState.save` left in `folder`; None where there is none."""
+    """The steps done and the steps planned of the state in `folder`; None if there is none."""
     file = folder / "state.safetensors"
     try:
         with safe_open(file, "pt") as kept:
@@ -180,7 +182,7 @@ def train_domain(
     keep: Callable[[DomainState], None],
     keep_every: int = 500,
 ) -> None:
-    """The loop. `subjects[0]` is the domain's own; the others share what is left of each batch."""
+    """The training loop. `subjects[0]` is the domain's own; the others share the rest of each batch."""
     config, started, counted = state.config, time.monotonic(), state.step
     seen: dict[str, list[Tensor]] = {}
     while state.step < config.steps:
@@ -295,7 +297,7 @@ def _latent_critic_step(state: DomainState, real: Tensor, rng: torch.Generator) 
 
 @torch.no_grad()
 def _average(state: DomainState, w_mean: Tensor) -> None:
-    """Exponential averages of the weights (ramped up), and of w."""
+    """Update the exponential averages of the weights (with a ramp), and of w."""
     decay = min(state.config.ema, (1 + state.step) / (10 + state.step))
     state.generator.w_avg.lerp_(w_mean.float(), 0.005)
     for live, averaged in ((state.generator, state.ema_generator), (state.encoder, state.ema_encoder)):

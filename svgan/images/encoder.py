@@ -1,9 +1,9 @@
 """A pSp-style encoder: a picture to its W+ codes (Richardson et al. 2021, at small resolution).
 
-As in pSp, a convolutional backbone feeds a feature pyramid, coarse layers of W+ are read from coarse maps, fine
-ones from fine maps, and codes are offsets from the average code. Ours: heads keep the 4x4 layout of their map
-(flattened) where pSp strides down to 1x1, and, as e4e (Tov et al. 2021) does, a code is one shared `base` plus a
-small `delta` a layer, so that training can hold the codes near W, where the mapping network lives.
+As in pSp, a convolutional backbone feeds a feature pyramid. Coarse layers of W+ are read from coarse maps, fine layers
+from fine maps, and codes are offsets from the average code. Two things are ours. Heads keep the 4x4 layout of their map
+(flattened), where pSp strides down to 1x1. As in e4e (Tov et al. 2021), a code is one shared `base` plus a small
+`delta` per layer, so that training can hold the codes near W, where the mapping network lives.
 
 Axes: B picture, L W+ layer, D width of W.
 """
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
         return {"widths": list(self.widths), "reduced": self.reduced}
 
     def parts(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """base [B, D], absolute, and delta [B, L, D]; their sum is the code."""
+        """The base [B, D], absolute, and the delta [B, L, D]; their sum is the code."""
         x = F.leaky_relu(self.stem(pictures), 0.2)
         maps = []
         for stage in self.stages:

@@ -1,9 +1,9 @@
-"""StyleGAN2 generators as other implementations keep them: rosinality's, NVIDIA's (stylegan2-ada-pytorch, and the
-StyleGAN2 configurations of stylegan3), and the decoder within a pSp or e4e checkpoint.
+"""Read StyleGAN2 generators of other implementations: rosinality's, NVIDIA's (stylegan2-ada-pytorch, and the StyleGAN2
+configurations of stylegan3), and the decoder within a pSp or e4e checkpoint.
 
-The weights are the same numbers under other names and shapes. What decides a picture beside them (resampling filter,
-activation, learning rate of the mapping, clamping) is checked against the file where the file says it; a network that
-ours cannot be is refused. Every tensor of a generator finds its place or the import fails.
+The weights are the same numbers under other names and shapes. Other settings decide a picture too: resampling filter,
+activation, learning rate of the mapping, clamping. They are checked against the file if it states them, and a network
+that ours cannot represent is refused. Every tensor of a generator must find its place.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ Names = list[tuple[str, Callable[[re.Match[str]], str]]]  # (pattern of their na
 
 @dataclass(frozen=True, kw_only=True)
 class FoundGenerator:
-    """layout: whose. average: where its average code is from. ignored: what else the file holds. remarks: lines."""
+    """layout: whose it is. average: where its average code comes from. ignored: what else the file holds. remarks:
+    lines.
+    """
 
     layout: str
     generator: Generator
@@ -37,8 +39,10 @@ class FoundGenerator:
 
 
 def find_generator(tree: Any, path: Path) -> FoundGenerator:
-    """The generator in what `svgan.io.torch_file.read` found in `path`. Raises UserError where there is none of a known
-    layout, or one that ours cannot be."""
+    """Find the generator in the result of `svgan.io.torch_file.read` of `path`.
+
+    Raises UserError if there is none of a known layout, or if ours cannot represent it.
+    """
     if isinstance(tree, Mapping) and isinstance(tree.get("g_ema"), Mapping):
         weights = tensors(tree["g_ema"], path)
         return _rosinality("rosinality's StyleGAN2", weights, tree, path, _others(tree, "g_ema", "latent_avg"))
@@ -56,7 +60,7 @@ def find_generator(tree: Any, path: Path) -> FoundGenerator:
 
 
 def has_decoder(tree: Any) -> bool:
-    """Whether this is a pSp or e4e checkpoint with its generator in it."""
+    """Whether this is a pSp or e4e checkpoint that holds its generator."""
     return _has(tree, "decoder.")
 
 
@@ -116,13 +120,13 @@ def _rosinality(
 
 
 def one_row(average: Tensor) -> Tensor | None:
-    """An average code [D], or the same for every layer [L, D], as [D]; None where layers differ."""
+    """An average code [D], or [L, D] with equal layers, as [D]; None if layers differ."""
     rows = average.reshape(-1, average.shape[-1]) if average.ndim else average.reshape(1, 1)
     return rows[0] if bool((rows == rows[0]).all()) else None
 
 
 def _config_of(weights: Mapping[str, Tensor], path: Path) -> StyleGAN2Config:
-    """Sizes from shapes, in rosinality's layout; the mapping's learning rate is not kept and always 0.01 there."""
+    """Sizes from shapes, in rosinality's layout, whose mapping always has the learning rate 0.01."""
     layers = _count(weights, "style.{}.weight", start=1)
     blocks = _count(weights, "to_rgbs.{}.bias")
     if 4 * 2 ** min(blocks, 99) > LARGEST:
@@ -189,7 +193,7 @@ def _noisy_layers(config: StyleGAN2Config) -> Iterable[tuple[int, str]]:
 
 
 def _nvidia_config(modules: Mapping[str, Network], weights: Mapping[str, Tensor], path: Path) -> StyleGAN2Config:
-    """Sizes from shapes; raises UserError for what the constructor's arguments say and ours has not."""
+    """Sizes from shapes. Raises UserError for constructor arguments that ours does not support."""
     if "synthesis.input" in modules or any(name.startswith("synthesis.L") for name in modules):
         raise UserError(f"{path}: layers of StyleGAN3 (R or T), not supported yet; give a StyleGAN2 configuration")
     top = modules[""].state
@@ -199,7 +203,7 @@ def _nvidia_config(modules: Mapping[str, Network], weights: Mapping[str, Tensor]
     if top.get("z_dim") != top.get("w_dim"):
         raise UserError(f"{path}: z_dim {top.get('z_dim')} and w_dim {top.get('w_dim')} differ, not supported yet")
     for key, wanted in (("architecture", "skip"), ("activation", "lrelu")):
-        # Affine layers are linear in all of NVIDIA's networks, and their activation is no argument.
+        # Affine layers are linear in all of NVIDIA's networks; their activation is not an argument.
         said = _said(modules, key, lambda name: not name.endswith(".affine"))
         if said not in ([], [wanted]):
             raise UserError(f"{path}: {key} {', '.join(map(str, said))}, not supported; {wanted} is")
@@ -223,13 +227,13 @@ def _nvidia_config(modules: Mapping[str, Network], weights: Mapping[str, Tensor]
 
 
 def _said(modules: Mapping[str, Network], key: str, chosen: Callable[[str], bool]) -> list[Any]:
-    """The different values that an attribute has in the modules that have it."""
+    """The different values of an attribute in the modules that have it."""
     values = [module.state[key] for name, module in modules.items() if chosen(name) and key in module.state]
     return [value for n, value in enumerate(values) if value not in values[:n]]
 
 
 def _place(side: str) -> int:
-    """The number of a block by its resolution: 4 is 0, 8 is 1, ..."""
+    """The index of a block by its resolution: 4 is 0, 8 is 1, ..."""
     return int(side).bit_length() - 3
 
 
@@ -255,7 +259,9 @@ def _check_filter(kernel: Tensor, name: str, path: Path) -> None:
 
 
 def _filled(config: StyleGAN2Config, weights: Mapping[str, Tensor], names: Names, path: Path) -> Generator:
-    """A generator of these weights in float32. Raises UserError for a tensor that is missing, strange or not finite."""
+    """A generator with these weights in float32. Raises UserError for a tensor that is missing, unknown or not
+    finite.
+    """
     with torch.device("meta"):
         generator = Generator(config)
     shapes = {name: value.shape for name, value in generator.state_dict().items()}
@@ -278,7 +284,7 @@ def _filled(config: StyleGAN2Config, weights: Mapping[str, Tensor], names: Names
 
 
 def _set_average(generator: Generator, stored: Tensor | None) -> str:
-    """Fill `w_avg`; returns where it is from."""
+    """Fill `w_avg`; return its source."""
     if stored is not None and stored.shape == generator.w_avg.shape and stored.isfinite().all():
         generator.w_avg.copy_(stored)
         return "from the file"

@@ -1,10 +1,11 @@
 """The footage's frames in memory, as bytes at the size that a critic sees.
 
-They are the footage as a domain renders its W+ codes, so that codes and domain are all it takes and a critic does not
-learn to tell a rendering from a recording; or the recorded crops themselves, where they are given. Made on first use,
-ROWS at a time whoever asks for which, so that a resumed run sees the same bits; or rendered all at once, kept in the
-cache, where a clip's frames are far apart (`kept_frames`). Crops of the right size stay where they are: a map of a file
-is one for all processes of a machine.
+By default they are what the domain renders of the footage's W+ codes, so that codes and domain suffice, and a critic
+does not learn to tell a rendering from a recording. If recorded crops are given, they are those.
+
+Frames are rendered on first use, ROWS at a time whoever asks, so that a resumed run sees the same bits. If a clip's
+frames are far apart, all are rendered at once and kept in the cache (`kept_frames`). Crops of the right size are not
+copied: all processes of a machine share one map of the file.
 
 Axes: N frame of the footage, S pixels, R the domain's pixels, L W+ layer, D width of W.
 """
@@ -29,7 +30,7 @@ ROWS = 32  # rendered together
 class FrameBank:
     """Frames by row. codes float32 [N, L, D]; render: codes on `device` to frames [n, 3, S, S] in [-1, 1].
 
-    originals: recorded crops uint8 [N, R, R, 3] in place of renderings. Raises UserError where they are not as many.
+    originals: recorded crops uint8 [N, R, R, 3] instead of renderings. Raises UserError if their number differs.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class FrameBank:
 
 
 def kept_frames(domain: Domain, codes: np.ndarray, digest: str) -> np.ndarray:
-    """Codes [N, L, D] of that digest as the domain renders them, uint8 [N, R, R, 3]: rendered once on a machine, which
-    is said, and mapped from its cache."""
+    """The codes [N, L, D] of that digest as the domain renders them, uint8 [N, R, R, 3].
+
+    They are rendered once per machine, with a message, and mapped from its cache.
+    """
     name = hashlib.sha256(f"{digest} {domain.digest}".encode()).hexdigest()[:16]
 
     def made() -> Iterator[np.ndarray]:

@@ -1,7 +1,7 @@
 """Losses of the domain trainer, each a pure function. Pictures x, y [B, 3, H, W] in [-1, 1].
 
-Those of generator against discriminator are StyleGAN-V's too: it shows clips [B, T, 3, H, W], of which a picture is the
-one with a single frame.
+StyleGAN-V shares the losses of generator and discriminator. Its clips are [B, T, 3, H, W]; a picture is a clip of one
+frame.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ def logistic_generator(fake: Tensor) -> Tensor:
 
 
 def r1(logits: Tensor, seen: Tensor) -> Tensor:
-    """||grad D(x)||^2 per frame of what is seen, pictures or clips, averaged over frames and samples; without its
-    gamma / 2 (Mescheder et al. 2018; over a clip's frames as systems.md 3.4)."""
+    """||grad D(x)||^2 per frame, averaged over frames and samples, without the factor gamma / 2.
+
+    Mescheder et al. 2018; over a clip's frames as in StyleGAN-V (docs/papers.md#stylegan-v-training).
+    """
     (gradient,) = torch.autograd.grad(logits.sum(), seen, create_graph=True)
     gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
     frames = seen.shape[1] if seen.ndim == 5 else 1
@@ -52,8 +54,10 @@ def r1(logits: Tensor, seen: Tensor) -> Tensor:
 def with_lazy_r1(
     loss: Tensor, judge: Callable[[Tensor], Tensor], real: Tensor, *, step: int, gamma: float, every: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """A discriminator's loss with gamma / 2 R1 of the real pictures or clips added, in every `every`-th step and that
-    much heavier there (Karras et al. 2020); and R1, as figures, where it was added. judge: samples to logits."""
+    """Add gamma / 2 R1 of the real samples to a discriminator's loss in every `every`-th step, `every` times as heavy.
+
+    Karras et al. 2020. Returns the loss and, in those steps, R1 as figures. judge: samples to logits.
+    """
     if gamma <= 0 or step % every:
         return loss, {}
     watched = real.detach().requires_grad_()

@@ -1,11 +1,11 @@
 """The encoders of pSp (Richardson et al. 2021) and e4e (Tov et al. 2021): an aligned face to its W+ codes.
 
-An IR-SE-50 backbone (ArcFace's ResNet with squeeze and excitation) gives maps of 64, 32 and 16 px, a pyramid adds the
-coarse to the fine, and one head a W+ layer strides its map down to a code: layers 0 to 2 from the coarse map, 3 to 6
-from the middle, the others from the fine one. In pSp a head's output is the code, in e4e head 0 gives a base and the
-others what is added to it. Both are relative to the generator's average code.
+An IR-SE-50 backbone (ArcFace's ResNet with squeeze and excitation) gives maps of 64, 32 and 16 px. A pyramid adds the
+coarse maps to the fine ones. One head per W+ layer strides its map down to a code: layers 0 to 2 from the coarse map, 3
+to 6 from the middle one, the others from the fine one. In pSp a head's output is the code. In e4e head 0 gives a base,
+to which the others add. Both are relative to the generator's average code.
 
-Parameters are named as in their checkpoints (`encoder.` left out), so that every name of a file finds its place.
+Parameters have the names of their checkpoints without `encoder.`, so that every name of a file finds its place.
 
 Axes: B picture, L W+ layer, D width of W (512).
 """
@@ -36,7 +36,7 @@ COARSE_HEADS, MIDDLE_HEADS = 3, 7  # heads before these numbers read the coarse,
 
 
 class _Gate(nn.Module):
-    """Squeeze and excitation: each channel scaled by what all channels' means say."""
+    """Squeeze and excitation: scale each channel by a function of all channels' means."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -88,7 +88,7 @@ class _Head(nn.Module):
 
 
 def backbone() -> tuple[nn.Sequential, nn.Sequential]:
-    """The first layer, and the blocks, which bring pictures to maps of a sixteenth of their side and width 512."""
+    """The first layer, and the blocks, which reduce pictures to maps of a sixteenth of their side and width 512."""
     inputs = STAGES[0][0]
     first = nn.Sequential(nn.Conv2d(3, inputs, 3, padding=1, bias=False), nn.BatchNorm2d(inputs), nn.PReLU(inputs))
     blocks = []
@@ -122,7 +122,7 @@ class PSPEncoder(nn.Module):
         return {"kind": self.kind, "layers": self.layers}
 
     def heads(self, pictures: Tensor) -> Tensor:
-        """What each head says [B, L, D]."""
+        """The output of each head, [B, L, D]."""
         x, kept = self.input_layer(pictures), {}
         for number, block in enumerate(self.body):
             x = block(x)
@@ -148,8 +148,9 @@ def _enlarged_onto(coarse: Tensor, fine: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundEncoder:
-    """average: where its average code is from; None: the generator's is to be used. dataset: what it was trained on,
-    as its options name it, or ''. ignored: what else the file holds."""
+    """average: where its average code comes from; None: use the generator's. dataset: what it was trained on, as its
+    options name it, or ''. ignored: what else the file holds.
+    """
 
     encoder: PSPEncoder
     average: str | None
@@ -158,8 +159,10 @@ class FoundEncoder:
 
 
 def find_encoder(tree: Any, path: Path) -> FoundEncoder:
-    """The encoder in what `svgan.io.torch_file.read` found in `path`. Raises UserError where there is none, or another
-    kind, or not all of it."""
+    """Find the encoder in the result of `svgan.io.torch_file.read` of `path`.
+
+    Raises UserError if there is none, or one of another kind or incomplete.
+    """
     if not has_encoder(tree):
         raise UserError(f"{path}: no pSp or e4e encoder (a state_dict with encoder.* in it); it holds {seen(tree)}")
     options = tree.get("opts")
@@ -194,7 +197,7 @@ def find_encoder(tree: Any, path: Path) -> FoundEncoder:
 
 
 def _average(tree: Mapping[str, Any], options: Mapping[str, Any], layers: int, path: Path) -> tuple[Tensor, str | None]:
-    """latent_avg [L, D] and where it is from."""
+    """latent_avg [L, D] and its source."""
     none = torch.zeros(layers, WIDTH)
     if options.get("start_from_latent_avg") is False:
         return none, "its options say none"

@@ -1,12 +1,12 @@
 """StyleGAN2 (Karras et al. 2020) in plain PyTorch operations: the same code on CPU and GPU, nothing compiled.
 
-Layout of layers as in the official network, so that its checkpoints and rosinality's map onto it name by name:
-mapping; synthesis with a learned constant, modulated convolutions, skip connections to RGB; residual
-discriminator. A picture of R pixels has L = 2 log2(R) - 2 W+ layers.
+Layers are laid out as in the official network, so that its checkpoints and rosinality's map onto it name by name:
+mapping; synthesis with a learned constant, modulated convolutions, skip connections to RGB; residual discriminator. A
+picture of R pixels has L = 2 log2(R) - 2 W+ layers.
 
-Two exact rewrites keep it fast without custom kernels: modulation scales the activations instead of the weights
-(conv(w * s, x) = conv(w, s * x)), and the [1, 3, 3, 1] blur of a resampling convolution is folded into its
-weight, a 6x6 kernel (convolution is associative). Tests hold both against the plain form.
+Two exact rewrites make it fast without custom kernels. Modulation scales the activations instead of the weights: conv(w
+* s, x) = conv(w, s * x). The [1, 3, 3, 1] blur of a resampling convolution is folded into its weight, a 6x6 kernel,
+because convolution is associative. Tests compare both with the plain form.
 
 Axes: B picture, L W+ layer, D width of W, C channels, H x W pixels.
 """
@@ -33,8 +33,8 @@ BLUR = (1.0, 3.0, 3.0, 1.0)
 class StyleGAN2Config:
     """Sizes of a generator and discriminator.
 
-    channels maps a resolution (4, 8, ... resolution) to its width. w_dim is both Z's and W's width. clamp: what layers'
-    outputs are held within, as NVIDIA's networks trained in float16 are (256); None: nothing.
+    channels maps a resolution (4, 8, ... resolution) to its width. w_dim is both Z's and W's width. clamp: the bound of
+    layers' outputs, 256 in NVIDIA's networks trained in float16; None: no bound.
     """
 
     resolution: int = 64
@@ -95,7 +95,7 @@ def blur_kernel(gain: float = 1.0, *, like: Tensor) -> Tensor:
 
 
 def _blur(x: Tensor, gain: float, padding: int) -> Tensor:
-    """Every channel of [B, C, H, W] under the 4x4 kernel; a side grows by 2 padding - 3."""
+    """Filter every channel of [B, C, H, W] by the 4x4 kernel; a side grows by 2 padding - 3."""
     kernel = blur_kernel(gain, like=x).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
 
@@ -117,7 +117,7 @@ class ModulatedConv(nn.Module):
         self.gain, self.up, self.demodulate = 1 / math.sqrt(inputs * size * size), up, demodulate
 
     def forward(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The convolution, and what is still to be multiplied to demodulate it [B, C, 1, 1]."""
+        """The convolution, and the factor [B, C, 1, 1] that still has to demodulate it."""
         style = self.affine(w)
         weight = self.weight * self.gain
         y = x * style.to(x.dtype)[:, :, None, None]
@@ -194,7 +194,7 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def average_code(self, count: int = 10_000) -> Tensor:
-        """The mean w [D] of `count` random subjects, the same ones each time: what `w_avg` should be."""
+        """The mean w [D] of `count` random subjects, the same ones each time, for `w_avg`."""
         z = torch.randn(count, self.config.w_dim, generator=torch.Generator().manual_seed(0))
         return self.map(z.to(self.w_avg)).mean(0)
 
@@ -203,7 +203,7 @@ class Generator(nn.Module):
         return w[:, None].expand(-1, self.config.num_layers, -1)
 
     def forward(self, codes: Tensor, noise: NoiseMode = "const", extra: Tensor | None = None) -> Tensor:
-        """W+ codes [B, L, D], and of extra channels [B, extra], to pictures [B, 3, R, R]."""
+        """W+ codes [B, L, D], and extra channels [B, extra], to pictures [B, 3, R, R]."""
         if codes.shape[1:] != (self.config.num_layers, self.config.w_dim):
             raise UserError(
                 f"codes of shape {tuple(codes.shape[1:])} for a generator of "

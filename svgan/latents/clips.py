@@ -1,6 +1,7 @@
-"""Clips for training and metrics: all codes in memory on the training device, gathered by index.
+"""Clips for training and metrics: all codes are in memory on the training device, gathered by index.
 
-Loading once and gathering takes milliseconds a batch, reading row groups a hundred times that (performance.md).
+Gathering takes milliseconds per batch; reading row groups takes a hundred times that
+(docs/papers.md#first-measurements).
 
 Axes: N frame, n clip, T frame of a clip, K width of the space.
 """
@@ -18,7 +19,7 @@ from svgan.torch_utils import rng
 class ClipSource:
     """Windows of T codes in `space`; none crosses a video boundary or a frame gap.
 
-    Raises UserError when the window is longer than every run of frames.
+    Raises UserError if the window is longer than every run of frames.
     """
 
     def __init__(self, latents: Latents, window: int, space: Space, device: torch.device | str = "cpu"):
@@ -39,17 +40,17 @@ class ClipSource:
         return self._codes.device
 
     def draw(self, n: int, *, seed: int, step: int, stream: int = 0, rank: int = 0, world: int = 1) -> Tensor:
-        """Rank's part [n / world, T, K] of a global draw of n windows, uniform with replacement.
+        """This rank's part [n / world, T, K] of a global draw of n windows, uniform with replacement.
 
-        A pure function of its arguments: the ranks' parts in order are the draw of a single worker, so that
-        2 workers at half the batch see one worker's batch. `stream` tells draws within a step apart.
+        A pure function of its arguments. The ranks' parts in order are the draw of a single worker, so 2 workers at
+        half the batch see one worker's batch. `stream` separates draws within a step.
         """
         generator = rng.generator("cpu", seed, step, stream, "clips")
         picks = torch.randint(len(self._starts), (n,), generator=generator)
         return self._gather(picks[rng.own_slice(n, rank, world)])
 
     def windows(self, n: int, seed: int) -> Tensor:
-        """n windows [n, T, K] for metrics; distinct ones as long as there are enough."""
+        """n windows [n, T, K] for metrics; distinct ones if there are enough."""
         generator = rng.generator("cpu", seed, n, "windows")
         if n <= len(self._starts):
             picks = torch.randperm(len(self._starts), generator=generator)[:n]

@@ -1,4 +1,4 @@
-"""What a set of latents holds: its manifest, a video's codes on the way in, and the whole set in memory.
+"""A set of latents: its manifest, the codes of one video to be written, and the whole set in memory.
 
 Axes: N frame, L W+ layer, D width of W, C component, S window.
 """
@@ -25,7 +25,9 @@ REMEDY = "make the set again with svgan embed, or restore the file"
 
 @dataclass(frozen=True)
 class VideoCodes:
-    """Codes of one video: index [N] int64, increasing; codes [N, L, D] float32 or float16; origins of the N frames."""
+    """The codes of one video: index [N] int64, increasing; codes [N, L, D] float32 or float16; origins of the N
+    frames.
+    """
 
     name: str
     index: np.ndarray
@@ -35,8 +37,10 @@ class VideoCodes:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a set of latents holds. `digest` names its codes: shards and statistics enter by their sha256, the frames
-    and their origins do not."""
+    """What a set of latents holds.
+
+    `digest` identifies its codes: shards and statistics enter by their sha256, recorded frames and origins do not.
+    """
 
     domain: str
     layers: int
@@ -93,9 +97,9 @@ class Latents:
         return int(np.diff(self.runs).max())
 
     def windows(self, length: int) -> np.ndarray:
-        """First rows [S] int64 of all windows of `length` frames that cross neither a video nor a frame gap.
+        """The first rows [S] int64 of all windows of `length` frames that cross neither a video nor a frame gap.
 
-        Raises UserError when every run of frames is shorter.
+        Raises UserError if every run of frames is shorter.
         """
         edges = self.runs
         lengths = np.diff(edges)
@@ -109,7 +113,7 @@ class Latents:
 
 
 def read_manifest(uri: str | Path) -> Manifest:
-    """The manifest alone. Raises UserError when there is none, or it is of another version or broken."""
+    """Read the manifest alone. Raises UserError if there is none, or it is broken or of another version."""
     where = storage.join(str(uri), MANIFEST)
     data = storage.read(where)
     if data is None:

@@ -1,13 +1,13 @@
-"""Where each code came from: a sidecar of a set of latents, with which a frame can be pasted back.
+"""The origin of each code: a sidecar of a set of latents, with which a frame can be pasted back.
 
-frames.parquet     a row per code, in the shards' order: video string, index int64, pts int64, time float64 (seconds),
-                   landmarks 68 x 2 and transform 2 x 3, both float32 as fixed-size bytes; compressed. Its schema's
-                   metadata holds the format's version and, by video, the source's digest
+    frames.parquet   a row per code, in the shards' order: video string, index int64, pts int64, time float64 (seconds),
+                     landmarks 68 x 2 and transform 2 x 3, both float32 as fixed-size bytes; compressed. Its schema's
+                     metadata holds the format's version and, by video, the source's digest
 
-The manifest names the file and its sha256 under `frames`. That is no part of the set's digest: the same codes are the
-same codes with and without it, and sets made before there was a sidecar are read as ever.
+The manifest names the file and its sha256 under `frames`. The file is not part of the set's digest, because the codes
+are the same with and without it. Sets without a sidecar can still be read.
 
-Axes: N frame. Points are (x, y) in pixels of the upright source picture, a pixel's centre being a whole number.
+Axes: N frame. Points are (x, y) in pixels of the upright source picture; a pixel's centre is a whole number.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ NAME = "frames.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class Origins:
-    """Of one video's codes.
+    """The origins of one video's codes.
 
-    source: the file's digest (16 hex digits); pts [N] int64, in the file's units, and time [N] float64, in seconds, of
-    each frame; landmarks [N, 68, 2] float32, unsmoothed; transform [N, 2, 3] float32: the similarity that takes
-    (u, v, 1), 0 to 1 across and down the crop, to the source's pixels.
+    source: the file's digest (16 hex digits). pts [N] int64, in the file's units, and time [N] float64, in seconds.
+    landmarks [N, 68, 2] float32, unsmoothed. transform [N, 2, 3] float32: the similarity that maps (u, v, 1), 0 to 1
+    across and down the crop, to the source's pixels.
     """
 
     source: str
@@ -56,7 +56,7 @@ def transforms(quads: np.ndarray) -> np.ndarray:
 
 
 def pack(parts: list[tuple[str, np.ndarray, Origins]]) -> bytes:
-    """The sidecar of videos given as name, index [N] and origins."""
+    """The sidecar's bytes, from each video's name, index [N] and origins."""
     sources = {name: origins.source for name, _, origins in parts}
     columns: dict[str, Any] = {
         "video": pa.array([name for name, index, _ in parts for _ in index], pa.string()),
@@ -73,7 +73,7 @@ def pack(parts: list[tuple[str, np.ndarray, Origins]]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, tuple[np.ndarray, Origins]]:
-    """Index [N] and origins by video. Raises ValueError for another format, and for what is no sidecar."""
+    """Index [N] and origins by video. Raises ValueError for another format, or no sidecar."""
     try:
         table = pq.read_table(pa.BufferReader(data))
         meta = table.schema.metadata or {}

@@ -6,11 +6,12 @@ A set of latents is a folder (local or behind an fsspec URL):
                         behind a URL its digest is in its name, so that nobody overwrites another's
   stats.safetensors     mean, std [L D], basis [C, L D], scale [C], all float32
   frames.parquet        where each code came from (`origins`); sets made before 2026-11-22 have none
-  recorded-...parquet   the recorded frames (`recorded`), where they were asked for
+  recorded-...parquet   the recorded frames (`recorded_frames`), if they were asked for
 
-A code is the C-ordered bytes of a float16 [L, D]; type and shape stand in the schema metadata (performance.md: ten
-to forty times the reading speed of float lists). They are not compressed: zstd takes off 8 % of the bytes and slows
-reading twelvefold (docs/traps.md). Shards are read side by side; remote ones are kept on the node (`shard_cache`).
+A code is the C-ordered bytes of a float16 [L, D]; type and shape stand in the schema metadata. This reads ten to forty
+times as fast as lists of floats (docs/papers.md#first-measurements). Codes are not compressed: zstd saves 8 % of the
+bytes and slows reading twelvefold (docs/traps.md). Shards are read in parallel; remote ones are kept on the node
+(`shard_cache`).
 
 Axes: N frame, L W+ layer, D width of W, C component.
 """
@@ -52,12 +53,12 @@ def write_latents(
     components: int = 64,
     recorded: Recorded | None = None,
 ) -> Manifest:
-    """Write a set of latents; `videos` may be a generator, codes are kept as float16 meanwhile.
+    """Write a set of latents. `videos` may be a generator; codes are kept as float16 meanwhile.
 
-    recorded: gives the frames of a video, whose name and origins it gets, in order, to be kept beside the codes.
+    recorded: a function of a video's name and origins that gives its frames in order, to be kept beside the codes.
 
-    Raises UserError for a taken place, codes of differing shapes, a name given twice, an index that does not
-    increase, NaN or infinite codes, or no frame at all; nothing is left under `uri` then.
+    Raises UserError for a place that is taken, codes of differing shapes, a repeated name, an index that does not
+    increase, NaN or infinite codes, or no frame at all. Nothing is left under `uri` then.
     """
     uri = str(uri)
     with storage.publish(uri, last=MANIFEST) as folder:
@@ -96,7 +97,9 @@ def _frames(known: Known, recorded: Recorded) -> Rows:
 
 
 def _collect(videos: Iterable[VideoCodes]) -> tuple[list[str], list[dict], np.ndarray, np.ndarray, Known]:
-    """Frame-wise video names, manifest rows of the videos, codes float16 [N, L, D], index [N], origins where known."""
+    """The video name of each frame, manifest rows of the videos, codes float16 [N, L, D], index [N], origins if
+    known.
+    """
     known: Known = []
     names: list[str] = []
     rows: list[dict] = []
@@ -141,7 +144,7 @@ def _pack(table: pa.Table) -> bytes:
 
 
 def _put(folder: Path, uri: str, name: str, data: bytes) -> dict:
-    """Write a file of the set; how the manifest lists it."""
+    """Write a file of the set; return its entry in the manifest."""
     digest = hashlib.sha256(data).hexdigest()
     if not storage.is_local(uri):
         stem, dot, suffix = name.partition(".")
@@ -166,10 +169,10 @@ def _put_stats(folder: Path, uri: str, codes: np.ndarray, components: int) -> di
 
 
 def open_latents(uri: str | Path, *, domain: str | None = None, verify: bool = True) -> Latents:
-    """Load a set of latents, each file checked against its sha256 (`verify`), every code against NaN.
+    """Load a set of latents; check each file against its sha256 (`verify`), and every code for NaN.
 
-    domain: the digest that the codes must belong to, None for any. Remote files are kept on this node and read from
-    there the next time. Raises UserError naming the file, or the video and frame, at fault.
+    domain: the digest that the codes must belong to, None for any. Remote files are kept on this node. Raises UserError
+    that names the file, or the video and frame, at fault.
     """
     from safetensors.numpy import load
 
@@ -209,9 +212,9 @@ def open_latents(uri: str | Path, *, domain: str | None = None, verify: bool = T
 
 
 def open_origins(latents: Latents) -> dict[str, Origins]:
-    """Where the codes came from, by video, in the order of its codes; empty for a set made before origins were kept.
+    """The origins of the codes by video, in the order of its codes; {} for a set without them.
 
-    Raises UserError when the sidecar is missing, damaged, of another format, or does not fit the codes.
+    Raises UserError if the sidecar is missing, damaged, of another format, or does not fit the codes.
     """
     entry = latents.manifest.frames
     if not entry:
@@ -246,8 +249,9 @@ def _fetch(uri: str, entry: dict, verify: bool) -> bytes:
 def _read_shard(
     uri: str, entry: dict, manifest: Manifest, verify: bool, codes: np.ndarray, index: np.ndarray
 ) -> tuple[list[str], bool]:
-    """Read one shard into codes float32 [n, L, D] and index [n]; returns its frames' videos, and whether their sum is
-    finite, as it is not where one code is not."""
+    """Read one shard into codes float32 [n, L, D] and index [n]; return its frames' videos, and whether all codes are
+    finite (by their sum).
+    """
     import torch
 
     where = storage.join(uri, entry["name"])

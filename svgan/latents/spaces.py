@@ -1,8 +1,8 @@
 """The spaces that motion models work in: standardised W+, its principal axes, W, and a picture system's own.
 
-A space turns W+ codes into coordinates and back (`encode`, `decode`). A checkpoint holds its `spec()` as JSON and its
-`state_dict()` as tensors. Standardisation is our choice (systems.md 1.2: the paper's is not known); the PCA space is
-performance.md's.
+A space maps W+ codes to coordinates and back (`encode`, `decode`). A checkpoint holds its `spec()` as JSON and its
+`state_dict()` as tensors. Standardisation is ours: the paper does not state its own
+(docs/papers.md#stylevideogan-data). So is the PCA space (docs/papers.md#first-measurements).
 
 Axes: N frame, B clip, L W+ layer, D width of W, C component, K width of the space.
 """
@@ -29,11 +29,12 @@ PICTURE_COMPONENTS = 16  # as many as the latent distance looks at
 class Space(nn.Module):
     """Coordinates for W+ codes; holds buffers only.
 
-    wplus: (w - mean) / std, K = L D: unit variance. pca: basis (w - mean) / scale, K = C, with one scale for all
-    axes, the first one's: distances are W+'s own, and a critic sees an axis as large as it is. (Whitened, the many
-    small and noisy axes drowned the few that move the face: docs/choices.md.) spread [K]: standard deviation of each
-    coordinate, which a motion model's outputs start with. `decode` inverts `encode`: exactly for wplus, up to the
-    projection onto the axes for pca.
+    wplus: (w - mean) / std, K = L D: unit variance. pca: basis (w - mean) / scale, K = C. All axes have one scale, the
+    first one's, so that distances are W+'s own, and a critic sees an axis at its true size. Whitening would let the
+    many small and noisy axes drown the few that move the face (docs/choices.md).
+
+    spread [K]: the standard deviation of each coordinate, with which a motion model's outputs start. `decode` inverts
+    `encode`: exactly for wplus, up to the projection onto the axes for pca.
     """
 
     mean: Tensor
@@ -61,7 +62,7 @@ class Space(nn.Module):
         return flat.unflatten(-1, (self.layers, self.code_width))
 
     def spec(self) -> dict:
-        """What JSON must hold to rebuild the space; the tensors are `state_dict()`."""
+        """The JSON that rebuilds the space, together with `state_dict()`."""
         return {"name": self.name, "layers": self.layers, "code_width": self.code_width, "width": self.width}
 
 
@@ -84,10 +85,10 @@ class MappingNetwork(nn.Module):
 
 
 class WSpace(Space):
-    """Coordinates [..., D] in the W space of a frozen generator, for codes that are the same in every layer.
+    """Coordinates [..., D] in the W space of a frozen generator, for codes that are equal in every layer.
 
-    Coordinates are (w - mean) along orthonormal axes V, those of most variance first, divided by one number for all,
-    the first axis's standard deviation: distances are W's own.
+    Coordinates are (w - mean) along orthonormal axes V, most variance first, divided by one number, the first axis's
+    standard deviation. Distances are W's own.
 
     encode: the mean over layers of W+ codes; decode: the same w for all layers. axes V [D, D]: orthonormal rows. spread
     [D]: standard deviation of each coordinate over the generator's own subjects, falling from 1.
@@ -124,9 +125,8 @@ class WSpace(Space):
 class PictureSpace(Space):
     """The space of a system that makes pictures by itself: a pca space of W+ codes, and the pictures' resolution.
 
-    Such a system's own codes are nobody else's. What is measured on codes is measured on those that the domain's
-    encoder reads in its pictures (`svgan.sampling.sampler.Sampler.wplus`), in the footage's principal coordinates
-    (ours).
+    Nothing else can use such a system's own codes. Metrics of codes use those that the domain's encoder reads in its
+    pictures (`svgan.sampling.sampler.Sampler.wplus`), in the footage's principal coordinates (ours).
     """
 
     def __init__(self, layers: int, code_width: int, width: int, resolution: int):
@@ -162,12 +162,12 @@ def make_space(name: str, latents: Latents, components: int | None = None) -> Sp
 
 
 def floor_spread(spread: np.ndarray) -> np.ndarray:
-    """Standard deviations, none below a thousandth of the largest (nor below 1e-8)."""
+    """Standard deviations, none below a thousandth of the largest, nor below 1e-8."""
     return np.maximum(spread, max(float(spread.max()) * RELATIVE_FLOOR, 1e-8)).astype(np.float32)
 
 
 def picture_space(latents: Latents, resolution: int) -> PictureSpace:
-    """That of a set of codes."""
+    """The PictureSpace of a set of codes."""
     layers, code_width = latents.codes.shape[1:]
     pca = make_space("pca", latents, min(PICTURE_COMPONENTS, len(latents.basis)))
     space = PictureSpace(layers, code_width, pca.width, resolution)

@@ -15,9 +15,9 @@ EXACT_LIMIT = 2048  # the side of the largest matrix that is diagonalised exactl
 def principal_axes(x: np.ndarray, components: int, exact_limit: int = EXACT_LIMIT) -> tuple[np.ndarray, np.ndarray]:
     """Leading axes [C, P] (orthonormal rows) and standard deviations [C] of centred rows x [N, P], float32.
 
-    C = min(components, N - 1, P). Up to `exact_limit` the smaller of covariance and Gram matrix is diagonalised in
-    float64; beyond it, block power iteration with a fixed start (Halko et al. 2011) finds the leading axes.
-    Signs are fixed so that each axis's largest entry is positive: the same codes give the same bits.
+    C = min(components, N - 1, P). Up to `exact_limit`, the smaller of covariance and Gram matrix is diagonalised in
+    float64. Beyond it, block power iteration with a fixed start (Halko et al. 2011) finds the leading axes. Each axis's
+    largest entry is positive, so that the same codes give the same bits.
     """
     n, p = x.shape
     count = max(1, min(components, n - 1, p))
