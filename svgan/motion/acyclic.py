@@ -39,7 +39,7 @@ LAYERS = 2
 def check_distance(distance: int) -> None:
     """Raise UserError if the distance between anchors exceeds the longest period."""
     if distance > HORIZON:
-        raise UserError(f"distance: anchors {distance} frames apart, but motion is within {HORIZON}; give less")
+        raise UserError(f"distance: anchors {distance} frames apart, but the longest period is {HORIZON}; give less")
 
 
 def check_anchors(distance: int, longest: int, uri: str) -> None:

@@ -1,6 +1,6 @@
-"""What is trained, and by which formulas? Each folder is one system. The systems do not know each other.
+"""The systems that svgan trains: one folder for each. They do not import one another.
 
-This is the one file that names them all. A new system is a folder whose `system.py` has a SYSTEM, and a line here.
+Only this file names them all. To add a system, add a folder whose `system.py` defines SYSTEM, and one line here.
 """
 
 from svgan.training import registry

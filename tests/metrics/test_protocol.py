@@ -62,7 +62,7 @@ def test_hashes_of_before_hold(name):
 
 
 def test_named_protocols_are_those_of_their_sources():
-    """systems.md 3.6 and 2.6."""
+    """docs/papers.md#fvd-protocol and #mocogan-hd-protocol."""
     lengths = {"stylegan-v-16": (16, 1, 16), "stylegan-v-128": (128, 1, 128), "stylegan-v-128-s8": (16, 8, 121)}
     for name, shape in lengths.items():
         protocol = named(name)

@@ -28,7 +28,7 @@ def noise_at(times, clips: int = 3, begin: float | None = None) -> AnchorNoise:
 
 @torch.no_grad()
 def test_a_code_is_the_papers_formula():
-    """Against a loop over clips, frames and frequencies that follows systems.md 3.1 line by line."""
+    """Against a loop over clips, frames and frequencies that follows docs/papers.md#stylegan-v-generator."""
     codes, begin, times = made(), 21.5, [0.0, 2.5, 3.25, 17.0, 40.0]
     noise = noise_at(times, clips=2, begin=begin)
     found = codes(noise)

@@ -125,7 +125,7 @@ def test_later_noise_moves_later_frames_only():
 
 
 def test_sizes_of_the_papers_generator():
-    """Parameter counts of systems.md 1.3 for H (without its normalisation), P and the affines, at 18 x 512 codes."""
+    """H (without normalisation), P and the affines at 18 x 512 codes; docs/papers.md#stylevideogan-generator."""
     motion = make_motion(recipes.make("paper"), 18 * 512)
     count = {name: sum(p.numel() for p in child.parameters()) for name, child in motion.named_children()}
     assert count == {"hallucinate": 21_824, "cells": 25_344, "trunk": 175_040, "affine": 4_727_808}

@@ -90,7 +90,9 @@ def test_unknown_recipe_and_fields():
 
 def test_options_of_a_critic_belong_to_its_design():
     assert recipes.make("tiny", critic_kernel=7).critic_options() == {"kernel": 7}
-    with pytest.raises(UserError, match="critic_kernel: critic 'holistic' has none; leave it out, or use tconv"):
+    with pytest.raises(
+        UserError, match="critic_kernel: critic 'holistic' has no such option; leave it out, or use tconv"
+    ):
         recipes.make("tiny", critic="holistic", critic_kernel=5)
     for options in ({"critic_kernel": 4}, {"critic_kernel": True}, {"critic": "multiscale", "critic_rates": 4}):
         with pytest.raises(UserError, match=r"critic_\w+: .* is not one of"):
@@ -133,10 +135,10 @@ def test_acyclic_motion_has_no_gap_and_no_iteration_by_hand():
     made = recipes.make("stylegan-v-codes")
     assert made.to_json()["motion"] == "acyclic"
     assert made.digest() != recipes.make("stylegan-v-codes", motion="gru").digest()
-    with pytest.raises(UserError, match="gap_weight: 1, but GAP is of a GRU's noise"):
+    with pytest.raises(UserError, match="gap_weight: 1, but GAP needs motion 'gru'"):
         recipes.make("stylegan-v-codes", gap_weight=1)
     for way in ("fast", "graph"):
-        with pytest.raises(UserError, match=f"iteration: '{way}' is of motion 'gru', not of 'acyclic'"):
+        with pytest.raises(UserError, match=f"iteration: '{way}' needs motion 'gru', not 'acyclic'"):
             recipes.make("stylegan-v-codes", iteration=way)
     with pytest.raises(UserError, match="motion: 'lstm' is unknown; one of gru, acyclic"):
         recipes.make("tiny", motion="lstm")

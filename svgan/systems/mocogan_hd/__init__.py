@@ -1,1 +1,3 @@
-"""MoCoGAN-HD (Tian et al. 2021): motion in the W space of a frozen generator, judged by critics of rendered frames."""
+"""MoCoGAN-HD (Tian et al. 2021): motion in the W space of a frozen generator, trained against critics of rendered
+frames.
+"""

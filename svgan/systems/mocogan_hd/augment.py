@@ -1,6 +1,7 @@
-"""The augmentations under which a frame stays the same frame (systems.md 2.2): a cutout, then one of three changes.
+"""Augmentations for the contrastive loss of MoCoGAN-HD: a cutout, then one of three changes.
 
-What is done to each picture is drawn apart from doing it, for the global batch, so that a rank takes its slice.
+Parameters are drawn apart from their application, for the global batch, so that each rank can take its slice. Source:
+the released code, docs/papers.md#mocogan-hd-losses.
 
 Axes: n picture, S pixels of a side.
 """
@@ -14,17 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CUT = (0.125, 0.25)  # of the side
-SHIFT = 0.5  # of colours, of pictures in [-1, 1]
+CUT = (0.125, 0.25)  # side of the hole, as a share of the picture's side
+SHIFT = 0.5  # largest colour shift of pictures in [-1, 1]
 TURN, MOVE, SCALE = math.pi, 0.1, (0.95, 1.05)
-MIRROR, COLOUR, AFFINE = range(3)  # the changes
-ALL = 3  # in a channel's place
+MIRROR, COLOUR, AFFINE = range(3)  # kinds of change
+ALL = 3  # all channels, instead of a channel's number
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Of n pictures. cut [n, 3]: side, top and left of the hole, as shares of the picture's side. change [n]: MIRROR,
-    COLOUR or AFFINE. colour [n, 3]: what is added. affine [n, 2, 3]."""
+    """Augmentation parameters of n pictures.
+
+    cut [n, 3]: side, top and left of the hole, as shares of the picture's side. change [n]: MIRROR, COLOUR or AFFINE.
+    colour [n, 3]: the colour shift. affine [n, 2, 3]: the matrix of affine_grid.
+    """
 
     cut: Tensor
     change: Tensor
@@ -36,8 +40,10 @@ class Augmentation:
 
 
 def draw_augmentation(n: int, generator: torch.Generator) -> Augmentation:
-    """For n pictures, on the generator's device. A colour's shift is of all channels alike or of one, by a fair choice
-    among the four (the share is ours)."""
+    """Draw parameters for n pictures, on the generator's device.
+
+    A colour shift applies to all channels or to a single one; the four cases are equally likely (our choice).
+    """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(n, *shape, generator=generator, device=generator.device)
@@ -56,8 +62,11 @@ def draw_augmentation(n: int, generator: torch.Generator) -> Augmentation:
 
 
 def augmented(pictures: Tensor, by: Augmentation) -> Tensor:
-    """Pictures [n, 3, S, S], each with a grey hole at a border, and then mirrored, or of other colour, or turned by any
-    angle, moved and scaled a little, its border reflected. Differentiable."""
+    """Augment pictures [n, 3, S, S]; differentiable.
+
+    Each picture gets a grey hole at a border. Then it is mirrored, or its colour is shifted, or it is rotated by any
+    angle, moved and scaled slightly, with a reflected border.
+    """
     with_hole = pictures * ~holes(by.cut, pictures.shape[-1])[:, None]
     change = by.change[:, None, None, None]
     grid = F.affine_grid(by.affine.to(pictures), list(pictures.shape), align_corners=False)
@@ -67,7 +76,7 @@ def augmented(pictures: Tensor, by: Augmentation) -> Tensor:
 
 
 def holes(cut: Tensor, side: int) -> Tensor:
-    """True inside the hole: shares [n, 3] to [n, S, S]."""
+    """Map shares [n, 3] to a mask [n, S, S] that is True inside the hole."""
     at = (torch.arange(side, device=cut.device) + 0.5) / side
     size, top, left = cut[:, :, None].unbind(1)
     rows, columns = ((at >= first) & (at <= first + size) for first in (top, left))

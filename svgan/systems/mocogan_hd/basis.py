@@ -1,7 +1,7 @@
-"""The principal directions V of W and their standard deviations sigma, along which motion goes (Eq. 2 of the paper).
+"""The principal directions V of W and their standard deviations sigma, along which motion moves codes (paper, Eq. 2).
 
-The released code fits them to a million samples of the mapping network; here their moments are streamed in float64, so
-that memory does not grow with the count, and diagonalised once.
+The released code fits them to a million samples of the mapping network. Here the moments of these samples are
+accumulated in float64, so memory does not grow with their number, and diagonalised once.
 
 Axes: N sample, D width of W.
 """
@@ -18,12 +18,12 @@ from svgan.images.stylegan2 import EqualLinear, Generator
 from svgan.latents.spaces import MappingNetwork, WSpace
 from svgan.torch_utils import rng
 
-CHUNK = 4000  # samples at a time, as in the released code
+CHUNK = 4000  # samples per chunk, as in the released code
 LEAST = 1e-8
 
 
 def mapping_of(generator: Generator) -> MappingNetwork:
-    """The generator's own, in figures equal to Generator.map."""
+    """Return the generator's mapping network; its outputs equal those of Generator.map."""
     made = MappingNetwork(len(generator.mapping), generator.config.w_dim).to(generator.w_avg.device)
     for number, layer in enumerate(generator.mapping):
         assert isinstance(layer, EqualLinear)
@@ -34,7 +34,7 @@ def mapping_of(generator: Generator) -> MappingNetwork:
 
 @torch.no_grad()
 def samples(mapping: MappingNetwork, count: int, seed: int) -> Iterator[Tensor]:
-    """`count` codes w of random subjects in parts [<= 4000, D], the same for the same seed on any device."""
+    """Yield `count` codes w of random subjects in chunks [<= 4000, D]; a seed gives the same codes on every device."""
     width = mapping.weight.shape[-1]
     for number, first in enumerate(range(0, count, CHUNK)):
         z = torch.randn(CHUNK, width, generator=rng.generator("cpu", seed, "basis", number))
@@ -42,14 +42,14 @@ def samples(mapping: MappingNetwork, count: int, seed: int) -> Iterator[Tensor]:
 
 
 def moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean [D] and covariance [D, D], 1/N, of rows in parts [n, D], in float64 and one part's memory."""
+    """Mean [D] and covariance [D, D] (with 1/N) of rows in chunks [n, D], in float64 and in the memory of one chunk."""
     count, shift = 0, torch.zeros(())
     for part in parts:
         rows = part.double()
         if not count:
             shift = rows.mean(0)
             first, second = torch.zeros_like(shift), torch.zeros(len(shift), len(shift)).to(rows)
-        rows = rows - shift  # near the mean, for the difference below keeps its digits then
+        rows = rows - shift  # near 0, so that the difference below loses no digits
         first, second, count = first + rows.sum(0), second + rows.T @ rows, count + len(rows)
     if not count:
         raise UserError("mapping_samples: no sample of W; give 2 or more")
@@ -58,9 +58,9 @@ def moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def principal(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Axes V [D, D], orthonormal rows, most variance first, and standard deviations [D] along them.
+    """Principal axes V [D, D] as orthonormal rows, largest variance first, and standard deviations [D] along them.
 
-    An axis's largest entry is positive: the same codes give the same axes.
+    The largest entry of an axis is positive, so the same codes give the same axes.
     """
     variances, vectors = torch.linalg.eigh(covariance)
     axes = vectors.T.flip(0)
@@ -74,7 +74,7 @@ def explained(sigma: Tensor, components: int) -> float:
 
 
 def w_space(generator: Generator, count: int, seed: int) -> WSpace:
-    """The generator's W space, its axes fitted to `count` random subjects; on the CPU."""
+    """Return the generator's W space, with axes fitted to `count` random subjects; on the CPU."""
     config, mapping = generator.config, mapping_of(generator)
     mean, covariance = moments(samples(mapping, count, seed))
     axes, sigma = principal(covariance.cpu())

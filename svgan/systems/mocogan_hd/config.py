@@ -1,4 +1,4 @@
-"""What a run of MoCoGAN-HD is."""
+"""The configuration of a MoCoGAN-HD run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,10 @@ WEIGHTS = ("video_weight", "image_weight", "information_weight", "gp_weight", "m
 
 @dataclass(frozen=True, kw_only=True)
 class MoCoConfig(RunConfig):
-    """MoCoGAN-HD; beside what every run has:
+    """The configuration of MoCoGAN-HD: the fields of `RunConfig`, and those below.
 
-    form: where the two differ, the released 'code' or the 'paper'. In the code's, mode 'in-domain' judges pairs of a
-    first and a later frame, against pairs of the footage, by RaLSGAN; 'cross-domain' judges single frames, a clip's own
-    first one being real, by hinge losses and contrast. In the paper's, which wants the cross-domain critics, losses are
-    logistic, the residual is Eq. 2's, H sees h_t alone, and contrast is within the batch, without a queue.
-
-    window frames, every `time_step`th of the footage, make a clip; half_speed: sampled clips get the means of
-    neighbours between their frames. A step is one of the critics and `n_generator` of the generator on the same real
-    clips. memory: width of the LSTM cells; components: principal directions of W that move (unless basis is off: the
-    ablation without Eq. 2); mapping_samples: subjects that the directions are fitted to; residual_step: its 0.2.
-    critic_size: pixels of the critics' frames; render_batch: frames rendered at a time, recomputed in the backward pass
-    when a batch has more. video_widths, image_widths: channels of the critics. embedding: width of F; queue, momentum,
-    temperature: of its contrast. Weights of the generator's terms: video, image, information (L_m), matching (L_f); of
-    the critics': gp (of the clip critic), contrastive. A weight of 0 removes its term alone.
+    A step is one step of the critics and `n_generator` steps of the generator on the same real clips. A loss weight of
+    0 removes its term alone. F is the embedding head of the image critic, H the network of the mutual information.
 
     Raises UserError naming the field.
     """
@@ -39,30 +28,63 @@ class MoCoConfig(RunConfig):
     paced: ClassVar[tuple[str, ...]] = (*RunConfig.paced, "mode", "form", "n_generator", "critic_size")
 
     window: int = 16
+    """Frames of a clip; every `time_step`th frame of the footage is taken."""
     form: Literal["code", "paper"] = "code"
+    """The formulas where the two differ: of the released 'code', or of the 'paper'.
+
+    'paper' needs mode 'cross-domain'. Its losses are logistic, the residual is Eq. 2, H reads h_t only, and the
+    contrastive loss is within the batch, without a queue.
+    """
     mode: Literal["in-domain", "cross-domain"] = "in-domain"
+    """What the image critic sees.
+
+    'in-domain': pairs of a first and a later frame, against pairs of the footage, with RaLSGAN. 'cross-domain': single
+    frames, a clip's own first frame being real, with hinge losses and a contrastive loss.
+    """
     time_step: int = 2
+    """Distance between two frames of a clip, in frames of the footage."""
     half_speed: bool = True
+    """Whether sampled clips get the means of neighbouring codes between their frames."""
     n_generator: int = 5
+    """Generator steps per critic step."""
     memory: int
+    """Width of the LSTM cells."""
     components: int
+    """Principal directions of W along which codes move; without effect if basis is false."""
     basis: bool = True
+    """False for the ablation without Eq. 2."""
     mapping_samples: int = 1_000_000
+    """Random subjects to which the principal directions are fitted."""
     residual_step: float = 0.2
+    """Factor of the residual; the released code has 0.2."""
     critic_size: int
+    """Pixels of the critics' frames."""
     render_batch: int = 64
+    """Frames rendered together; if a batch has more, they are rendered again in the backward pass."""
     video_widths: tuple[int, ...]
+    """Channels of the clip critic."""
     image_widths: tuple[int, ...]
+    """Channels of the image critic."""
     embedding: int = 256
+    """Width of F."""
     queue: int = 4096
+    """Keys in each queue of the contrastive loss."""
     momentum: float = 0.999
+    """Decay of the momentum encoder."""
     temperature: float = 0.07
+    """Temperature tau of the contrastive loss."""
     video_weight: float = 1.0
+    """Weight of the clip critic in the generator's loss."""
     image_weight: float = 1.0
+    """Weight of the image critic in the generator's loss."""
     information_weight: float = 1.0
+    """lambda_m, the weight of the mutual information L_m in the generator's loss."""
     gp_weight: float = 10.0
+    """lambda_GP, the weight of the gradient penalty in the clip critic's loss."""
     matching_weight: float = 0.0
+    """lambda_f, the weight of the feature matching L_f in the generator's loss."""
     contrastive_weight: float = 0.0
+    """Weight of the contrastive loss in the image critic's loss."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,15 +106,15 @@ class MoCoConfig(RunConfig):
             raise UserError(f"momentum: must be below 1, got {self.momentum}")
         if self.half_speed and self.time_step % 2:
             raise UserError(
-                f"time_step: {self.time_step} is odd, and at half speed a sampled frame is half of it on; give an even "
+                f"time_step: {self.time_step} is odd, but half_speed needs half of it in whole frames; give an even "
                 "number, or half_speed=false"
             )
         if self.temperature == 0:
             raise UserError("temperature: must be above 0")
         if self.form == "paper" and self.mode == "in-domain":
-            raise UserError("mode: the paper's form has the critics of 'cross-domain' alone; give that, or form 'code'")
+            raise UserError("mode: form 'paper' needs mode 'cross-domain'; give that, or form 'code'")
         if self.residual == "paper" and self.components != self.memory:
-            raise UserError(f"components: {self.components}, but Eq. 2 wants as many as the memory's {self.memory}")
+            raise UserError(f"components: {self.components}, but Eq. 2 needs as many as the memory's {self.memory}")
         if self.mode == "cross-domain" and self.critic_size < 2 ** (len(self.image_widths) - 1):
             raise UserError(
                 f"image_widths: {len(self.image_widths)} blocks halve {self.critic_size} pixels to nothing; give "
@@ -102,7 +124,7 @@ class MoCoConfig(RunConfig):
             name = "matching_weight" if self.matching_weight else "contrastive_weight"
             raise UserError(f"{name}: the critic of mode 'in-domain' has no embedding; give 0, or mode 'cross-domain'")
         if self.video_weight + self.image_weight + self.matching_weight == 0:
-            raise UserError("video_weight: nothing is left that judges frames; give it or image_weight above 0")
+            raise UserError("video_weight: no critic of frames is left; give it or image_weight above 0")
 
     @property
     def learns_from_pictures(self) -> bool:
@@ -114,17 +136,17 @@ class MoCoConfig(RunConfig):
 
     @property
     def stride(self) -> int:
-        """Frames of the footage between two of a sampled clip."""
+        """Distance between two frames of a sampled clip, in frames of the footage."""
         return self.time_step // 2 if self.half_speed else self.time_step
 
     def check_suits(self, width: int) -> None:
-        """Raises UserError for more components than W, `width` wide, has."""
+        """Raise UserError if there are more components than W, `width` wide, has."""
         if self.components > width:
             raise UserError(f"components: {self.components}, but W of this domain has {width}; give at most that")
 
     @property
     def residual(self) -> str:
-        """Which formula moves a code: `svgan.systems.mocogan_hd.motion`."""
+        """The formula that moves a code, one of RESIDUALS in `svgan.systems.mocogan_hd.motion`."""
         return self.form if self.basis else "none"
 
     @property

@@ -1,7 +1,7 @@
-"""Content and motion taken apart: clips that all have the motion, or the content, of one of them (MoCoGAN-HD).
+"""Separate content and motion: clips that all share the motion, or the content, of the first of them (MoCoGAN-HD).
 
-A clip's content is its first frame, its motion what is added to it by and by: the residuals of Eq. 2, which are another
-content's as well.
+The content of a clip is its first frame. Its motion is the sum of the residuals of Eq. 2, which can be added to any
+other content as well.
 
 Axes: B clip, T frame, L W+ layer, D width of W, R pixels of the domain.
 """
@@ -21,8 +21,11 @@ SHARED = ("motion", "content")
 
 
 class Sharing:
-    """Pieces [B, <= chunk, L, D] of what a sampler streams, from the first frame on, as clips that share the first
-    one's motion, each with its own content, or its content, each with its own motion."""
+    """Turn a sampler's stream into clips that share the motion or the content of the first clip.
+
+    It takes the chunks [B, <= chunk, L, D] of the stream in order, from the first frame on. With 'motion' each clip
+    keeps its own content; with 'content' each clip keeps its own motion.
+    """
 
     def __init__(self, shared: str):
         self.shared = shared
@@ -37,12 +40,15 @@ class Sharing:
 
 
 def taken_apart(sampler: Sampler) -> bool:
-    """Whether the model's first frame is content alone."""
+    """Whether the model's first frame depends on content only."""
     return isinstance(sampler.motion, LSTMMotion)
 
 
 def sharing(sampler: Sampler, shared: str) -> Sharing:
-    """Raises UserError for what cannot be shared, and for a model whose first frame is motion as well."""
+    """Return the `Sharing` that `shared` names.
+
+    Raises UserError for an unknown name, and for a model whose first frame depends on motion too.
+    """
     if shared not in SHARED:
         raise UserError(f"--share {shared}: unknown; one of {', '.join(SHARED)}")
     if not taken_apart(sampler):
@@ -52,7 +58,7 @@ def sharing(sampler: Sampler, shared: str) -> Sharing:
 
 
 def clips_sharing(sampler: Sampler, domain: Domain, shared: str, clips: int, length: int, seed: int) -> np.ndarray:
-    """Rendered clips uint8 [B, T, R, R, 3]."""
+    """Render clips that share the motion or the content, as uint8 [B, T, R, R, 3]."""
     share = sharing(sampler, shared)
     codes = torch.cat([share(piece) for piece in sampler.stream(clips, length, seed)], 1)
     pictures = sampler.render(codes.flatten(0, 1), domain)

@@ -1,4 +1,6 @@
-"""The critics of rendered frames (systems.md 2.3): patches of clips and pairs, and single frames with an embedding.
+"""The critics of rendered frames: PatchGANs of clips and frame pairs, and a critic of single frames with an embedding.
+
+Source: the released code, docs/papers.md#mocogan-hd-discriminators.
 
 Axes: B clip or picture, C channels, T frame, H x W pixels.
 """
@@ -17,27 +19,29 @@ from svgan.torch_utils.layers import SLOPE
 
 SCALES = 2
 KERNEL, PAD = 4, 2
-SHORT = 16  # frames up to which the second scale keeps all of them
-STD = 0.02  # of a convolution's first weights
+SHORT = 16  # clips of up to so many frames keep all of them at the second scale
+STD = 0.02  # standard deviation of a convolution's initial weights
 
 
 def video_input(clips: Tensor, pairs: bool) -> Tensor:
-    """Clips [B, T, 3, H, W] as the clip critic sees them: [B, 3, T, H, W]; with `pairs` each later frame on top of the
-    first, [B, 6, T - 1, H, W]."""
+    """Arrange clips [B, T, 3, H, W] for the clip critic as [B, 3, T, H, W].
+
+    With `pairs`, the first frame is concatenated to each later one on the channel axis: [B, 6, T - 1, H, W].
+    """
     frames = clips.transpose(1, 2)
     return torch.cat([frames[:, :, :1].expand_as(frames[:, :, 1:]), frames[:, :, 1:]], 1) if pairs else frames
 
 
 def frames_at(clips: Tensor, at: Tensor) -> Tensor:
-    """Frame at[b] of each clip: [B, T, 3, H, W] to [B, 3, H, W]."""
+    """Select frame at[b] of each clip: [B, T, 3, H, W] to [B, 3, H, W]."""
     return clips[torch.arange(len(clips), device=clips.device), at]
 
 
 class PatchCritic(nn.Module):
-    """PatchGAN of two scales on clips (dims 3) or pictures (dims 2): a map of scores [B, 1, ...] for each scale.
+    """PatchGAN of two scales for clips (dims 3) or pictures (dims 2): a score map [B, 1, ...] for each scale.
 
-    widths: channels of all convolutions but the last; all but the last of them halve. Samples are not mixed: instance
-    norm, without weights, on all but the first and the last convolution.
+    widths: channels of all convolutions but the last; of these all but the last have stride 2. Samples are not mixed:
+    all convolutions but the first and the last have instance norm without affine parameters.
     """
 
     def __init__(self, dims: int, channels: int, widths: Sequence[int]):
@@ -53,7 +57,7 @@ class PatchCritic(nn.Module):
         return scores
 
     def coarser(self, x: Tensor) -> Tensor:
-        """Half the height and width; half the frames too of more than 16."""
+        """Halve height and width, and the number of frames if there are more than 16."""
         if self.dims == 2:
             return F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
         stride = (1 if x.shape[2] <= SHORT else 2, 2, 2)
@@ -70,7 +74,7 @@ class PatchCritic(nn.Module):
         return nn.Sequential(*layers, self._convolution(widths[-1], 1, 1))
 
     def _convolution(self, inputs: int, outputs: int, stride: int, bias: bool = True) -> nn.Module:
-        """Without a bias before a norm, which would take it away."""
+        """Make a convolution. bias: False before a norm, which would remove it."""
         kind = nn.Conv3d if self.dims == 3 else nn.Conv2d
         made = kind(inputs, outputs, KERNEL, stride, PAD, bias=bias)
         nn.init.normal_(made.weight, std=STD)
@@ -78,10 +82,10 @@ class PatchCritic(nn.Module):
 
 
 class EmbeddingCritic(nn.Module):
-    """BigGAN's discriminator of single frames with a second head, F, whose unit vectors are contrasted.
+    """BigGAN's discriminator of single frames with a second head F, whose unit vectors enter the contrastive loss.
 
-    widths: channels of the residual blocks; all but the last block halve. embedding: width of F's three linear layers.
-    Spectral norm throughout.
+    widths: channels of the residual blocks; all but the last block halve the resolution. embedding: width of F's three
+    linear layers. All layers have spectral norm.
     """
 
     def __init__(self, widths: Sequence[int], embedding: int):
@@ -101,7 +105,7 @@ class EmbeddingCritic(nn.Module):
         )
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [B, 3, H, W] to scores [B] and embeddings [B, E] of length 1."""
+        """Map pictures [B, 3, H, W] to scores [B] and embeddings [B, E] of length 1."""
         x = pictures
         for block in self.blocks:
             x = block(x)
@@ -110,7 +114,7 @@ class EmbeddingCritic(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block of BigGAN's discriminator; the first one sees pictures, which no ReLU cuts."""
+    """A residual block of BigGAN's discriminator. The first block has no ReLU at its input, since it reads pictures."""
 
     def __init__(self, inputs: int, outputs: int, *, first: bool, down: bool):
         super().__init__()
@@ -126,7 +130,7 @@ class Block(nn.Module):
 
 
 def spectral(layer: nn.Module) -> nn.Module:
-    """`layer` with orthogonal first weights, divided by their largest singular value (Miyato et al. 2018)."""
+    """Initialise `layer` orthogonally and add spectral norm (Miyato et al. 2018)."""
     assert isinstance(layer.weight, Tensor)
     assert isinstance(layer.bias, Tensor)
     nn.init.orthogonal_(layer.weight)
@@ -135,7 +139,7 @@ def spectral(layer: nn.Module) -> nn.Module:
 
 
 class KeyQueue(nn.Module):
-    """The last `size` embeddings [size, E] that were pushed, unit vectors at random before."""
+    """A queue of the last `size` embeddings [size, E], initially random unit vectors."""
 
     keys: Tensor
     place: Tensor
@@ -147,7 +151,7 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: Tensor) -> None:
-        """Put keys [n, E] in the place of the oldest; of more than `size`, the last."""
+        """Replace the oldest keys by keys [n, E]; if n exceeds `size`, by the last of them."""
         size = len(self.keys)
         kept = keys[-size:]
         at = (self.place + len(keys) - len(kept) + torch.arange(len(kept), device=self.place.device)) % size
@@ -157,7 +161,7 @@ class KeyQueue(nn.Module):
 
 @torch.no_grad()
 def follow_slowly(slow: nn.Module, fast: nn.Module, decay: float) -> None:
-    """slow = decay slow + (1 - decay) fast: MoCo's momentum encoder (He et al. 2020). Buffers are copied."""
+    """Move MoCo's momentum encoder: slow = decay slow + (1 - decay) fast (He et al. 2020); copy buffers."""
     for mine, theirs in zip(slow.parameters(), fast.parameters(), strict=True):
         mine.lerp_(theirs, 1 - decay)
     for kept, new in zip(slow.buffers(), fast.buffers(), strict=True):

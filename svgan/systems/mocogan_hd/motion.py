@@ -1,4 +1,4 @@
-"""MoCoGAN-HD's generator of motion: noise to a sequence of W codes (systems.md 2.1).
+"""MoCoGAN-HD's motion generator: noise to a sequence of W codes (Fig. 2 and Eq. 2 of the paper; the released code).
 
     w_1 = mapping(z)                     the subject: a code of the frozen generator's W space
     h_1, c_1 = LSTM_enc(w_1)
@@ -7,9 +7,10 @@
     w_t = w_{t-1} + step h_t V                                            residual 'paper': Eq. 2
     w_t = M h_t + b                                                       residual 'none': the ablation without Eq. 2
 
-In the space's coordinates V is a change of axes that is done with: a residual moves the first `components` of them. The
-encoder reads coordinates, too (ours; an affine map of w, which its first layer could have learnt). What stands in the
-ablation in place of Eq. 2 the paper does not say in what we could read: a Linear of h_t is ours.
+Codes are in the coordinates of the space, that is along V, so a residual moves the first `components` coordinates. The
+encoder reads coordinates too (ours): they are an affine map of w, which its first layer could learn. The parts of the
+paper that this project could read do not say what replaces Eq. 2 in the ablation; the Linear of h_t is ours. Source:
+docs/papers.md#mocogan-hd-generator.
 
 Axes: B clip, T frame, D width of W and of the space, M memory.
 """
@@ -27,16 +28,16 @@ from svgan.motion.base import Motion
 from svgan.motion.noise import ALL, Noise, draw_first, draw_later
 
 RESIDUALS = ("code", "paper", "none")
-COMBINED_STD = 0.02  # of M's first weights, in the released code
+COMBINED_STD = 0.02  # standard deviation of M's initial weights, as in the released code
 
-Memory = tuple[Tensor, Tensor]  # h, c, [B, M] each
+Memory = tuple[Tensor, Tensor]  # h and c, each [B, M]
 
 
 class LSTMMotion(Motion):
-    """Noise to codes in a WSpace, of which it keeps a copy; see `svgan.motion.base`.
+    """Map noise to codes in a WSpace, of which it keeps a copy; see `svgan.motion.base`.
 
-    half_speed: `stream` puts between neighbouring codes their mean, the paper's way to slower motion. The paper's
-    residual wants as many components as the memory is wide.
+    half_speed: `stream` inserts the mean between neighbouring codes, the paper's way to slower motion. The residual
+    'paper' needs as many components as the memory is wide.
     """
 
     def __init__(
@@ -62,20 +63,23 @@ class LSTMMotion(Motion):
             nn.init.zeros_(self.combine.bias)
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> Noise:
-        """z [B, D] of the first frame, eps [B, T - 1, D] of the others, on the generator's device."""
+        """Draw z [B, D] of the first frame and eps [B, T - 1, D] of the others, on the generator's device."""
         width = self.space.code_width
         z = draw_first(batch, width, generator)
         chunks = list(draw_later(batch, length - 1, width, generator, length))
         return Noise(z, chunks[0] if chunks else z.new_zeros(batch, 0, width))
 
     def forward(self, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes [B, T, D], and h and c [B, T - 1, M] of all frames but the first."""
+        """Return codes [B, T, D], and h and c [B, T - 1, M] of all frames but the first."""
         first = self.space.subjects(noise.i)
         codes, hidden, cells, _ = self.unroll(noise.s, first, self.encoder(first))
         return torch.cat([first[:, None], codes], 1), hidden, cells
 
     def unroll(self, eps: Tensor, code: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor, Memory]:
-        """From a code [B, D] and its memory: codes [B, T', D], h and c [B, T', M] by eps [B, T', D], and the memory."""
+        """Continue from a code [B, D] and its memory with eps [B, T', D].
+
+        Returns codes [B, T', D], h and c [B, T', M], and the memory after the last frame.
+        """
         codes: list[Tensor] = []
         hidden: list[Tensor] = []
         cells: list[Tensor] = []
@@ -88,7 +92,7 @@ class LSTMMotion(Motion):
         return stacked[0], stacked[1], stacked[2], memory
 
     def moved(self, code: Tensor, h: Tensor) -> Tensor:
-        """w_t of w_{t-1} [B, D] and h_t [B, M], all in coordinates."""
+        """Compute w_t from w_{t-1} [B, D] and h_t [B, M], in coordinates of the space."""
         if self.residual == "none":
             assert self.combine is not None
             return self.combine(h)
@@ -101,14 +105,14 @@ class LSTMMotion(Motion):
     def stream(
         self, batch: int, length: int, generator: torch.Generator, chunk: int = 64, part: slice = ALL
     ) -> Iterator[Tensor]:
-        """Codes in chunks [B, <= chunk, D], at half speed where that is set."""
+        """Yield codes in chunks [B, <= chunk, D], at half speed if that is set."""
         first = self.space.subjects(draw_first(batch, self.space.code_width, generator)[part])
         yield from self.continued(first, batch, length, generator, chunk, part)
 
     def continued(
         self, first: Tensor, batch: int, length: int, generator: torch.Generator, chunk: int = 64, part: slice = ALL
     ) -> Iterator[Tensor]:
-        """`stream` from given first codes [B, D], in coordinates."""
+        """Yield codes as `stream` does, from given first codes [B, D] in coordinates of the space."""
         code, memory = first, self.encoder(first)
         yield first[:, None]
         left = length - 1
@@ -123,14 +127,14 @@ class LSTMMotion(Motion):
 
 
 def slowed(codes: Tensor) -> Tensor:
-    """Codes [B, T, D] at half speed, [B, 2 T - 1, D]: between neighbours comes their mean."""
+    """Slow codes [B, T, D] to half speed, [B, 2 T - 1, D]: insert the mean between neighbours."""
     between = (codes[:, :-1] + codes[:, 1:]) / 2
     pairs = torch.stack([codes[:, :-1], between], 2).flatten(1, 2)
     return torch.cat([pairs, codes[:, -1:]], 1)
 
 
 def orthogonal_gates(cell: nn.LSTMCell) -> None:
-    """Each gate's weights orthogonal, biases zero, as in the released code."""
+    """Initialise each gate's weights orthogonally and the biases with 0, as the released code does."""
     for weight in (cell.weight_ih, cell.weight_hh):
         for gate in weight.chunk(4):
             nn.init.orthogonal_(gate)
@@ -139,8 +143,10 @@ def orthogonal_gates(cell: nn.LSTMCell) -> None:
 
 
 class NoiseGuess(nn.Module):
-    """H of the mutual information: what it can tell of eps_t [.., D] from [h_t, c_t] (the released code) or, without
-    cells, from h_t alone (the paper); two linear layers, a ReLU between them."""
+    """H of the mutual information: two linear layers with a ReLU between them, which predict eps_t [.., D].
+
+    cells: predict from [h_t, c_t], as the released code does; else from h_t alone, as in the paper.
+    """
 
     def __init__(self, memory: int, width: int, cells: bool):
         super().__init__()

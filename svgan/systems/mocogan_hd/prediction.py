@@ -1,7 +1,7 @@
-"""A given first frame continued, and how near that comes to what the footage shows next.
+"""Continue a given first frame, and measure how close the result is to the next frames of the footage.
 
-A model of motion in W moves the frame's own W+ code by what it moves the code's part in W: the frame stays itself.
-Beside a prediction stands the frozen one, the first frame kept, which moves wrongly nowhere.
+A motion model in W moves the part of a code in W. The same movement is added to the frame's own W+ code, so a clip
+begins with exactly that frame. For comparison, the frozen prediction repeats the first frame.
 
 Axes: B clip, T frame, L W+ layer, D width of W.
 """
@@ -25,8 +25,10 @@ from svgan.training.data import Material
 
 @torch.no_grad()
 def continued(sampler: Sampler, codes: Tensor, length: int, seed: int) -> Tensor:
-    """W+ codes [B, L, D] of first frames to clips [B, T, L, D] that begin with them; a longer one begins with the
-    shorter. Raises UserError for a model whose first frame is noise."""
+    """Continue W+ codes [B, L, D] of first frames as clips [B, T, L, D] that begin with them.
+
+    A longer clip begins with the shorter one. Raises UserError for a model whose first frame is noise.
+    """
     motion, space = motion_of(sampler), sampler.space
     first = space.encode(codes.to(space.mean))
     generator = rng.generator(space.mean.device, seed, "predict")
@@ -35,7 +37,7 @@ def continued(sampler: Sampler, codes: Tensor, length: int, seed: int) -> Tensor
 
 
 def motion_of(sampler: Sampler) -> LSTMMotion:
-    """Raises UserError for a model that starts from noise."""
+    """Return the sampler's motion model. Raises UserError for a model that starts from noise."""
     if not isinstance(sampler.motion, LSTMMotion):
         system = sampler.meta.get("config", {}).get("system", "codes")
         raise UserError(f"a run of {system!r} starts from noise, not from a frame; give one of recipe mocogan-hd")
@@ -44,9 +46,12 @@ def motion_of(sampler: Sampler) -> LSTMMotion:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """PSNR in dB and SSIM of frames 1 to T - 1, means over clips and frames, against what the footage's codes render
-    or, where they are at hand, its recorded frames; of the prediction, and of the first frame kept. Against recorded
-    frames also of their own codes, rendered: no prediction in this domain is better."""
+    """PSNR in dB and SSIM of frames 1 to T - 1, as means over clips and frames.
+
+    The reference is the recorded frames if available, else the renderings of the footage's codes. psnr and ssim: of the
+    prediction. frozen: of the repeated first frame. bound: of the footage's codes, rendered, against recorded frames.
+    No prediction in this domain can exceed the bound.
+    """
 
     clips: int
     frames: int
@@ -59,8 +64,10 @@ class Prediction:
 
 
 def measured(sampler: Sampler, material: Material, *, clips: int, length: int, seed: int) -> Prediction:
-    """Of `clips` stretches of the footage, spread evenly over it, whose frames are as far apart as a sampled clip's.
-    Raises UserError where it has none that long."""
+    """Measure predictions of `clips` stretches, spread evenly over the footage, at the frame distance of sampled clips.
+
+    Raises UserError if the footage has no stretch that long.
+    """
     motion_of(sampler)
     domain, latents, recorded = material.domain, material.latents, material.recorded
     stride = MoCoConfig.from_json(sampler.meta["config"]).stride

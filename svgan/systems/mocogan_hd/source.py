@@ -1,4 +1,4 @@
-"""What MoCoGAN-HD learns from: clips of real frames, and the frozen generator that renders its own.
+"""The training data of MoCoGAN-HD: clips of real frames, and the frozen generator that renders generated ones.
 
 Axes: N frame, n clip, T frame of a clip, S pixels of the critics' frames, L W+ layer, D width of W.
 """
@@ -21,14 +21,14 @@ from svgan.latents.spaces import Space, picture_space
 from svgan.systems.mocogan_hd.config import MoCoConfig
 from svgan.torch_utils import rng
 
-AT_ONCE = 2**21  # pixels rendered together: 2 pictures of 1024 px, whose gradients keep 4 GB (bench/activations.py)
+AT_ONCE = 2**21  # pixels rendered together: gradients of 2 pictures of 1024 px take 4 GB (bench/activations.py)
 
 
 class Renderer:
-    """Codes to frames of S pixels, average-pooled, by a frozen generator with its own noise maps for all frames.
+    """Render codes with a frozen generator as frames average-pooled to S pixels; all frames share its noise maps.
 
-    batch: rendered together, fewer where pictures are large. Raises UserError where S does not divide the generator's
-    pixels.
+    batch: frames rendered together; fewer if pictures are large. Raises UserError if S does not divide the generator's
+    resolution.
     """
 
     def __init__(self, generator: Generator, size: int, batch: int):
@@ -39,8 +39,11 @@ class Renderer:
         self.batch = min(batch, max(1, AT_ONCE // resolution**2))
 
     def __call__(self, codes: Tensor) -> Tensor:
-        """W+ codes [N, L, D] to frames [N, 3, S, S] within [-1, 1]; of several batches with gradients, each is rendered
-        again in the backward pass, so that memory is one batch's."""
+        """Render W+ codes [N, L, D] as frames [N, 3, S, S] within [-1, 1].
+
+        With gradients and more than one batch, each batch is rendered again in the backward pass, so memory is that of
+        one batch.
+        """
         parts = codes.split(self.batch)
         again = len(parts) > 1 and codes.requires_grad and torch.is_grad_enabled()
         if again:
@@ -57,11 +60,13 @@ class Renderer:
 class FrameSource:
     """Clips of the footage's frames, and `windows` of its codes for the judges, at the speed of sampled clips.
 
-    space: of the motion's codes. originals: recorded crops uint8 [N, R, R, 3], a row per code, in place of renderings.
-    footage: the domain whose codes `latents` are and which renders them, where another one's pictures are to move so;
-    then judges compare in `judged`, the footage's principal coordinates, which are the motion's own space else.
-    Raises UserError when a clip is longer than every run of frames, or originals are not those of the codes,
-    or the paper's contrast within a batch of one.
+    space: the space of the motion's codes. originals: recorded crops uint8 [N, R, R, 3], one per code, used instead of
+    renderings. footage: the domain of `latents`, which renders them, if another domain's pictures shall move like the
+    footage. Judges then compare in `judged`, the footage's principal coordinates; else `judged` is the motion's own
+    space.
+
+    Raises UserError if a clip is longer than every run of frames, if originals are not those of the codes, and for the
+    paper's contrastive loss with a batch of one.
     """
 
     def __init__(
@@ -75,7 +80,7 @@ class FrameSource:
         footage: Domain | None = None,
     ):
         if config.form == "paper" and config.contrastive_weight > 0 and config.batch < 2:
-            raise UserError("batch: 1 clip has none to be contrasted with; give 2 or more, or contrastive_weight 0")
+            raise UserError("batch: the contrastive loss needs 2 clips; give 2 or more, or contrastive_weight 0")
         self._contrasted = config.form == "paper" and config.contrastive_weight > 0
         self.window, self.space, self.latents = config.window, space.to(device), latents
         self.device = torch.device(device)
@@ -96,12 +101,14 @@ class FrameSource:
         self.frames = FrameBank(latents.codes, real, config.critic_size, self.device, originals)
 
     def draw(self, n: int, *, seed: int, step: int, stream: int = 0, rank: int = 0, world: int = 1) -> Tensor:
-        """Rank's part [n / world, T, 3, S, S], in [-1, 1], of a global draw of n clips, uniform with replacement; a
-        pure function of its arguments."""
+        """Return the rank's part [n / world, T, 3, S, S], in [-1, 1], of a global draw of n clips.
+
+        Clips are uniform, with replacement. The draw is a pure function of its arguments.
+        """
         own = rng.own_slice(n, rank, world)
         if self._contrasted and n == world > 1:
             raise UserError(
-                f"batch: {n} clips for {world} workers are one each, with none to be contrasted with; give a batch of "
+                f"batch: {n} clips for {world} workers are one each, but the contrastive loss needs 2; give a batch of "
                 f"{2 * world} or more, or contrastive_weight 0"
             )
         generator = rng.generator("cpu", seed, step, stream, "frames")
@@ -109,5 +116,7 @@ class FrameSource:
         return self.frames[self._starts[picks][:, None] + self._steps]
 
     def windows(self, n: int, seed: int) -> Tensor:
-        """n windows of the footage's codes [n, T, K] in `judged`'s units, as far apart in time as a sampled clip's."""
+        """Return n windows of the footage's codes [n, T, K] in `judged`'s units, at the frame distance of sampled
+        clips.
+        """
         return self.codes.windows(n, seed)[:, :: self.stride]

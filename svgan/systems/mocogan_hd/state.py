@@ -1,4 +1,4 @@
-"""The state of a run of MoCoGAN-HD."""
+"""The training state of MoCoGAN-HD."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from svgan.systems.mocogan_hd.motion import LSTMMotion, NoiseGuess
 from svgan.torch_utils import rng
 from svgan.training.state import State, make_adam
 
-IMAGE_BETA1, IMAGE_EPS = 0.0, 1e-6  # of the embedding critic's Adam, in the released code
+IMAGE_BETA1, IMAGE_EPS = 0.0, 1e-6  # Adam of the embedding critic, as in the released code
 
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def drawn(config: MoCoConfig, name: str, make: Callable[..., M], *arguments: Any) -> M:
-    """`make` of the arguments, its first weights a function of the run's seed and this name alone."""
+    """Call `make` with the arguments; its initial weights depend on the run's seed and this name only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.generator("cpu", config.seed, "weights", name).initial_seed())
         return make(*arguments)
 
 
 def make_lstm(config: MoCoConfig, space: Space) -> LSTMMotion:
-    """The generator of motion that `config` describes."""
+    """Make the motion generator that `config` describes."""
     assert isinstance(space, WSpace)
     return LSTMMotion(
         space,
@@ -45,8 +45,11 @@ def make_lstm(config: MoCoConfig, space: Space) -> LSTMMotion:
 
 @dataclass(eq=False, kw_only=True)
 class MoCoState(State):
-    """generator: motion with guess (H), which one optimiser trains. A critic is there where a weight asks for it. slow:
-    the embedding critic's momentum encoder, with its queues of keys."""
+    """The state of MoCoGAN-HD: that of every run, and the modules below.
+
+    generator: motion and guess (H), trained by one optimiser. A critic exists if a loss weight needs it. slow: the
+    momentum encoder of the embedding critic, with its queues of keys.
+    """
 
     trained: ClassVar[tuple[str, ...]] = ("generator", "video_critic", "image_critic")
     kept: ClassVar[tuple[str, ...]] = ("slow", "real_keys", "fake_keys")
@@ -66,7 +69,9 @@ class MoCoState(State):
 
     @classmethod
     def make_modules(cls, config: MoCoConfig, space: Space) -> dict[str, nn.Module]:
-        """Each part's weights are drawn apart: one that an ablation leaves out changes no other's."""
+        """Make the modules. Their weights are drawn separately, so leaving one out in an ablation does not change the
+        others.
+        """
         motion = drawn(config, "motion", make_lstm, config, space)
         generator = nn.ModuleDict({"motion": motion})
         if config.information_weight > 0:

@@ -1,8 +1,8 @@
 """One step of MoCoGAN-HD: the critics once, then the generator n_generator times on the same real clips.
 
-`svgan.training.draws` says how a step draws at random, `svgan.training.optimize` how it moves weights. The relativistic
-losses compare with means of scores: those are the global batch's, so that w workers learn what one would. Contrast is
-with the rank's own batch and the queue, which is all ranks'.
+`svgan.training.draws` defines how a step draws random numbers, `svgan.training.optimize` how it updates weights. The
+relativistic losses compare with mean scores. These are means over the global batch, so w workers learn the same as one.
+The contrastive loss uses the rank's own batch and the queue, which holds the keys of all ranks.
 
 Axes: B clip, T frame, S pixels of the critics' frames, E embedding.
 """
@@ -30,10 +30,9 @@ Figures = dict[str, Tensor]
 
 
 def iterate(state: MoCoState, source: FrameSource, process: Process) -> Figures:
-    """Train critics and generator once, in place. Returns figures as 0-d tensors, means over ranks; of the generator's
-    turns, the last one's.
+    """Train critics and generator once, in place; return metrics as 0-d tensors, means over ranks.
 
-    Raises NonFiniteLoss as `svgan.training.optimize.descend` does.
+    Metrics of the generator are those of its last turn. Raises NonFiniteLoss as `svgan.training.optimize.descend` does.
     """
     config, where = state.config, {"rank": process.rank, "world": process.world}
     real = source.draw(config.batch, seed=config.seed, step=state.step, **where)
@@ -44,7 +43,7 @@ def iterate(state: MoCoState, source: FrameSource, process: Process) -> Figures:
 
 
 def critic_step(state: MoCoState, source: FrameSource, real: Tensor, process: Process) -> Figures:
-    """One Adam step of each critic there is, and the momentum encoder after the image critic."""
+    """Take one Adam step with each critic; after the image critic, update the momentum encoder."""
     figures: Figures = {}
     with torch.no_grad():
         codes, _, _ = state.motion(draw_noise(state, process, "critic", 0))
@@ -59,7 +58,9 @@ def critic_step(state: MoCoState, source: FrameSource, real: Tensor, process: Pr
 
 
 def video_critic_step(state: MoCoState, critic: PatchCritic, real: Tensor, fake: Tensor, process: Process) -> Figures:
-    """RaLSGAN's (the paper's: logistic) loss of the clip critic, and lambda_GP its gradient penalty."""
+    """Minimise the clip critic's RaLSGAN loss (form 'paper': logistic loss) plus lambda_GP times its gradient
+    penalty.
+    """
     config = state.config
     eps = torch.rand(config.batch, generator=stream(state, "eps", 0), device=state.device)[own_part(state, process)]
     real, fake = (seen(state, clips, name, 0) for name, clips in (("real", real), ("fake", fake)))
@@ -73,7 +74,7 @@ def video_critic_step(state: MoCoState, critic: PatchCritic, real: Tensor, fake:
 
 
 def pair_critic_step(state: MoCoState, critic: PatchCritic, real: Tensor, fake: Tensor, process: Process) -> Figures:
-    """RaLSGAN's loss of the image critic on a first and a later frame."""
+    """Minimise the image critic's RaLSGAN loss on pairs of a first and a later frame."""
     at = later_frame(state, process, "critic", 0)
     with autocast(state):
         loss = patch_loss(state, critic(pair(real, at)), critic(pair(fake, at)), process, generator=False)
@@ -81,8 +82,11 @@ def pair_critic_step(state: MoCoState, critic: PatchCritic, real: Tensor, fake: 
 
 
 def embedding_critic_step(state: MoCoState, critic: EmbeddingCritic, fake: Tensor, process: Process) -> Figures:
-    """The hinge (the paper's: logistic) loss, a generated clip's first frame being real and a later one fake, and the
-    contrast of two augmentations of either; then the momentum encoder follows."""
+    """Minimise the embedding critic's adversarial and contrastive losses; then update the momentum encoder.
+
+    The adversarial loss is the hinge loss (form 'paper': logistic). A generated clip's first frame counts as real and a
+    later one as fake. The contrastive loss compares two augmentations of each frame.
+    """
     config, count = state.config, len(fake)
     first, later = fake[:, 0], frames_at(fake, later_frame(state, process, "critic", 0))
     views = torch.cat(
@@ -109,7 +113,7 @@ def embedding_critic_step(state: MoCoState, critic: EmbeddingCritic, fake: Tenso
         else:
             contrast = losses.contrastive(later_a, later_b, config.temperature)
         total, figures["contrastive"] = total + config.contrastive_weight * contrast, contrast
-    if not figures:  # F serves the matching alone, untrained
+    if not figures:  # F is used for the matching only, and is not trained
         return {}
     figures = descend(state, "image_critic", gradients(total, critic), figures, (), process)
     if state.slow is not None:
@@ -118,7 +122,7 @@ def embedding_critic_step(state: MoCoState, critic: EmbeddingCritic, fake: Tenso
 
 
 def generator_step(state: MoCoState, source: FrameSource, real: Tensor, process: Process, turn: int) -> Figures:
-    """Minimise the critics' terms - lambda_m L_m - lambda_f L_f by one Adam step, then move the EMA."""
+    """Minimise the critics' terms - lambda_m L_m - lambda_f L_f by one Adam step, then update the EMA."""
     config = state.config
     noise: Noise = draw_noise(state, process, "generator", turn)
     codes, hidden, cells = state.motion(noise)
@@ -152,7 +156,9 @@ def image_terms(
     process: Process,
     turn: int,
 ) -> tuple[Tensor, Figures]:
-    """What the generator minimises for the image critic, weighted, and its parts; the keys go into the queues."""
+    """Return the generator's weighted loss for the image critic and its parts as metrics; push the keys into the
+    queues.
+    """
     config, at = state.config, later_frame(state, process, "generator", turn)
     if isinstance(critic, PatchCritic):
         with autocast(state):
@@ -183,7 +189,7 @@ def image_terms(
 def patch_loss(
     state: MoCoState, real: Sequence[Tensor], fake: Sequence[Tensor], process: Process, *, generator: bool
 ) -> Tensor:
-    """Of maps of scores of each scale, summed over scales: RaLSGAN's, or in the paper's form the logistic loss."""
+    """Compute the RaLSGAN loss (form 'paper': logistic loss) of score maps, summed over the scales."""
     pairs = list(zip(real, fake, strict=True))
     if state.config.form == "paper":
         parts = [losses.logistic_generator(f) if generator else losses.logistic_critic(r, f) for r, f in pairs]
@@ -193,14 +199,17 @@ def patch_loss(
 
 
 def of_global_batch(means: Tensor, process: Process) -> Tensor:
-    """The global batch's means in figures; in gradients this rank's own, whose average over ranks is the global's."""
+    """Replace the values of means by those of the global batch, but keep this rank's gradients.
+
+    The average of these gradients over ranks is the gradient of the global batch.
+    """
     everyones = means.detach().clone()
     process.mean_([everyones])
     return means + (everyones - means.detach())
 
 
 def of_all_ranks(own: Tensor, process: Process) -> Tensor:
-    """Equal-sized parts [n, E] of all ranks, in order [n world, E]."""
+    """Gather equal-sized parts [n, E] of all ranks, in order, as [n world, E]."""
     gathered = own.new_zeros(len(own) * process.world, *own.shape[1:])
     gathered[rng.own_slice(len(gathered), process.rank, process.world)] = own * process.world
     process.mean_([gathered])
@@ -208,25 +217,25 @@ def of_all_ranks(own: Tensor, process: Process) -> Tensor:
 
 
 def rendered(state: MoCoState, source: FrameSource, codes: Tensor) -> Tensor:
-    """Codes [B, T, D] in the space's units to frames [B, T, 3, S, S]."""
+    """Render codes [B, T, D], in the space's units, as frames [B, T, 3, S, S]."""
     with autocast(state):
         frames = source.render(state.space.decode(codes).flatten(0, 1))
     return frames.unflatten(0, codes.shape[:2])
 
 
 def seen(state: MoCoState, clips: Tensor, name: str, turn: int) -> Tensor:
-    """Clips as the clip critic sees them, forwards or backwards."""
+    """Arrange clips for the clip critic, randomly reversed in time."""
     shown = video_input(clips, pairs=state.config.mode == "in-domain")
     return losses.flipped_in_time(shown, stream(state, f"flip {name}", turn, device="cpu"))
 
 
 def pair(clips: Tensor, at: Tensor) -> Tensor:
-    """First frames and frames at[b], on top of each other: [B, 6, S, S]."""
+    """Concatenate first frames and frames at[b] on the channel axis: [B, 6, S, S]."""
     return torch.cat([clips[:, 0], frames_at(clips, at)], 1)
 
 
 def later_frame(state: MoCoState, process: Process, name: str, turn: int) -> Tensor:
-    """For each clip of this rank a frame that is not the first, [B]."""
+    """Draw a frame other than the first for each clip of this rank, [B]."""
     config = state.config
     g = stream(state, f"frame {name}", turn)
     at = torch.randint(1, config.window, (config.batch,), generator=g, device=state.device)
@@ -234,6 +243,6 @@ def later_frame(state: MoCoState, process: Process, name: str, turn: int) -> Ten
 
 
 def augmentation(state: MoCoState, process: Process, name: str, turn: int) -> Augmentation:
-    """This rank's part of the global batch's."""
+    """Draw augmentations for the global batch; return this rank's part."""
     drawn = draw_augmentation(state.config.batch, stream(state, f"augment {name}", turn))
     return drawn[own_part(state, process)]

@@ -1,4 +1,4 @@
-"""MoCoGAN-HD as a system: its parts, and what it can learn from."""
+"""MoCoGAN-HD as a system: its parts, and the material that it can learn from."""
 
 from __future__ import annotations
 

@@ -1,1 +1,3 @@
-"""StyleGAN-V (systems.md 3): a video generator trained with its renderer on two or three sparse frames a clip."""
+"""StyleGAN-V (Skorokhodov et al. 2022): a video generator trained with its renderer on two or three sparse frames a
+clip.
+"""

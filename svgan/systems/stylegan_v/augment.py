@@ -1,6 +1,7 @@
-"""Adaptive augmentation of clips (Karras et al. 2020, ADA): one draw for all frames of a clip (systems.md 3.4).
+"""Adaptive augmentation of clips (ADA, Karras et al. 2020): all frames of a clip are augmented alike.
 
-Ours: of "bgc" only mirroring, scale, rotation, shift, brightness, contrast and saturation, each with probability p.
+Ours: of the pipeline "bgc" only mirroring, scale, rotation, shift, brightness, contrast and saturation, each with
+probability p. Source: the released code, docs/papers.md#stylegan-v-training.
 
 Axes: B clip, T frame, H x W pixels.
 """
@@ -14,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TARGET = 0.6  # of the mean sign of the discriminator's logits of real clips
-FULL = 500_000  # clips over which p may go from 0 to 1
-EVERY = 4  # steps between its moves
+TARGET = 0.6  # for the mean sign of the discriminator's logits of real clips
+FULL = 500_000  # clips over which p can go from 0 to 1
+EVERY = 4  # steps between updates of p
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to each clip: place [B, 2, 3] of affine_grid, and colour [B, 3, 4], an affine map of RGB."""
+    """Augmentation parameters per clip. place [B, 2, 3]: matrix of affine_grid. colour [B, 3, 4]: affine map of RGB."""
 
     place: Tensor
     colour: Tensor
@@ -35,7 +36,7 @@ def draw(count: int, p: float, generator: torch.Generator) -> Augmentation:
 
 
 def augment(clips: Tensor, augmentation: Augmentation) -> Tensor:
-    """Clips [B, T, 3, H, W], each changed in one way in all its frames."""
+    """Augment clips [B, T, 3, H, W], each alike in all its frames."""
     count, frames = clips.shape[:2]
     flat = clips.flatten(0, 1)
     place = augmentation.place.to(flat).repeat_interleave(frames, 0)
@@ -47,7 +48,7 @@ def augment(clips: Tensor, augmentation: Augmentation) -> Tensor:
 
 
 def draw_place(count: int, p: float, generator: torch.Generator) -> Tensor:
-    """Where each pixel is taken from: [B, 2, 3] of affine_grid."""
+    """Draw the matrices [B, 2, 3] of affine_grid that map each pixel to its source."""
     some = Some(count, p, generator)
     mirror = some.uniform(0.5, -1.0, 1.0)
     scale = 2 ** some.normal(0.2)
@@ -59,7 +60,7 @@ def draw_place(count: int, p: float, generator: torch.Generator) -> Tensor:
 
 
 def draw_colour(count: int, p: float, generator: torch.Generator) -> Tensor:
-    """An affine map of RGB, [B, 3, 4]."""
+    """Draw affine maps of RGB, [B, 3, 4]."""
     some = Some(count, p, generator)
     brightness, contrast, saturation = some.normal(0.2), 2 ** some.normal(0.5), 2 ** some.normal(1.0)
     grey = torch.full((3, 3), 1 / 3, device=generator.device)
@@ -69,7 +70,7 @@ def draw_colour(count: int, p: float, generator: torch.Generator) -> Tensor:
 
 
 class Some:
-    """Draws of which a share of p counts; the others change nothing."""
+    """Draw parameters that apply with probability p; the other samples stay unchanged."""
 
     def __init__(self, count: int, p: float, generator: torch.Generator):
         self.count, self.p, self.generator = count, p, generator
@@ -79,7 +80,7 @@ class Some:
         return torch.where(self._counts(), drawn, 0.0)
 
     def uniform(self, share: float, low: float, high: float, otherwise: float = 1.0) -> Tensor:
-        """Of a share below 1: `low` that often, where it counts."""
+        """Draw uniformly from low to high. With share below 1: `low` with that probability, else `high`."""
         u = torch.rand(self.count, generator=self.generator, device=self.generator.device)
         drawn = low + (high - low) * u if share == 1 else torch.where(u < share, low, high)
         return torch.where(self._counts(), drawn, otherwise)
@@ -89,14 +90,18 @@ class Some:
 
 
 def adapted(p: float, sign: float, clips: int, full: int = FULL) -> float:
-    """p after `clips` more real clips whose logits' mean sign was `sign`: up above TARGET, down below it; `full` clips
-    take it from 0 to 1."""
+    """Return p after `clips` more real clips whose logits had the mean sign `sign`.
+
+    p rises above TARGET and falls below it. It takes `full` clips from 0 to 1.
+    """
     step = clips / full * (1 if sign > TARGET else -1 if sign < TARGET else 0)
     return min(1.0, max(0.0, p + step))
 
 
 class Adaptation(nn.Module):
-    """p, and the mean signs of the logits since it last moved, which it does every EVERY steps."""
+    """The augmentation probability p, and the logits' mean signs since its last update. It updates every EVERY
+    steps.
+    """
 
     p: Tensor
     signs: Tensor
@@ -107,7 +112,7 @@ class Adaptation(nn.Module):
         self.register_buffer("signs", torch.zeros(()))
 
     def follow(self, step: int, sign: Tensor, batch: int, full: int) -> None:
-        """After step number `step`, whose batch of real clips had this mean sign."""
+        """Update after step number `step`; sign: the mean sign of the logits of its real clips."""
         self.signs += sign
         if (step + 1) % EVERY == 0:
             self.p.fill_(adapted(float(self.p), float(self.signs) / EVERY, batch * EVERY, full))

@@ -1,4 +1,6 @@
-"""Which frames of a clip are seen (systems.md 3.2), and the clips that generated frames are of.
+"""Draw the frames of a clip that the discriminator sees, real or generated.
+
+Source: the released code, docs/papers.md#stylegan-v-frame-sampling.
 
 Axes: B clip, T frame.
 """
@@ -14,11 +16,11 @@ SPANS = (2, 4, 8, 16, 32)
 
 
 def draw_times(clips: int, length: int, generator: torch.Generator, frames: int = 3) -> Tensor:
-    """Frame numbers int64 [B, T], rising, of clips in a video of `length` frames.
+    """Draw ascending frame numbers int64 [B, T] of clips in a video of `length` frames.
 
-    The span from first to last is uniform among the powers of two that the video and the frames allow; then its place
-    is uniform, and the frames between are a uniform choice of those strictly inside. One frame alone may be any. Raises
-    UserError where no span is long enough.
+    The span from first to last frame is uniform among the powers of two that the video and the number of frames allow.
+    Its position is uniform. The frames between are drawn uniformly from those strictly inside. A single frame may be
+    any. Raises UserError if no span is long enough.
     """
     if frames == 1:
         return torch.randint(length, (clips, 1), generator=generator, device=generator.device)

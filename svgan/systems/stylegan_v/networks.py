@@ -1,4 +1,6 @@
-"""StyleGAN-V's generator and holistic discriminator (systems.md 3.1, 3.3), of our StyleGAN2's layers.
+"""StyleGAN-V's generator and holistic discriminator, made of the layers of svgan's StyleGAN2.
+
+Source: the released code, docs/papers.md#stylegan-v-generator and #stylegan-v-discriminator.
 
 Axes: B clip, T frame, C channel, H x W pixels, D width of W.
 """
@@ -22,16 +24,17 @@ from svgan.motion.base import ContinuousMotion, RenderedMotion
 from svgan.motion.noise import ALL
 from svgan.torch_utils.layers import SLOPE, pixel_norm
 
-GROUP = 4  # neighbouring clips under a minibatch standard deviation: the same whoever else has clips
+GROUP = 4  # clips per minibatch standard deviation, neighbours in the batch: independent of the number of workers
 RATE = 0.01  # learning-rate multiplier of mappings
 EMBEDDED = 256  # width of a learned time difference
 
 
 class VideoGenerator(ContinuousMotion, RenderedMotion):
-    """Noise of clips to pictures [B, T, 3, R, R]: w, one for a clip, styles all layers; v(t) joins the constant input.
+    """Map noise of clips to pictures [B, T, 3, R, R].
 
-    A frame's code is w and v(t) side by side, K = D + 2 F wide. No noise maps. config.mapping_layers is 2 in the paper;
-    motion's widths are AcyclicCodes's.
+    The code w, one per clip, styles all layers; v(t) is concatenated with the constant input. A frame's code is w and
+    v(t) side by side, K = D + 2 F wide. There are no noise maps. config.mapping_layers is 2 in the paper. For the
+    widths of motion see AcyclicCodes.
     """
 
     def __init__(self, config: StyleGAN2Config, motion: AcyclicCodes):
@@ -39,38 +42,38 @@ class VideoGenerator(ContinuousMotion, RenderedMotion):
         self.motion, self.synthesis = motion, Generator(config, extra=motion.width)
 
     def forward(self, noise: AnchorNoise) -> Tensor:
-        """noise.content is z [clips, D]; the frames are those at noise.times (or times of each clip, [B, T])."""
+        """Render the frames at noise.times (or per-clip times, [B, T]); noise.content is z [clips, D]."""
         codes = self.codes(noise)
         return self.pictures(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
 
     def codes(self, noise: AnchorNoise) -> Tensor:
-        """[B, T, K]."""
+        """Compute the codes [B, T, K]."""
         w = self.synthesis.map(noise.content[noise.part].to(self.synthesis.const.dtype))
         v = self.motion(noise).to(w.dtype)
         return torch.cat([w[:, None].expand(-1, v.shape[1], -1), v], 2)
 
     def pictures(self, codes: Tensor) -> Tensor:
-        """Codes [N, K] to pictures [N, 3, R, R]."""
+        """Render codes [N, K] as pictures [N, 3, R, R]."""
         w, v = codes.split([self.synthesis.config.w_dim, self.motion.width], 1)
         return self.synthesis(self.synthesis.broadcast(w), "none", v)
 
     def truncated(self, codes: Tensor, truncation: float) -> Tensor:
-        """w nearer to its mean; the motion stays."""
+        """Move w towards its mean; motion is unchanged."""
         if truncation == 1:
             return codes
         mean, width = self.synthesis.w_avg, self.synthesis.config.w_dim
         return torch.cat([mean + truncation * (codes[..., :width] - mean), codes[..., width:]], -1)
 
     def render(self, codes: Tensor | np.ndarray) -> np.ndarray:
-        """Codes [N, K] to pictures uint8 [N, R, R, 3]."""
+        """Render codes [N, K] as pictures uint8 [N, R, R, 3]."""
         return render_batches(self.pictures, codes, self.synthesis.config.resolution, self.synthesis.w_avg.device)
 
     def draw(self, batch: int, length: int, generator: torch.Generator) -> AnchorNoise:
-        """Noise for clips of `length` frames, on the generator's device."""
+        """Draw noise for clips of `length` frames, on the generator's device."""
         return self.draw_at(batch, torch.arange(length), generator)
 
     def draw_at(self, batch: int, times: Tensor, generator: torch.Generator) -> AnchorNoise:
-        """Noise for clips of frames at these times [T], or [B, T]."""
+        """Draw noise for clips of frames at these times, [T] or [B, T]."""
         return draw_anchor_noise(batch, self.synthesis.config.w_dim, times.double(), generator)
 
     def stream(
@@ -84,18 +87,18 @@ class VideoGenerator(ContinuousMotion, RenderedMotion):
         start: float = 0.0,
         step: float = 1.0,
     ) -> Iterator[Tensor]:
-        """Codes in chunks [B, <= chunk, K] of the frames at start, start + step, ..."""
+        """Yield codes in chunks [B, <= chunk, K] of the frames at start, start + step, ..."""
         noise = self.draw(batch, length, generator)[part]
         for times in (start + step * noise.times).split(chunk):
             yield self.codes(noise.at(times))
 
 
 class HolisticDiscriminator(nn.Module):
-    """Clips [B, T, 3, R, R] of T sparse frames and their times [B, T] to logits [B].
+    """Map clips [B, T, 3, R, R] of T sparse frames and their times [B, T] to logits [B].
 
-    Each frame alone down to `joined` pixels (16 in the paper), where a block gives half its channels; from there on
-    all frames' maps together. The logit is <features, code of the time differences> / sqrt(C). Of a single frame it is
-    the discriminator of pictures that svgan.images.stylegan2 has.
+    Each frame is processed alone down to `joined` pixels (16 in the paper). There a block halves the channels, and all
+    frames' maps are concatenated and processed together. The logit is <features, code of the time differences> /
+    sqrt(C). For a single frame this is the discriminator of pictures in svgan.images.stylegan2.
     """
 
     def __init__(self, config: StyleGAN2Config, frames: int = 3, joined: int = 16):
@@ -124,7 +127,7 @@ class HolisticDiscriminator(nn.Module):
         return project(features, self.differences(times.diff(dim=1)).to(features.dtype))
 
     def features(self, clips: Tensor) -> Tensor:
-        """[B, C], the frames in their order; of a single frame the logit, [B, 1]."""
+        """Compute features [B, C] of the frames in their order; for a single frame the logit, [B, 1]."""
         frames = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x = self.alone(leaky(self.from_rgb(frames)))
         x = self.together(x.unflatten(0, clips.shape[:2]).flatten(1, 2))
@@ -134,9 +137,10 @@ class HolisticDiscriminator(nn.Module):
 
 
 class TimeDifferences(nn.Module):
-    """Differences [B, count] of neighbouring frames' times to a code [B, width].
+    """Map time differences [B, count] of neighbouring frames to a code [B, width].
 
-    Each: a learned vector of the rounded difference, beside sines and cosines of it at log-spaced frequencies.
+    Each difference is represented by a learned vector of its rounded value, and by its sines and cosines at log-spaced
+    frequencies.
     """
 
     frequencies: Tensor
@@ -159,7 +163,7 @@ class TimeDifferences(nn.Module):
 
 
 def project(features: Tensor, code: Tensor) -> Tensor:
-    """<features, code> / sqrt(C) [B] of [B, C] (Miyato and Koyama 2018, without the unconditional part)."""
+    """<features, code> / sqrt(C), [B, C] to [B] (Miyato and Koyama 2018, without the unconditional term)."""
     return (features * code).sum(1) / math.sqrt(code.shape[1])
 
 

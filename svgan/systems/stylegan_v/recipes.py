@@ -1,4 +1,4 @@
-"""Named runs of StyleGAN-V. Each is a function of overrides: `stylegan_v(frames=2, steps=300)`."""
+"""Recipes of StyleGAN-V. Each is a function of overrides: `stylegan_v(frames=2, steps=300)`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from svgan.systems.stylegan_v.config import StyleGANVConfig
 def stylegan_v(**overrides: Any) -> StyleGANVConfig:
     """StyleGAN-V on the domain's footage, small enough for two CPU cores at 64 px.
 
-    The paper's: the wiring, 3 frames a clip, anchors 16 frames apart, the losses, R1 every 16 steps at 0.0002 R^2 /
-    batch, Adam 0.0025 (0, 0.99), ADA's target. Ours: widths an eighth of theirs, 8 clips a step, an ADA that is quick
-    enough for some thousand steps, and footage that is not mirrored beside: a subject's face has two sides.
+    From the paper: the wiring, 3 frames a clip, anchors 16 frames apart, the losses, R1 every 16 steps at 0.0002 R^2 /
+    batch, Adam 0.0025 (0, 0.99), ADA's target. Ours: widths are an eighth of theirs, a step has 8 clips, and ADA adapts
+    fast enough for a few thousand steps. The footage is not mirrored, because a subject's face has two different sides.
     """
     return StyleGANVConfig.of_recipe(
         "stylegan-v",
@@ -32,10 +32,13 @@ def stylegan_v(**overrides: Any) -> StyleGANVConfig:
 
 
 def stylegan_v_full(**overrides: Any) -> StyleGANVConfig:
-    """StyleGAN-V at the released code's sizes for 256 px, for GPUs: all widths, 64 clips a step, 25 million clips, an
-    EMA of a half-life of 20 000 clips, ADA over 500 000. Ours: bfloat16 throughout, where theirs is float16 in upper
-    layers, and windows of 33 frames, as far as a clip's frames are apart, where theirs are of 1024.
-    Cost: theirs was two days of four V100 (systems.md 3.4).
+    """StyleGAN-V at the released code's sizes for 256 px, for GPUs.
+
+    From the released code: all widths, 64 clips a step, 25 million clips, an EMA with a half-life of 20 000 clips, ADA
+    over 500 000. Ours: bfloat16 throughout, where the released code has float16 in the upper layers. Windows have 33
+    frames, the largest distance of a clip's frames; the released code has 1024.
+
+    Cost: the authors took two days on four V100 (their README, docs/papers.md#stylegan-v-training).
     """
     return StyleGANVConfig.of_recipe(
         "stylegan-v-full",

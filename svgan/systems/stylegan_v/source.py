@@ -1,4 +1,4 @@
-"""What StyleGAN-V learns from: clips of a few frames of the footage, and when they are.
+"""The training data of StyleGAN-V: clips of a few frames of the footage, and their times.
 
 Axes: n clip, T frame of a clip, R pixels of the domain, K coordinate of the judges' space.
 """
@@ -18,14 +18,14 @@ from svgan.systems.stylegan_v.config import StyleGANVConfig
 from svgan.systems.stylegan_v.frame_times import draw_times
 from svgan.torch_utils import rng
 
-JUDGED = 16  # frames of a window that judges compare
+JUDGED = 16  # frames of a window for the judges
 
 
 class SparseClips:
     """Clips of config.frames frames, and `windows` of the footage's codes for the judges.
 
-    space: of the judges. originals: recorded crops uint8 [N, R, R, 3], a row per code, in place of renderings. Raises
-    UserError for footage shorter than a window, and for a domain without an encoder, by which the judges see pictures.
+    space: the judges' space. originals: recorded crops uint8 [N, R, R, 3], one per code, used instead of renderings.
+    Raises UserError for footage shorter than a window, and for a domain without an encoder, which the judges need.
     """
 
     def __init__(
@@ -47,13 +47,16 @@ class SparseClips:
         self.frames = FrameBank(latents.codes, domain.generator, domain.config.resolution, device, originals)
 
     def draw(self, n: int, *, seed: int, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
-        """Rank's part of a global draw of n clips: frames [n / world, T, 3, R, R] in [-1, 1] and their times in frames,
-        int64 [n / world, T]; a pure function of its arguments. The windows are uniform, with replacement."""
+        """Return the rank's part of a global draw of n clips, a pure function of its arguments.
+
+        frames [n / world, T, 3, R, R] in [-1, 1], and their times in frames, int64 [n / world, T]. Windows are uniform,
+        with replacement.
+        """
         generator, own = rng.generator("cpu", seed, step, "clips"), rng.own_slice(n, rank, world)
         picks = torch.randint(len(self._starts), (n,), generator=generator)[own]
         times = draw_times(n, self.span, generator, self.count)[own]
         return self.frames[self._starts[picks][:, None] + times], times.to(self.frames.device)
 
     def windows(self, n: int, seed: int) -> Tensor:
-        """n windows [n, T, K] of the footage's codes."""
+        """Return n windows [n, T, K] of the footage's codes."""
         return self.codes.windows(n, seed)

@@ -1,4 +1,4 @@
-"""The state of a run of StyleGAN-V."""
+"""The training state of StyleGAN-V."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from svgan.training.state import State
 
 
 def make_generator(config: StyleGANVConfig, space: Space) -> VideoGenerator:
-    """The generator that `config` describes."""
+    """Make the generator that `config` describes."""
     codes = AcyclicCodes(
         noise=config.width,
         width=config.width,
@@ -41,7 +41,10 @@ def _sizes(config: StyleGANVConfig, space: Space) -> StyleGAN2Config:
 
 @dataclass(eq=False, kw_only=True)
 class StyleGANVState(State):
-    """motion: the generator with its renderer. adaptation: how often clips are augmented."""
+    """The state of StyleGAN-V: that of every run, its discriminator, and ADA.
+
+    motion: the generator with its renderer. adaptation: the augmentation probability.
+    """
 
     kept: ClassVar[tuple[str, ...]] = ("adaptation",)
 

@@ -1,13 +1,13 @@
-"""One step of StyleGAN-V: the discriminator, then the generator, then ADA (systems.md 3.4).
+"""One step of StyleGAN-V: the discriminator, then the generator, then ADA (docs/papers.md#stylegan-v-training).
 
-`svgan.training.draws` says how a step draws at random, `svgan.training.optimize` how it moves weights. A discriminator
-compares groups of 4 clips, so that w workers learn what one would where each has a multiple of 4.
+`svgan.training.draws` defines how a step draws random numbers, `svgan.training.optimize` how it updates weights. The
+discriminator compares groups of 4 clips, so w workers learn the same as one if each has a multiple of 4.
 
-Layers, losses and lazy R1 are those of the domain's trainer (svgan.images), for which a picture is a clip of one frame;
-its loop is its own, since it learns an encoder beside, and reconstructs.
+Layers, losses and lazy R1 are those of the domain's trainer (svgan.images), which treats a picture as a clip of one
+frame. That trainer has its own loop, because it also learns an encoder, and reconstructs.
 
-Ours: R1 is of clips as they are augmented (its gradient through the resampling has no second derivative in PyTorch),
-and added to the loss of its step, where the released code takes a step of its own.
+Ours: R1 is taken of the augmented clips, because PyTorch has no second derivative of the resampling. It is added to the
+loss of its step; the released code takes a separate step.
 
 Axes: B clip, T frame, R pixels, D width of W, K width of a frame's code.
 """
@@ -29,13 +29,13 @@ from svgan.training.draws import own_part, stream
 from svgan.training.losses import wide
 from svgan.training.optimize import autocast, descend, gradients, move_average
 
-W_DECAY = 0.998  # of w's running mean, towards which clips are truncated
+W_DECAY = 0.998  # decay of the running mean of w, towards which truncation moves codes
 
 Figures = dict[str, Tensor]
 
 
 def iterate(state: StyleGANVState, source: SparseClips, process: Process) -> Figures:
-    """Train discriminator and generator once, in place. Returns figures as 0-d tensors, means over ranks.
+    """Train discriminator and generator once, in place; return metrics as 0-d tensors, means over ranks.
 
     Raises NonFiniteLoss as `svgan.training.optimize.descend` does.
     """
@@ -48,7 +48,7 @@ def iterate(state: StyleGANVState, source: SparseClips, process: Process) -> Fig
 
 
 def critic_step(state: StyleGANVState, source: SparseClips, process: Process) -> Figures:
-    """One Adam step along the logistic loss; in every r1_every-th, along R1 too."""
+    """Minimise the logistic loss by one Adam step; every r1_every-th step adds R1."""
     config = state.config
     real, times = source.draw(config.batch, seed=config.seed, step=state.step, rank=process.rank, world=process.world)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def critic_step(state: StyleGANVState, source: SparseClips, process: Process) ->
 
 
 def generator_step(state: StyleGANVState, process: Process) -> Figures:
-    """One Adam step along the non-saturating loss, then the averages follow."""
+    """Minimise the non-saturating loss by one Adam step, then update the averages."""
     fake, times, w = generated(state, process, "generator")
     with autocast(state):
         logits = state.critic(seen(state, fake, "generator", process), times)
@@ -82,7 +82,7 @@ def generator_step(state: StyleGANVState, process: Process) -> Figures:
 
 
 def generated(state: StyleGANVState, process: Process, name: str) -> tuple[Tensor, Tensor, Tensor]:
-    """This rank's part of a global batch of clips [B, T, 3, R, R], their times [B, T] and w [B, D]."""
+    """Generate this rank's part of a global batch: clips [B, T, 3, R, R], their times [B, T] and w [B, D]."""
     config = state.config
     own = own_part(state, process)
     times = draw_times(config.batch, config.window, stream(state, f"{name} times", device="cpu"), config.frames)
@@ -95,7 +95,7 @@ def generated(state: StyleGANVState, process: Process, name: str) -> tuple[Tenso
 
 
 def seen(state: StyleGANVState, clips: Tensor, name: str, process: Process) -> Tensor:
-    """Clips as the discriminator sees them, augmented as often as ADA says."""
+    """Augment clips for the discriminator with ADA's probability."""
     p = float(state.adaptation.p)
     if p == 0:
         return clips
@@ -105,7 +105,7 @@ def seen(state: StyleGANVState, clips: Tensor, name: str, process: Process) -> T
 
 @torch.no_grad()
 def follow(state: StyleGANVState, w: Tensor) -> None:
-    """Move the EMA after the generator, and w's running mean by the batch's [D]."""
+    """Update the EMA, and the running mean of w by the batch's mean [D]."""
     batch = state.config.batch
     decay = min(state.config.ema, ema_decay(batch, state.step * batch, half_life=math.inf))
     move_average(state, decay)
@@ -114,5 +114,8 @@ def follow(state: StyleGANVState, w: Tensor) -> None:
 
 
 def ema_decay(batch: int, seen: int, half_life: float = 20_000, ramp: float = 0.05) -> float:
-    """Of one step of `batch` clips after `seen`: what `half_life` clips halve, or `ramp` of those seen if fewer."""
+    """Decay of one step of `batch` clips after `seen` clips.
+
+    The half-life is `half_life` clips, or `ramp` times the clips seen if that is fewer.
+    """
     return 0.5 ** (batch / max(min(half_life, ramp * seen), 1e-8))

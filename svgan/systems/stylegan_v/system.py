@@ -1,4 +1,4 @@
-"""StyleGAN-V as a system: its parts, and what it can learn from."""
+"""StyleGAN-V as a system: its parts, and the material that it can learn from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_source(config: StyleGANVConfig, material: Material, space: Space, devic
 
 
 def check(config: StyleGANVConfig, material: Material) -> None:
-    """Raises UserError for footage that is too short for motion between anchors."""
+    """Raise UserError if the footage is too short for motion between anchors."""
     check_anchors(config.distance, material.latents.longest_run, material.latents.uri)
 
 

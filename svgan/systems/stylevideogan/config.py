@@ -1,4 +1,4 @@
-"""What a run of a temporal GAN on codes is: StyleVideoGAN's, and variants of its generator and critic."""
+"""The configuration of a temporal GAN on codes: StyleVideoGAN, and variants of its generator and critic."""
 
 from __future__ import annotations
 
@@ -19,20 +19,7 @@ ANCHORS = {"distance": 16, "kernel": 11}  # StyleGAN-V's
 
 @dataclass(frozen=True, kw_only=True)
 class CodesConfig(RunConfig):
-    """A temporal GAN on codes; beside what every run has:
-
-    space: the coordinates of the codes, 'wplus' (all L D of them) or 'pca' (the first `components` principal ones).
-    motion: 'gru', StyleVideoGAN's, or 'acyclic', StyleGAN-V's motion codes, which have no GAP (gap_weight 0).
-    width: of the GRU's memories and of i, or of content and motion codes; noise: width of s_k, or of an anchor's.
-    distance, kernel: of the acyclic motion, frames between anchors and how many anchors a convolution sees.
-    trunk: widths of T. critic: a key of critics.DESIGNS; critic_widths: E's widths, input left out. n_critic:
-    critic steps per generator step.
-    gp_weight, gap_weight: lambda_GP and lambda_GAP. gap_every: GAP is in every so many generator steps alone, as many
-    times as heavy there (inexact, and cheaper). critic_kernel (of 'tconv'), critic_rates (of 'multiscale'),
-    critic_starts (of 'holistic'): what one design alone lets a run set; None is the design's own. iteration: 'fast'
-    finds the same gradients by hand (fast/); figures differ by rounding. 'graph' is that as one CUDA graph, where
-    there is one GPU, else 'fast'. With either, precision 'bfloat16' is of the
-    products of the critic, T and A alone, where the processor has such products (fast/precision.py).
+    """The configuration of a temporal GAN on codes: the fields of `RunConfig`, and those below.
 
     Raises UserError naming the field.
     """
@@ -50,23 +37,46 @@ class CodesConfig(RunConfig):
     paced: ClassVar[tuple[str, ...]] = (*RunConfig.paced, "width", "n_critic", "iteration", "gap_every", "motion")
 
     space: Literal["wplus", "pca"]
+    """Coordinates of the codes: 'wplus' (all L D of them) or 'pca' (the first `components` principal components)."""
     components: int | None = None
+    """Number of principal components; for space 'pca' only."""
     motion: Literal["gru", "acyclic"] = "gru"
+    """The motion model: 'gru' is StyleVideoGAN's; 'acyclic' has StyleGAN-V's motion codes and no GAP (gap_weight 0)."""
     width: int = 32
+    """Width of the GRU's memories and of i; with 'acyclic', of content and motion codes."""
     noise: int = 32
+    """Width of s_k; with 'acyclic', of the noise of an anchor."""
     distance: int = ANCHORS["distance"]
+    """Frames between anchors, of motion 'acyclic'."""
     kernel: int = ANCHORS["kernel"]
+    """Anchors per convolution, of motion 'acyclic'."""
     trunk: tuple[int, ...]
+    """Widths of T."""
     critic: str = "tconv"
+    """The critic's design, a key of critics.DESIGNS."""
     critic_widths: tuple[int, ...]
+    """Widths of E, without its input."""
     n_critic: int
+    """Critic steps per generator step."""
     gp_weight: float = 10.0
+    """lambda_GP, the weight of the gradient penalty."""
     gap_weight: float = 100.0
+    """lambda_GAP, the weight of the gradient angle penalty."""
     gap_every: int = 1
+    """Compute GAP in every gap_every-th generator step only, with gap_every times its weight (inexact, but cheaper)."""
     critic_kernel: int | None = None
+    """Frames per convolution, of critic 'tconv'; None is the design's default."""
     critic_rates: int | None = None
+    """Number of rates, of critic 'multiscale'; None is the design's default."""
     critic_starts: int | None = None
+    """Least number of triples per span, of critic 'holistic'; None is the design's default."""
     iteration: Literal["plain", "fast", "graph"] = "plain"
+    """The implementation of an iteration; metrics differ by rounding only.
+
+    'plain' uses autograd. 'fast' computes the same gradients by hand-written formulas (fast/). 'graph' runs 'fast' as
+    one CUDA graph if there is one GPU, else it is 'fast'. With 'fast' and 'graph', precision 'bfloat16' applies only to
+    the matrix products of the critic, T and A, on processors that support it (fast/precision.py).
+    """
 
     def __post_init__(self) -> None:
         for name in ("trunk", "critic_widths"):
@@ -97,15 +107,14 @@ class CodesConfig(RunConfig):
     def _check_acyclic(self) -> None:
         if self.gap_weight:
             raise UserError(
-                f"gap_weight: {self.gap_weight:g}, but GAP is of a GRU's noise and motion 'acyclic' has none; "
-                "give 0, or leave it out"
+                f"gap_weight: {self.gap_weight:g}, but GAP needs motion 'gru', not 'acyclic'; give 0, or leave it out"
             )
         if self.iteration != "plain":
-            raise UserError(f"iteration: {self.iteration!r} is of motion 'gru', not of 'acyclic'; leave it out")
+            raise UserError(f"iteration: {self.iteration!r} needs motion 'gru', not 'acyclic'; leave it out")
         check_distance(self.distance)
 
     def critic_options(self) -> dict[str, int]:
-        """The options that are set, by the names that the critic's design knows them by."""
+        """Return the options that are set, under the names that the critic's design uses."""
         named = {name.removeprefix("critic_"): getattr(self, name) for name in OPTIONS}
         return {name: value for name, value in named.items() if value is not None}
 
@@ -115,7 +124,8 @@ class CodesConfig(RunConfig):
             if allowed is None:
                 owners = [design for design, critic in DESIGNS.items() if name in critic.options]
                 raise UserError(
-                    f"critic_{name}: critic {self.critic!r} has none; leave it out, or use {' or '.join(owners)}"
+                    f"critic_{name}: critic {self.critic!r} has no such option; leave it out, or use "
+                    f"{' or '.join(owners)}"
                 )
             if isinstance(value, bool) or value not in allowed:
                 raise UserError(f"critic_{name}: {value!r} is not one of {', '.join(map(str, allowed))}")

@@ -1,7 +1,7 @@
-"""The networks that a configuration names: its generator of codes and their critic.
+"""The networks that a configuration names: the generator of codes and its critic.
 
-A new critic is a file in `critics/` and a name in its `DESIGNS`; a new motion is a file in `svgan/motion` and a branch
-here.
+To add a critic, add a file in `critics/` and a name in its `DESIGNS`. To add a motion model, add a file in
+`svgan/motion` and a branch here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from svgan.systems.stylevideogan.critics import DESIGNS
 
 
 def make_motion(config: CodesConfig, width: int) -> GRUMotion | AcyclicMotion:
-    """The generator for codes of `width` numbers (K)."""
+    """Make the generator for codes of `width` numbers (K)."""
     if config.motion == "acyclic":
         return AcyclicMotion(
             content=config.width,
@@ -28,7 +28,7 @@ def make_motion(config: CodesConfig, width: int) -> GRUMotion | AcyclicMotion:
 
 
 def make_critic(config: CodesConfig, width: int) -> nn.Module:
-    """The critic for clips of config.window frames of `width` numbers (K)."""
+    """Make the critic for clips of config.window frames of `width` numbers (K)."""
     critic = DESIGNS[config.critic](width, config.critic_widths, config.window, **config.critic_options())
     assert isinstance(critic, nn.Module)
     return critic

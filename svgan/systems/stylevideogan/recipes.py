@@ -1,6 +1,7 @@
-"""Named runs of temporal GANs on codes. Each is a function of overrides: `tiny(gap_weight=0, steps=300)`.
+"""Recipes of temporal GANs on codes. Each is a function of overrides: `tiny(gap_weight=0, steps=300)`.
 
-The wiring (H, P, T, A_j, E, TConv) is the paper's in all of them; see systems.md 1.3-1.6 for what each number is.
+All use the paper's wiring (H, P, T, A_j, E, TConv; Fig. 2). For the source of each number see docs/papers.md,
+#stylevideogan-generator to #stylevideogan-training.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from svgan.systems.stylevideogan.config import CodesConfig
 
 
 def tiny(**overrides: Any) -> CodesConfig:
-    """What a CPU sweep uses: 16 components, a three-layer critic, some hundred steps (ours).
+    """The recipe of CPU sweeps: 16 components, a three-layer critic, a few hundred steps (ours).
 
-    16 components hold over 99 % of the variance of one talking face's codes. lambda_GAP is 1, a hundredth of
-    `paper`'s: within some hundred steps larger weights only roughen the motion (docs/choices.md).
-    The iteration is the fast one, which has been measured on CPUs alone: the larger recipes, meant for GPUs, have not.
-    Cost: 0.09 s an iteration with GAP on a core, 0.06 s without (bench/LOG.md).
+    16 components hold over 99 % of the variance of one talking face's codes. lambda_GAP is 1, a hundredth of `paper`'s:
+    within a few hundred steps larger weights only make the motion rougher (docs/choices.md). The recipe uses the fast
+    iteration, which was measured on CPUs only. The larger recipes, meant for GPUs, use
+    the plain one.
+
+    Cost: 0.09 s an iteration with GAP on one core, 0.06 s without (bench/LOG.md).
     """
     return _recipe(
         "tiny",
@@ -39,7 +42,7 @@ def tiny(**overrides: Any) -> CodesConfig:
 
 
 def pca(**overrides: Any) -> CodesConfig:
-    """`paper` on the first 64 principal components of the codes, with a critic as narrow as those allow (ours)."""
+    """`paper` on the first 64 principal components of the codes, with a critic as narrow as they allow (ours)."""
     return _recipe(
         "pca",
         dict(
@@ -58,11 +61,12 @@ def pca(**overrides: Any) -> CodesConfig:
 
 
 def paper(**overrides: Any) -> CodesConfig:
-    """StyleVideoGAN at full size on W+ codes themselves.
+    """StyleVideoGAN at full size, on the W+ codes themselves.
 
-    The paper's: width 32, window 25, the wiring. The third-party re-implementation's, unverified: T's and E's widths,
-    Adam 1e-4 (0.5, 0.999), lambda_GAP 100, 5 critic steps, batch 64, 100 000 steps, EMA 0.995. Ours: lambda_GP 10 on
-    standardised codes (theirs is 50).
+    From the paper: width 32, window 25, the wiring. From the third-party re-implementation, unverified: widths of T and
+    E, Adam 1e-4 (0.5, 0.999), lambda_GAP 100, 5 critic steps, batch 64, 100 000 steps, EMA 0.995. Ours: lambda_GP 10 on
+    standardised codes (the re-implementation has 50).
+
     Cost: about 7 s an iteration on two cores at 18 x 512; meant for a GPU.
     """
     return _recipe(
@@ -82,12 +86,14 @@ def paper(**overrides: Any) -> CodesConfig:
 
 
 def stylegan_v_codes(**overrides: Any) -> CodesConfig:
-    """Ours: StyleGAN-V's content and motion codes decoded to codes of a frozen generator, at `tiny`'s cost, with the
-    holistic critic on codes. Its clips can be had at any time, fractions of a frame too. No GAP.
-    After 180 s of a core FVD short is 18.6 and long 18.7, where `tiny` has 17.0 and 30.6 (2026-11-23, README).
+    """StyleGAN-V's content and motion codes decoded to codes of a frozen generator, with the holistic critic on codes
+    (ours).
 
-    Theirs: anchors 16 frames apart, kernel 11, periods to 1024 frames, a mapping of two layers. Not so: all widths, no
-    pictures in training, the Wasserstein loss.
+    It costs as much as `tiny`. Its clips can be sampled at any time, fractions of a frame included. It has no GAP.
+    After 180 s on one core FVD short is 18.6 and long 18.7; `tiny` has 17.0 and 30.6 (2026-11-23, README).
+
+    From StyleGAN-V: anchors 16 frames apart, kernel 11, periods up to 1024 frames, a mapping of two layers. Different:
+    all widths, no pictures in training, the Wasserstein loss.
     """
     return _recipe(
         "stylegan-v-codes",

@@ -1,4 +1,4 @@
-"""The state of a temporal GAN on codes."""
+"""The training state of a temporal GAN on codes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from svgan.systems.stylevideogan.config import CodesConfig
 from svgan.systems.stylevideogan.networks import make_critic, make_motion
 from svgan.training.state import State
 
-RUNNING_DECAY = 0.995  # of GAP's running moments (systems.md 1.5)
+RUNNING_DECAY = 0.995  # decay of GAP's running moments (our choice)
 
 
 class RunningMoments(nn.Module):
-    """Running mean and mean square, [width] each, of l_{T-1} - l_0; they start as those of N(0, 1)."""
+    """Running mean and mean square, [width] each, of l_{T-1} - l_0; initially those of N(0, 1)."""
 
     first: Tensor
     second: Tensor
@@ -30,19 +30,19 @@ class RunningMoments(nn.Module):
         self.register_buffer("second", torch.ones(width))
 
     def mean_and_spread(self) -> tuple[Tensor, Tensor]:
-        """mu and sigma, with epsilon inside the square root."""
+        """Return mu and sigma, with epsilon inside the square root."""
         variance = (self.second - self.first.square()).clamp_min(0)
         return self.first, (variance + EPSILON).sqrt()
 
     def update(self, first: Tensor, second: Tensor) -> None:
-        """Move towards a batch's moments."""
+        """Move towards the moments of a batch."""
         self.first.lerp_(first, 1 - RUNNING_DECAY)
         self.second.lerp_(second, 1 - RUNNING_DECAY)
 
 
 @dataclass(eq=False, kw_only=True)
 class CodesState(State):
-    """running: GAP's moments."""
+    """The state of a temporal GAN on codes: that of every run, its critic, and `running`, the moments of GAP."""
 
     kept: ClassVar[tuple[str, ...]] = ("running",)
 

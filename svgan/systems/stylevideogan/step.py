@@ -1,6 +1,6 @@
-"""One iteration: n_critic critic steps and a generator step, the plain form that `fast` is tested against.
+"""One iteration: n_critic critic steps and a generator step. `fast` is tested against this plain form.
 
-`svgan.training.draws` says how a step draws at random, `svgan.training.optimize` how it moves weights.
+`svgan.training.draws` defines how a step draws random numbers, `svgan.training.optimize` how it updates weights.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from svgan.training.optimize import autocast, descend, gradients, move_average
 
 
 class Clips(Protocol):
-    """Where training clips come from; `svgan.latents.clips.ClipSource` is one."""
+    """The source of training clips; `svgan.latents.clips.ClipSource` implements it."""
 
     def draw(self, n: int, *, seed: int, step: int, stream: int = 0, rank: int = 0, world: int = 1) -> Tensor:
-        """Rank's part [n / world, T, K] of a global draw of n clips, a pure function of the arguments."""
+        """Return the rank's part [n / world, T, K] of a global draw of n clips, a pure function of the arguments."""
         ...
 
 
 class Draws:
-    """All that an iteration takes at random: this rank's part of draws for the global batch, made when asked for."""
+    """All random numbers of an iteration: this rank's part of draws for the global batch, made on request."""
 
     def __init__(self, state: CodesState, clips: Clips, process: Process) -> None:
         self.state, self.clips, self.process = state, clips, process
 
     def real(self, turn: int) -> Tensor:
-        """Clips [B, T, K] for this turn of the critic."""
+        """Draw clips [B, T, K] for this turn of the critic."""
         config, where = self.state.config, {"rank": self.process.rank, "world": self.process.world}
         return self.clips.draw(config.batch, seed=config.seed, step=self.state.step, stream=turn, **where)
 
     def eps(self, turn: int) -> Tensor:
-        """[B], where between a fake and a real clip the penalty looks."""
+        """Draw the positions [B] between fake and real clips at which the gradient penalty is taken."""
         state = self.state
         drawn = torch.rand(state.config.batch, generator=stream(state, "eps", turn), device=state.device)
         return drawn[own_part(state, self.process)]
 
     def noise(self, part: str, turn: int) -> Noise | AnchorNoise:
-        """What clips are made from; part: whose clips, 'critic' or 'generator'."""
+        """Draw the noise of clips. part: 'critic' or 'generator', whose clips they are."""
         noise: Noise | AnchorNoise = draw_noise(self.state, self.process, part, turn)
         return noise
 
 
 def iterate(state: CodesState, clips: Clips, process: Process) -> dict[str, Tensor]:
-    """Train critic and generator once, in place. Returns figures as 0-d tensors, means over ranks.
+    """Train critic and generator once, in place; return metrics as 0-d tensors, means over ranks.
 
-    On a CPU raises NonFiniteLoss, on all ranks, before the offending step reaches the weights (`descend`).
+    On a CPU raises NonFiniteLoss, on all ranks, before the offending step changes the weights (`descend`).
     """
     draws, figures = Draws(state, clips, process), dict[str, Tensor]()
     for turn in range(state.config.n_critic):
@@ -79,11 +79,11 @@ def critic_step(state: CodesState, draws: Draws, process: Process, turn: int) ->
 
 
 def generator_step(state: CodesState, draws: Draws, process: Process) -> dict[str, Tensor]:
-    """Minimise -E[C(fake)] + lambda_GAP L_GAP by one Adam step, then move the EMA and GAP's running moments."""
+    """Minimise -E[C(fake)] + lambda_GAP L_GAP by one Adam step, then update the EMA and GAP's running moments."""
     with_gap, weight = state.config.gap_weight > 0, gap_weight(state)
     noise = draws.noise("generator", 0)
     if weight:
-        assert isinstance(noise, Noise)  # the configuration refuses GAP without it
+        assert isinstance(noise, Noise)  # the configuration refuses GAP with other noise
         noise = noise.requires_grad()
     with autocast(state):
         fake, latents = state.motion(noise)
@@ -104,13 +104,13 @@ def generator_step(state: CodesState, draws: Draws, process: Process) -> dict[st
 
 @torch.no_grad()
 def follow(state: CodesState, moments: Sequence[Tensor]) -> None:
-    """Move the EMA after the generator, and GAP's running moments by the batch's, if there are any."""
+    """Update the EMA, and GAP's running moments if moments of the batch are given."""
     if moments:
         state.running.update(*moments)
     move_average(state, state.config.ema)
 
 
 def gap_weight(state: CodesState) -> float:
-    """lambda_GAP of this generator step: gap_every times the configuration's in every gap_every-th, else 0."""
+    """lambda_GAP of this generator step: gap_every times the configured weight in every gap_every-th step, else 0."""
     config = state.config
     return 0.0 if state.step % config.gap_every else config.gap_every * config.gap_weight

@@ -1,4 +1,4 @@
-"""StyleVideoGAN as a system: its parts, and what it can learn from."""
+"""StyleVideoGAN as a system: its parts, and the material that it can learn from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ITERATIONS = {"plain": step.iterate, "fast": fast.iterate, "graph": fast.cuda_gr
 
 
 def iterate(state: CodesState, clips: step.Clips, process: Process) -> dict[str, Tensor]:
-    """One iteration in the way that state.config.iteration names."""
+    """Run one iteration in the implementation that state.config.iteration names."""
     return ITERATIONS[state.config.iteration](state, clips, process)
 
 
@@ -39,7 +39,7 @@ def make_source(config: CodesConfig, material: Material, space: Space, device: t
 
 
 def check(config: CodesConfig, material: Material) -> None:
-    """Raises UserError for footage that is too short for motion between anchors."""
+    """Raise UserError if the footage is too short for motion between anchors."""
     if config.motion == "acyclic":
         check_anchors(config.distance, material.latents.longest_run, material.latents.uri)
 

@@ -16,7 +16,7 @@ from svgan.systems.mocogan_hd.critics import (
 
 
 def test_the_clip_critic_has_the_released_codes_sizes():
-    """systems.md 2.3: what 15 frames of 128 x 128 become, layer by layer."""
+    """The sizes of 15 frames of 128 x 128, layer by layer (docs/papers.md#mocogan-hd-discriminators)."""
     with torch.device("meta"):
         critic = PatchCritic(3, 6, (64, 128, 256, 512))
         x, seen = torch.zeros(1, 6, 15, 128, 128), []

@@ -118,7 +118,7 @@ def test_the_released_codes_size():
     space = WSpace(18, 512, 1)
     motion, guess = LSTMMotion(space, memory=384, components=384), NoiseGuess(384, 512, True)
     counted = sum(p.numel() for module in (motion, guess) for p in module.parameters())
-    assert counted == pytest.approx(3.56e6, rel=0.02)  # systems.md 2.1
+    assert counted == pytest.approx(3.56e6, rel=0.02)  # of the released code
 
 
 @pytest.mark.parametrize("cells", [False, True])

@@ -125,11 +125,11 @@ def test_large_pictures_are_rendered_few_at_a_time(resolution: int, together: in
 
 
 def test_a_batch_of_one_cannot_be_contrasted(latents: Path, random_domain: Path):
-    with pytest.raises(UserError, match="batch: 1 clip has none"):
+    with pytest.raises(UserError, match="batch: the contrastive loss needs 2 clips"):
         made_source(latents, random_domain, small(**PAPER, batch=1))
     source = made_source(latents, random_domain, small(**PAPER, batch=4))
     assert len(source.draw(4, seed=0, step=0, rank=1, world=2)) == 2
-    with pytest.raises(UserError, match="batch: 4 clips for 4 workers are one each, with none to be contrasted with"):
+    with pytest.raises(UserError, match="batch: 4 clips for 4 workers are one each, but the contrastive loss needs 2"):
         source.draw(4, seed=0, step=0, rank=1, world=4)
     assert len(made_source(latents, random_domain, small(batch=4)).draw(4, seed=0, step=0, rank=1, world=4)) == 1
 

@@ -94,7 +94,7 @@ def test_a_multiscale_critic_of_any_rates_judges_any_window(window: int, rates: 
 
 
 def test_sizes_of_the_papers_critic():
-    """Parameter counts of systems.md 1.4: E 56.59 M, TConv 52 k, at 18 x 512 codes and 25 frames."""
+    """Parameter counts of docs/papers.md#stylevideogan-critic: E 56.59 M, TConv 52 k, at 18 x 512 and 25 frames."""
     critic = make_critic(recipes.make("paper"), 18 * 512)
     frame = sum(p.numel() for p in critic.frame.parameters())
     rest = sum(p.numel() for p in critic.parameters()) - frame

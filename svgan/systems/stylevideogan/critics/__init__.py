@@ -1,8 +1,8 @@
-"""How a sequence of codes is judged. A new critic is a file here and a name in `DESIGNS`.
+"""Critics of code sequences. To add a critic, add a file here and a name in `DESIGNS`.
 
-A critic takes codes [B, T, K] in the space's units and returns one unbounded score per clip, [B]. `least_window`
-is the shortest clip it can see, `options` what else a design lets a run set, each with the values allowed. No critic
-mixes samples: the gradient penalty is taken per sample.
+A critic maps codes [B, T, K], in the space's units, to one unbounded score per clip, [B]. `least_window` is the
+shortest clip that it accepts. `options` lists the options of its design, each with the allowed values. No critic mixes
+samples, because the gradient penalty is taken per sample.
 """
 
 from __future__ import annotations

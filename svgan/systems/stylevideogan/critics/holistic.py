@@ -1,9 +1,12 @@
-"""A few sparse frames with their time differences: StyleGAN-V's holistic critic, carried over to codes (ours).
+"""StyleGAN-V's holistic critic on codes (ours): a few sparse frames with their time differences.
 
-StyleGAN-V draws three frames of a clip at random for every step (systems.md 3.2-3.3). Here a critic must be a plain
-function of its clip, or a gradient penalty would chase the draw. So a fixed table of triples covers the window, as
-StyleGAN-V's draw would in the long run: spans in powers of two, starts spread evenly, the middle frame moving from
-triple to triple. The score is the mean over the table; frames are encoded once and shared by all triples.
+StyleGAN-V draws three frames of a clip at random in every step (docs/papers.md#stylegan-v-frame-sampling and
+#stylegan-v-discriminator). Here a critic must be a deterministic function of its clip, or the gradient penalty would
+depend on the draw.
+
+So a fixed table of triples covers the window as StyleGAN-V's draws would in the long run. Spans are powers of two,
+starts are spread evenly, and the middle frame moves from triple to triple. The score is the mean over the table. Each
+frame is encoded once, for all triples.
 """
 
 from __future__ import annotations
@@ -17,14 +20,14 @@ from torch import Tensor, nn
 
 from svgan.torch_utils.layers import SLOPE, linear, mlp
 
-STARTS = 4  # triples per span, at least
+STARTS = 4  # least number of triples per span
 FREQUENCIES = 6
 
 
 class HolisticCritic(nn.Module):
-    """codes [B, T, K] -> [B]: mean over triples of <features of the three frames, code of their differences>.
+    """Map codes [B, T, K] to [B]: the mean over triples of <features of the three frames, code of their differences>.
 
-    starts: triples per span, at least.
+    starts: the least number of triples per span.
     """
 
     least_window: ClassVar[int] = 3
@@ -48,17 +51,17 @@ class HolisticCritic(nn.Module):
         return self.judge(self.frame(codes))
 
     def judge(self, features: Tensor) -> Tensor:
-        """Scores [B] of E's features [B, T, F]."""
+        """Compute scores [B] from E's features [B, T, F]."""
         features = features[:, self.triples].flatten(2)
         joint, code = self.joint(features), self.difference(self.times)
         return (joint * code).sum(2).mean(1) / math.sqrt(code.shape[1])
 
 
 def sparse_triples(window: int, starts: int = STARTS) -> list[tuple[int, int, int]]:
-    """Frames (first, middle, last) for every span 2, 4, 8, ... below the window, at evenly spread starts.
+    """Return frames (first, middle, last) for every span 2, 4, 8, ... below the window, at evenly spread starts.
 
-    The triples of a span reach over the whole window, so that every frame is seen. The middle frame takes another
-    place between the ends in every triple of a span. A window of 25 gives 26 triples.
+    The triples of a span cover the whole window, so that every frame is used. The middle frame has a different position
+    between the ends in every triple of a span. A window of 25 gives 26 triples.
     """
     triples = []
     span = 2
@@ -73,7 +76,7 @@ def sparse_triples(window: int, starts: int = STARTS) -> list[tuple[int, int, in
 
 
 def time_features(differences: Tensor, window: int) -> Tensor:
-    """Sines and cosines [M, 4 FREQUENCIES] of the two differences [M, 2] in frames, periods from 4 frames to 2 T."""
+    """Sines and cosines [M, 4 FREQUENCIES] of the two differences [M, 2] in frames; periods from 4 frames to 2 T."""
     periods = torch.logspace(math.log2(4), math.log2(max(2 * window, 8)), FREQUENCIES, base=2)
     angles = 2 * math.pi * differences[..., None] / periods
     return torch.cat([angles.sin(), angles.cos()], -1).flatten(1)

@@ -1,7 +1,8 @@
-"""Patch critics over time at two rates: MoCoGAN-HD's two-scale PatchGAN, carried over to codes (ours).
+"""MoCoGAN-HD's two-scale PatchGAN on codes (ours): patch critics over time at two rates.
 
-Every frame passes E; one head judges short stretches of the features at the full rate, the next at half the rate
-(means of neighbouring pairs). A head's score is the mean over its stretches, the clip's the mean over the heads.
+E maps every frame to features. One head scores short stretches of the features at the full rate, the next at half the
+rate (means of neighbouring pairs). A head's score is the mean over its stretches; the clip's score is the mean over the
+heads.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ HEADS = ("full_rate", "half_rate", "quarter_rate")
 
 
 class MultiscaleCritic(nn.Module):
-    """codes [B, T, K] -> [B]. A stretch spans 9 frames at the full rate and 18 at half of it; any T of 2 or more.
+    """Map codes [B, T, K] to [B], for any T of 2 or more. A stretch spans 9 frames at the full rate and 18 at half of
+    it.
 
-    rates: 1 for the full rate alone, 3 for a quarter of it as well; frames that are missing there are repeated.
+    rates: number of heads; 1 is the full rate only, 3 adds a quarter of it. Frames that are missing there are repeated.
     """
 
     least_window: ClassVar[int] = 2
@@ -38,7 +40,7 @@ class MultiscaleCritic(nn.Module):
         return self.judge(self.frame(codes))
 
     def judge(self, features: Tensor) -> Tensor:
-        """Scores [B] of E's features [B, T, F]."""
+        """Compute scores [B] from E's features [B, T, F]."""
         features = features.transpose(1, 2)
         scores = []
         for turn, head in enumerate(self.rates):
@@ -49,7 +51,7 @@ class MultiscaleCritic(nn.Module):
 
 
 def patch_head(feature: int) -> nn.Sequential:
-    """Features [B, F, T] to one score per stretch [B, 1, T / 2]."""
+    """Make a head: features [B, F, T] to one score per stretch [B, 1, T / 2]."""
     return nn.Sequential(
         conv(feature, 2 * feature, 5, stride=2),
         nn.LeakyReLU(SLOPE),

@@ -1,7 +1,7 @@
-"""StyleVideoGAN's critic: one MLP on every frame (E), then a temporal convolution to one score (systems.md 1.4).
+"""StyleVideoGAN's critic: an MLP on every frame (E), then a temporal convolution to one score (TConv).
 
-The wiring is the paper's (figure 2); kernel 5, stride 2 and the doubling channels are the third-party
-re-implementation's. No normalisation and a linear score are ours.
+The wiring is the paper's (Fig. 2). Kernel 5, stride 2 and the doubling channels are the third-party
+re-implementation's. Ours: no normalisation, and a linear score. Source: docs/papers.md#stylevideogan-critic.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from svgan.torch_utils.layers import SLOPE, conv, linear, mlp
 
 
 class TConvCritic(nn.Module):
-    """codes [B, T, K] -> E -> [B, T, F] -> two strided convolutions -> [B]; T is fixed at construction.
+    """Map codes [B, T, K] by E to [B, T, F] and by two strided convolutions to [B]; T is fixed at construction.
 
-    kernel: frames under a convolution.
+    kernel: frames per convolution.
     """
 
     least_window: ClassVar[int] = 2
@@ -40,5 +40,5 @@ class TConvCritic(nn.Module):
         return self.judge(self.frame(codes))
 
     def judge(self, features: Tensor) -> Tensor:
-        """Scores [B] of E's features [B, T, F]."""
+        """Compute scores [B] from E's features [B, T, F]."""
         return self.score(self.time(features.transpose(1, 2)).flatten(1)).squeeze(1)
