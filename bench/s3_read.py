@@ -82,7 +82,7 @@ def report(times: dict[str, list[tuple[float, float]]], total: int) -> None:
 
 def download(uri: str, manifest: Manifest) -> None:
     """Every byte range of the shards, as `storage.read` asks for them."""
-    filesystem, root = storage._open(uri)
+    filesystem, root = storage.open_filesystem(uri)
 
     def one(entry: dict) -> int:
         starts = list(range(0, entry["bytes"], storage.RANGE))

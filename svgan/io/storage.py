@@ -1,29 +1,28 @@
-"""Files of one folder, on a local disk or behind any fsspec URL (`s3://bucket/prefix`, ...).
+"""Files on a local disk or behind any fsspec URL (`s3://bucket/prefix`, ...): written whole, listed, read, removed.
 
 botocore reads AWS_ENDPOINT_URL and the AWS credentials from the environment, so your own S3 server needs no setting
-here. A set of files is published whole. A local folder appears by one rename. A remote one gets its marker file last,
-and only if there is none yet.
+here. Functions raise one of ERRORS if they say nothing else. `upload` and `download` stream files between disk and
+server.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
 from pathlib import Path
 from typing import Any
 
-from svgan.errors import UserError
-from svgan.io.atomic import folder_beside
-from svgan.io.storage_errors import code, storage_errors
+from svgan.io.atomic import write_whole
+from svgan.io.storage_errors import ERRORS, code, explained, storage_errors
 
 RANGE = 8 * 2**20  # bytes of one request; several of a file are under way at a time
+PROBE_BYTES = 1 << 16
+FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 
-def join(uri: str, name: str) -> str:
-    return f"{str(uri).rstrip('/')}/{name}"
+def join(uri: str, *names: str) -> str:
+    return "/".join([str(uri).rstrip("/"), *names])
 
 
 def is_local(uri: str) -> bool:
@@ -34,100 +33,128 @@ def local_path(uri: str) -> Path:
     return Path(str(uri).removeprefix("file://")).expanduser()
 
 
+def write(uri: str, content: bytes) -> None:
+    """Write a file. It appears whole or not at all."""
+    if is_local(uri):
+        with write_whole(local_path(uri)) as aside:
+            aside.write_bytes(content)
+        return
+    filesystem, path = open_filesystem(uri)
+    filesystem.pipe_file(path, content)
+
+
 def read(uri: str, size: int | None = None) -> bytes | None:
-    """The file's bytes, None where there is no such file. Raises UserError when the storage cannot be read.
+    """The file's bytes, None if there is no such file.
 
     size: of the file, where it is known; a large remote one is then read in ranges at a time.
     """
-    with storage_errors(uri, "read"):
-        try:
-            if is_local(uri):
-                return local_path(uri).read_bytes()
-            filesystem, path = _open(uri)
-            if size is None or size <= RANGE:
-                return filesystem.cat_file(path, start=0)  # without a start s3fs asks for the size first
-            starts = range(0, size, RANGE)
-            ends = [min(size, start + RANGE) for start in starts]
-            return b"".join(filesystem.cat_ranges([path] * len(starts), list(starts), ends, on_error="raise"))
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if code(error) == "NoSuchBucket":
-                raise
-            return None
-
-
-@contextmanager
-def publish(uri: str, *, last: str) -> Iterator[Path]:
-    """A local scratch folder whose files appear under `uri` if the block succeeds, file `last` after all others.
-
-    If the block or the upload fails, nothing of it is left under `uri`. If several processes publish to one place at
-    the same time, one succeeds. Raises UserError if `uri` is taken.
-    """
-    if read(join(uri, last)) is not None:
-        raise _taken(uri, last)
-    if is_local(uri):
-        with _publish_local(local_path(uri)) as scratch:
-            yield scratch
-    else:
-        with tempfile.TemporaryDirectory(prefix="svgan-") as folder:
-            yield Path(folder)
-            _upload(Path(folder), uri, last)
-
-
-def _taken(uri: str, last: str) -> UserError:
-    return UserError(f"{uri}: already holds a {last}; give another place, or remove it first")
-
-
-@contextmanager
-def _publish_local(target: Path) -> Iterator[Path]:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: exists and is not an empty folder; give another place")
-    with storage_errors(str(target), "write"):
-        scratch = folder_beside(target)
     try:
-        yield scratch
-        with storage_errors(str(target), "write"):
-            os.replace(scratch, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _upload(folder: Path, uri: str, last: str) -> None:
-    """Upload the files, the marker last and only if there is none. On failure, remove what was uploaded, except files
-    that another process's marker names.
-    """
-    names = sorted(p.name for p in folder.iterdir() if p.name != last)
-    sent: list[str] = []
-    with storage_errors(uri, "write"):
-        filesystem, root = _open(uri)
-        try:
-            for name in names:
-                sent.append(name)
-                filesystem.pipe_file(join(root, name), (folder / name).read_bytes())
-            _put_first(filesystem, join(root, last), (folder / last).read_bytes())
-        except BaseException as error:
-            others = (read(join(uri, last)) or b"") if isinstance(error, FileExistsError) else b""
-            for name in sent:
-                if name.encode() not in others and filesystem.exists(join(root, name)):
-                    filesystem.rm_file(join(root, name))
-            if isinstance(error, FileExistsError):
-                raise _taken(uri, last) from None
+        if is_local(uri):
+            return local_path(uri).read_bytes()
+        filesystem, path = open_filesystem(uri)
+        if size is None or size <= RANGE:
+            return filesystem.cat_file(path, start=0)  # without a start s3fs asks for the size first
+        starts = range(0, size, RANGE)
+        ends = [min(size, start + RANGE) for start in starts]
+        return b"".join(filesystem.cat_ranges([path] * len(starts), list(starts), ends, on_error="raise"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if code(error) == "NoSuchBucket":
             raise
-
-
-def _put_first(filesystem: Any, path: str, data: bytes) -> None:
-    """Create a file only if it does not exist; S3 decides (If-None-Match). Raises FileExistsError otherwise."""
-    try:
-        filesystem.pipe_file(path, data, mode="create")
+        return None
     except OSError as error:
-        if code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):
-            raise FileExistsError(path) from error
+        if code(error) in ("InvalidRange", "416"):  # an empty file has no first byte
+            return b""
         raise
+
+
+def read_or_explain(uri: str, size: int | None = None) -> bytes | None:
+    """As `read`. Raises UserError with the remedy if the storage cannot be read."""
+    with storage_errors(uri, "read"):
+        return read(uri, size)
+
+
+def exists(uri: str) -> bool:
+    if is_local(uri):
+        return local_path(uri).exists()
+    filesystem, path = _fresh(uri)
+    return bool(filesystem.exists(path))
+
+
+def trouble(uri: str, error: BaseException | None = None) -> str | None:
+    """Why nothing can be kept in this folder now, in one line; None if something can.
+
+    error: one that may have come of it; a full disk is known by it, since a probe may find a last free block.
+    """
+    text = str(error or "")
+    if full := next((word for word in FULL if word in text), None):
+        return full
+    probe = f"{uri}/.probe-{uuid.uuid4().hex}"
+    try:
+        write(probe, bytes(PROBE_BYTES))
+        remove(probe)
+    except ERRORS as failed:
+        return explained(uri, failed)[0]
+    return None
+
+
+def names(uri: str) -> list[str]:
+    """What is in a folder, hidden files left out; empty where there is none."""
+    try:
+        if is_local(uri):
+            found = os.listdir(local_path(uri))
+        else:
+            filesystem, path = _fresh(uri)
+            found = [item.rstrip("/").rpartition("/")[2] for item in filesystem.ls(path, detail=False, refresh=True)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [name for name in found if name and not name.startswith(".")]
+
+
+def remove(uri: str) -> None:
+    """A file or a folder with all in it; nothing happens where there is none."""
+    if is_local(uri):
+        target = local_path(uri)
+        if target.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            target.unlink(missing_ok=True)
+        return
+    filesystem, path = _fresh(uri)
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)
+
+
+def upload(folder: Path, uri: str) -> None:
+    """The files of a local folder, as a folder of the storage. Not atomic: mark it as whole with a file of its own."""
+    if is_local(uri):
+        shutil.copytree(folder, local_path(uri), dirs_exist_ok=True)
+        return
+    filesystem, path = _fresh(uri)
+    for item in sorted(folder.rglob("*")):
+        if item.is_file():
+            filesystem.put_file(str(item), f"{path}/{item.relative_to(folder).as_posix()}")
+
+
+def download(uri: str, folder: Path) -> None:
+    """The files of a folder of the storage into a local one; none where there is no such folder."""
+    if is_local(uri):
+        if not local_path(uri).exists():
+            return
+        shutil.copytree(local_path(uri), folder, dirs_exist_ok=True)
+        return
+    filesystem, path = _fresh(uri)
+    for item in filesystem.find(path) if filesystem.exists(path) else []:
+        if item.rstrip("/") == path.rstrip("/"):  # a folder's own mark, which some servers keep
+            continue
+        target = folder / item[len(path) :].lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        filesystem.get_file(item, str(target))
 
 
 _filesystems: dict[tuple[str, ...], Any] = {}
 
 
-def _open(uri: str) -> tuple[Any, str]:
+def open_filesystem(uri: str) -> tuple[Any, str]:
     """The file system, one per server and credentials in the environment, and the path in it."""
     import fsspec
 
@@ -138,3 +165,10 @@ def _open(uri: str) -> tuple[Any, str]:
         _filesystems[key] = fsspec.core.url_to_fs(uri, skip_instance_cache=True)[0]
     filesystem = _filesystems[key]
     return filesystem, filesystem._strip_protocol(uri)
+
+
+def _fresh(uri: str) -> tuple[Any, str]:
+    """The file system without its cached listing of the path's folder, and the path."""
+    filesystem, path = open_filesystem(uri)
+    filesystem.invalidate_cache(path.rpartition("/")[0])
+    return filesystem, path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +18,14 @@ ELSEWHERE = (
 UNREACHED = ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ReadTimeoutError")
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError")
 
+ERRORS: tuple[type[Exception], ...] = (OSError, ValueError)
+try:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    ERRORS += (BotoCoreError, ClientError)
+except ImportError:  # pragma: no cover
+    pass
+
 
 @contextmanager
 def storage_errors(uri: str, verb: str) -> Iterator[None]:
@@ -28,7 +35,7 @@ def storage_errors(uri: str, verb: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if not isinstance(error, (OSError, ImportError, ValueError, *_botocore_errors())):
+        if not isinstance(error, (*ERRORS, ImportError)):
             raise
         why, remedy = explained(uri, error)
         raise UserError(f"{uri}: cannot {verb} ({why}); {remedy}") from error
@@ -82,8 +89,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _botocore_errors() -> tuple[type[Exception], ...]:
-    module = sys.modules.get("botocore.exceptions")
-    return (module.BotoCoreError, module.ClientError) if module else ()

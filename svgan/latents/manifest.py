@@ -115,7 +115,7 @@ class Latents:
 def read_manifest(uri: str | Path) -> Manifest:
     """Read the manifest alone. Raises UserError if there is none, or it is broken or of another version."""
     where = storage.join(str(uri), MANIFEST)
-    data = storage.read(where)
+    data = storage.read_or_explain(where)
     if data is None:
         raise UserError(f"{uri}: no {MANIFEST} here, so no set of latents; make one with svgan embed")
     try:

@@ -96,7 +96,7 @@ def _read(latents: Latents, kept: dict) -> Iterator[np.ndarray]:
     for entry in kept["shards"]:
         where = storage.join(latents.uri, entry["name"])
         try:
-            data = shard_cache.check_digest(storage.read(where, entry["bytes"]), entry["sha256"])
+            data = shard_cache.check_digest(storage.read_or_explain(where, entry["bytes"]), entry["sha256"])
         except shard_cache.Corrupt:
             raise UserError(f"{where}: corrupt (sha256 differs from the manifest's); {REMEDY}") from None
         if data is None:

@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 
 from svgan.errors import UserError
 from svgan.io import storage
+from svgan.io.publish import publish
 from svgan.io.storage_errors import storage_errors
 from svgan.latents import origins, shard_cache
 from svgan.latents.manifest import MANIFEST, REMEDY, STATS, Latents, Manifest, VideoCodes, read_manifest
@@ -61,7 +62,7 @@ def write_latents(
     increase, NaN or infinite codes, or no frame at all. Nothing is left under `uri` then.
     """
     uri = str(uri)
-    with storage.publish(uri, last=MANIFEST) as folder:
+    with publish(uri, last=MANIFEST) as folder:
         names, rows, codes, index, known = _collect(videos)
         shape = codes.shape[1:]
         shards = []
@@ -234,11 +235,11 @@ def _fetch(uri: str, entry: dict, verify: bool) -> bytes:
     where = storage.join(uri, entry["name"])
     try:
         if not verify:
-            data = storage.read(where, entry.get("bytes"))
+            data = storage.read_or_explain(where, entry.get("bytes"))
         elif storage.is_local(uri):
-            data = shard_cache.check_digest(storage.read(where), entry["sha256"])
+            data = shard_cache.check_digest(storage.read_or_explain(where), entry["sha256"])
         else:
-            data = shard_cache.fetch(entry["sha256"], lambda: storage.read(where, entry.get("bytes")))
+            data = shard_cache.fetch(entry["sha256"], lambda: storage.read_or_explain(where, entry.get("bytes")))
     except shard_cache.Corrupt:
         raise UserError(f"{where}: corrupt (sha256 differs from the manifest's); {REMEDY}") from None
     if data is None:

@@ -108,9 +108,10 @@ def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterato
 
 def used_lines(plan: Plan) -> Iterator[str]:
     """What the trials have used by their last reports, beside the budget."""
-    from sweeps.storage import study_files, usage
+    from svgan.io import storage
+    from sweeps.storage import usage
 
-    with contextlib.suppress(*study_files.ERRORS):
+    with contextlib.suppress(*storage.ERRORS):
         if seconds := sum(usage.recall(plan).values()):
             budget = "" if plan.max_gpu_hours is None else f" of {plan.max_gpu_hours:g} (--max-gpu-hours)"
             yield f"used: {usage.told(plan, usage.counted(plan, seconds))}{budget}"
@@ -134,10 +135,11 @@ def failure_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
 
 def told_lines(plan: Plan) -> Iterator[str]:
     """The last messages of workers, and the number of writes that wait for MLflow."""
-    from sweeps.storage import events, study_files
+    from svgan.io import storage
+    from sweeps.storage import events
     from sweeps.tracking import outbox
 
-    with contextlib.suppress(*study_files.ERRORS):
+    with contextlib.suppress(*storage.ERRORS):
         yield from map(str, list(events.told(plan).values())[-EVENTS:])
         if waiting := sum(outbox.waiting(plan).values()):
             yield f"{waiting} writes wait for MLflow; when it is back: python -m sweeps sync {plan.name}"

@@ -11,9 +11,10 @@ from ray.tune import Callback
 from rich.console import Console
 from rich.live import Live
 
+from svgan.io import storage
 from sweeps.reports.trial_table import SPEED, STATUS_OF_RUN, Row, differing, line, render
 from sweeps.reports.variant_table import labels
-from sweeps.storage import events, study_files
+from sweeps.storage import events
 from sweeps.storage.paths import is_remote
 from sweeps.storage.trial_failure import failure
 from sweeps.storage.trial_outcome import FINISHED, Ending, how_it_ended
@@ -93,7 +94,7 @@ class Board(Callback):
 
     def listen(self) -> None:
         """Show the messages that came since the last call."""
-        with contextlib.suppress(*study_files.ERRORS):
+        with contextlib.suppress(*storage.ERRORS):
             for name, event in events.told(self.plan, self.heard).items():
                 self.heard = name
                 self.say(str(event), "yellow")

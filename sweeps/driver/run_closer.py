@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
+from svgan.io import storage
 from sweeps.search.optuna_store import STEP
-from sweeps.storage import study_files
 from sweeps.storage.trial_failure import failure
 from sweeps.storage.trial_outcome import WHY, Ending, how_it_ended
 from sweeps.tracking.trial_log import TrialLog
@@ -44,7 +44,7 @@ class Ledger(Callback):
         try:
             number, step = trial.config["number"], int((trial.last_result or {}).get(STEP, 0))
             TrialLog(self.plan, number).close(ending, error, self.account.figures(number), step)
-        except study_files.ERRORS as failed:
+        except storage.ERRORS as failed:
             self.watch.stop(f"neither MLflow nor --storage {self.plan.storage} can be written ({failed})")
 
     def __getstate__(self) -> dict[str, Any]:

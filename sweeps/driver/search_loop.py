@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.io import storage
 from sweeps.driver.definition import Study
 from sweeps.driver.flags import resume_command
 from sweeps.ray_runtime.session import keep_secrets
@@ -96,7 +97,7 @@ def search(
         except UserError:
             raise
         except Exception as error:
-            broken = study_files.trouble(plan.folder, error) or study_files.trouble(study_files.place(plan), error)
+            broken = storage.trouble(plan.folder, error) or storage.trouble(study_files.place(plan), error)
             if not broken:
                 raise
             watch.stop(f"--storage {plan.storage}: cannot be written ({broken})")

@@ -33,7 +33,6 @@ from svgan.pipelines import embed as alone
 from svgan.pipelines.embed import Embedded, Watcher
 from sweeps.parallel.encoder_pool import EncoderPool, Stretch, Video, WorkerLost
 from sweeps.parallel.remote_tasks import Arrays
-from sweeps.storage import study_files
 from sweeps.storage.paths import absolute
 
 Lines = dict[str, deque[Stretch]]
@@ -57,7 +56,7 @@ def embed(
     domain.check_embeds()
     paths = alone.check_names(videos)
     alone.check_components(components)
-    if storage.read(storage.join(out, MANIFEST)) is not None:
+    if storage.read_or_explain(storage.join(out, MANIFEST)) is not None:
         raise UserError(f"{out}: already holds a {MANIFEST}; give another place, or remove it first")
     failures: dict[str, str] = {}
     rates = alone.rates_of([path.absolute() for path in paths], failures)
@@ -81,7 +80,7 @@ def embed(
         manifest = write_latents(
             out, finished(), domain=domain.digest, fps=fps, components=components, recorded=recorded
         )
-        study_files.remove(work)
+        storage.remove(work)
     return Embedded(manifest=manifest, failures=failures)
 
 
@@ -89,7 +88,7 @@ def _open(path: Path, work: str, domain: Domain) -> Video:
     """A video, and which of its stretches are finished."""
     digest = video_digest(path)
     video = Video(path=path, digest=digest, found=survey(path), place=f"{work}/{digest}-v{TRACK_VERSION}")
-    there = set(study_files.names(video.place))
+    there = set(storage.names(video.place))
     for step, kept in video.done.items():
         for number in range(len(video.found.chunks())):
             if video.file(step, number, domain).rpartition("/")[2] in there:
@@ -154,7 +153,7 @@ def _advance(video: Video, domain: Domain, lines: Lines, failures: dict[str, str
 def _load(file: str) -> Arrays:
     """Load the arrays of a finished stretch. Raises UserError if the file is missing or broken; the same command
     makes a missing one again."""
-    if (data := study_files.read(file)) is None:
+    if (data := storage.read(file)) is None:
         raise UserError(f"{file}: not here, though a worker wrote it; give an --out that all nodes share, or a URL")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as kept:

@@ -13,8 +13,8 @@ from svgan.errors import UserError
 from svgan.faces.aligned_video import face_finder
 from svgan.faces.tracking import Track, scan
 from svgan.images.domain import Domain
+from svgan.io import storage
 from svgan.pipelines import embed as alone
-from sweeps.storage import study_files
 
 Arrays = dict[str, np.ndarray]
 
@@ -79,4 +79,4 @@ def _on_this_node(path: str) -> Path:
 def save(file: str, arrays: Arrays) -> None:
     out = io.BytesIO()
     np.savez(out, **arrays)  # type: ignore[arg-type]
-    study_files.write(file, out.getvalue())
+    storage.write(file, out.getvalue())

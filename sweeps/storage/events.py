@@ -13,6 +13,7 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from svgan.errors import one_line
+from svgan.io import storage
 from sweeps.storage import study_files
 
 if TYPE_CHECKING:
@@ -40,20 +41,20 @@ def tell(plan: Plan, trial: int | None, text: str) -> None:
     text = one_line(text, 500)
     log.warning("trial %s: %s", trial, text)
     try:
-        study_files.write(
+        storage.write(
             study_files.place(plan, FOLDER, f"{now:017.6f}-{uuid.uuid4().hex[:6]}.json"),
             json.dumps({"time": now, "trial": trial, "text": text}).encode(),
         )
-    except study_files.ERRORS as error:
+    except storage.ERRORS as error:
         log.warning("this event could not be kept: %s", error)
 
 
 def told(plan: Plan, after: str = "") -> dict[str, Event]:
     """Events by file name, oldest first; only those with names after `after`."""
     found = {}
-    for name in sorted(study_files.names(study_files.place(plan, FOLDER))):
+    for name in sorted(storage.names(study_files.place(plan, FOLDER))):
         content = (
-            study_files.read(study_files.place(plan, FOLDER, name)) if name > after and name.endswith(".json") else None
+            storage.read(study_files.place(plan, FOLDER, name)) if name > after and name.endswith(".json") else None
         )
         if content:
             fields = json.loads(content)

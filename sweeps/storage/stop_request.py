@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.io import storage
 from sweeps.storage import study_files
 from sweeps.storage.paths import is_remote
 
@@ -27,21 +28,21 @@ STOP = "stop"
 def request(plan: Plan) -> None:
     """Request a stop. Raises UserError if the storage cannot be written."""
     try:
-        study_files.write(study_files.place(plan, STOP), str(time.time()).encode())
-    except study_files.ERRORS as error:
+        storage.write(study_files.place(plan, STOP), str(time.time()).encode())
+    except storage.ERRORS as error:
         raise UserError(f"{plan.name}: the stop cannot be written to {plan.storage} ({error})") from None
 
 
 def requested(plan: Plan) -> bool:
     """Whether a stop was requested; False while the storage cannot be read."""
     try:
-        return study_files.exists(study_files.place(plan, STOP))
-    except study_files.ERRORS:
+        return storage.exists(study_files.place(plan, STOP))
+    except storage.ERRORS:
         return False
 
 
 def clear(plan: Plan) -> None:
-    study_files.remove(study_files.place(plan, STOP))
+    storage.remove(study_files.place(plan, STOP))
 
 
 class Watch:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
+from svgan.io import storage
 from sweeps.storage import study_files
 
 if TYPE_CHECKING:
@@ -52,16 +53,16 @@ class Meter:
     def told(self) -> dict[str, float]:
         """The trial's seconds so far, for Tune. Also written beside the study, if the storage can be written."""
         here = time.monotonic() - self.began
-        with contextlib.suppress(*study_files.ERRORS):
+        with contextlib.suppress(*storage.ERRORS):
             if self.before < 0:
                 self.before = sum(_read(self.folder).values())
-            study_files.write(f"{self.folder}/{self.own}", f"{here:.3f}".encode())
+            storage.write(f"{self.folder}/{self.own}", f"{here:.3f}".encode())
         return {SECONDS: max(0.0, self.before) + here}
 
 
 def recall(plan: Plan) -> dict[int, float]:
     """The seconds that each trial has used so far, as its workers recorded them."""
-    numbers = [name for name in study_files.names(study_files.place(plan, FOLDER)) if name.isdigit()]
+    numbers = [name for name in storage.names(study_files.place(plan, FOLDER)) if name.isdigit()]
     return {int(name): sum(_read(_folder(plan, int(name))).values()) for name in numbers}
 
 
@@ -70,7 +71,7 @@ def _folder(plan: Plan, number: int) -> str:
 
 
 def _read(folder: str) -> dict[str, float]:
-    return {name: float(study_files.read(f"{folder}/{name}") or 0) for name in study_files.names(folder)}
+    return {name: float(storage.read(f"{folder}/{name}") or 0) for name in storage.names(folder)}
 
 
 def check_budget(plan: Plan, used: Mapping[int, float]) -> None:

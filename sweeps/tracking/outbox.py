@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from svgan.io import storage
 from sweeps.storage import study_files
 
 if TYPE_CHECKING:
@@ -37,34 +38,32 @@ class Outbox:
 
     def names(self) -> list[str]:
         """The names of whole entries, oldest first."""
-        return [
-            name for name in sorted(study_files.names(self.where)) if study_files.exists(f"{self.where}/{name}/{ENTRY}")
-        ]
+        return [name for name in sorted(storage.names(self.where)) if storage.exists(f"{self.where}/{name}/{ENTRY}")]
 
     def put(self, entry: Entry) -> None:
-        """Add an entry. Raises one of study_files.ERRORS if the storage cannot take it either."""
+        """Add an entry. Raises one of storage.ERRORS if the storage cannot take it either."""
         where = f"{self.where}/{time.time_ns():020d}-{entry.kind}"
         if entry.files is not None:
-            study_files.upload(entry.files, f"{where}/{FILES}")
-        study_files.write(f"{where}/{ENTRY}", json.dumps({"kind": entry.kind, "fields": entry.fields}).encode())
+            storage.upload(entry.files, f"{where}/{FILES}")
+        storage.write(f"{where}/{ENTRY}", json.dumps({"kind": entry.kind, "fields": entry.fields}).encode())
 
     def send(self, apply: Callable[[Entry], None]) -> int:
         """Apply the entries in order, and remove each that succeeded; return their number. Raises what apply raises."""
         sent = 0
         for name in self.names():
-            kept = json.loads(study_files.read(f"{self.where}/{name}/{ENTRY}") or b"null")
+            kept = json.loads(storage.read(f"{self.where}/{name}/{ENTRY}") or b"null")
             if kept is None:
                 continue
             with tempfile.TemporaryDirectory(prefix="svgan-outbox-") as folder:
-                study_files.download(f"{self.where}/{name}/{FILES}", Path(folder))
+                storage.download(f"{self.where}/{name}/{FILES}", Path(folder))
                 apply(Entry(kept["kind"], kept["fields"], Path(folder)))
-            study_files.remove(f"{self.where}/{name}")
+            storage.remove(f"{self.where}/{name}")
             sent += 1
         return sent
 
 
 def waiting(plan: Plan) -> dict[int, int]:
     """The number of waiting entries, by trial."""
-    numbers = [int(name) for name in study_files.names(study_files.place(plan, FOLDER)) if name.isdigit()]
+    numbers = [int(name) for name in storage.names(study_files.place(plan, FOLDER)) if name.isdigit()]
     counts = {number: len(Outbox(plan, number).names()) for number in sorted(numbers)}
     return {number: count for number, count in counts.items() if count}

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from svgan.io import storage
 from sweeps.storage import events, study_files
 from sweeps.storage.trial_outcome import Ending
 from sweeps.tracking import relay
@@ -38,7 +39,7 @@ class TrialLog:
         self.sender: Sender | RelayedSender | None = None
         self.retry_at = 0.0
         self.away = False
-        with contextlib.suppress(*study_files.ERRORS):  # without the storage, MLflow is still told
+        with contextlib.suppress(*storage.ERRORS):  # without the storage, MLflow is still told
             self.away = bool(self.outbox.names())
 
     def open(self, params: Mapping[str, Any], attempt: int = 0, device: str = "") -> None:
@@ -134,7 +135,7 @@ def sync(plan: Plan) -> tuple[int, int]:
 def attempt(plan: Plan, number: int) -> int:
     """Record that workers start for this trial, and return how often they have. The count is in the storage."""
     where = study_files.place(plan, "attempts", f"{number:06d}")
-    with contextlib.suppress(*study_files.ERRORS):
-        study_files.write(f"{where}/{time.time_ns():020d}", b"")
-        return len(study_files.names(where))
+    with contextlib.suppress(*storage.ERRORS):
+        storage.write(f"{where}/{time.time_ns():020d}", b"")
+        return len(storage.names(where))
     return 1

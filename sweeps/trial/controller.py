@@ -28,6 +28,7 @@ from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from svgan.errors import UserError
+from svgan.io import storage
 from sweeps.storage import events, stop_request, study_files
 from sweeps.storage.paths import is_remote
 from sweeps.storage.plan import Plan
@@ -88,7 +89,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             reason, cause = first_cause(error), getattr(error, "controller_failure", None)
             if stop_request.requested(plan):
                 return {HALTED: True}
-            if broken := study_files.trouble(study_files.place(plan), error):
+            if broken := storage.trouble(study_files.place(plan), error):
                 return out_of_storage(plan, number, broken)
             if isinstance(cause, WorkerGroupStartupTimeoutError):
                 reason = "no free place for its workers yet"
@@ -98,7 +99,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
                 return {FAILED: reason}
             events.tell(plan, number, f"{reason}; once more")
         except Exception as error:
-            if broken := study_files.trouble(study_files.place(plan), error):
+            if broken := storage.trouble(study_files.place(plan), error):
                 return out_of_storage(plan, number, broken)
             if isinstance(error, RayError):
                 raise
@@ -108,14 +109,12 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
 def out_of_storage(plan: Plan, number: int, broken: str) -> dict[str, Any]:
     """The outcome of a trial whose storage cannot be written. Discards the unfinished checkpoint."""
     folder = study_files.place(plan, f"train-{number:04d}")
-    with contextlib.suppress(*study_files.ERRORS):
-        record = study_files.read(f"{folder}/{SNAPSHOT}") or b""
-        whole = [
-            name for name in study_files.names(folder) if name.startswith("checkpoint_2") and name.encode() in record
-        ]
-        for name in study_files.names(folder) if whole else []:
+    with contextlib.suppress(*storage.ERRORS):
+        record = storage.read(f"{folder}/{SNAPSHOT}") or b""
+        whole = [name for name in storage.names(folder) if name.startswith("checkpoint_2") and name.encode() in record]
+        for name in storage.names(folder) if whole else []:
             if name.startswith("checkpoint_2") and name not in whole:
-                study_files.remove(f"{folder}/{name}")
+                storage.remove(f"{folder}/{name}")
     return {HALTED: True, WHY: f"--storage {plan.storage}: cannot be written ({broken})"}
 
 
@@ -269,8 +268,8 @@ def last_checkpoint(plan: Plan, number: int) -> str | None:
     read.
     """
     try:
-        found = study_files.names(study_files.place(plan, f"train-{number:04d}"))
-    except study_files.ERRORS:
+        found = storage.names(study_files.place(plan, f"train-{number:04d}"))
+    except storage.ERRORS:
         return None
     return max((name for name in found if name.startswith("checkpoint_2")), default="")
 

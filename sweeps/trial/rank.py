@@ -10,6 +10,7 @@ from typing import Any
 import ray.train
 import torch
 
+from svgan.io import storage
 from svgan.training.checkpoint_manager import last_whole
 from svgan.training.state import State
 from sweeps.storage import events, study_files
@@ -50,11 +51,11 @@ class Rank:
         kept.to_directory(str(here))
         yield here
         folder = study_files.place(self.plan, f"train-{self.number:04d}")
-        others = [name for name in study_files.names(folder) if name.startswith("checkpoint_2")]
+        others = [name for name in storage.names(folder) if name.startswith("checkpoint_2")]
         for name in sorted(others, reverse=True):
             if name != Path(kept.path).name:
                 shutil.rmtree(here)
-                study_files.download(f"{folder}/{name}", here)
+                storage.download(f"{folder}/{name}", here)
                 yield here
 
     def tell(self, text: str) -> None:

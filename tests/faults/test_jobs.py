@@ -23,9 +23,10 @@ from video_files import talking_face, write_video
 import svgan
 from svgan.assets import cache
 from svgan.images.domain import Domain
+from svgan.io import storage
 from svgan.latents.shards import open_latents
 from svgan.pipelines.embed import embed
-from sweeps.storage import provenance, study_files
+from sweeps.storage import provenance
 from sweeps.storage.plan import Plan
 from sweeps.tracking.client import Tracking
 
@@ -260,7 +261,7 @@ def test_secrets_get_into_nothing_that_a_study_writes(footage, tmp_path_factory,
         monkeypatch.setenv(name, value)
     fsspec.filesystem("s3").clear_instance_cache()
     kept = tmp_path_factory.mktemp("kept")
-    study_files.download(f"{where}/quiet", kept)
+    storage.download(f"{where}/quiet", kept)
     (head.home / "token").unlink()
     told = {"terminal": shown, "refusals": one + two, "jobs": jobs, "processes": processes}
     found = {name: text.encode() for name, text in told.items()} | dict(files_below(head.home, kept)) | logs

@@ -17,6 +17,7 @@ from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, told
 from ports import free_port, wait_until_answers
 from s3_server import BUCKET
 
+from svgan.io import storage
 from sweeps.storage import study_files
 from sweeps.tracking.outbox import waiting
 
@@ -193,8 +194,8 @@ def test_a_storage_that_is_gone_is_a_clear_failure_and_the_last_checkpoint_is_wh
     assert "--storage s3://" in shown
     assert "Traceback" not in shown
     where = study_files.place(sweep.plan, "train-0000")
-    newest = max(name for name in study_files.names(where) if name.startswith("checkpoint_2"))
-    study_files.download(f"{where}/{newest}", tmp_path / "back")
+    newest = max(name for name in storage.names(where) if name.startswith("checkpoint_2"))
+    storage.download(f"{where}/{newest}", tmp_path / "back")
     assert checkpoint.load(tmp_path / "back" / "state").step >= 2 * EVERY
     proxy.mode = "pass"
     again = Sweep(

@@ -43,7 +43,7 @@ def test_round_trip_missing_and_corrupt(s3: str, video: VideoCodes):
 
     with pytest.raises(UserError, match="already holds"):
         write_latents(uri, [video], domain="d", fps=25)
-    filesystem, root = storage._open(uri)
+    filesystem, root = storage.open_filesystem(uri)
     name = written.shards[1]["name"]
     filesystem.pipe_file(f"{root}/{name}", b"PAR1")
     with pytest.raises(UserError, match=rf"{name}: corrupt"):
@@ -75,7 +75,7 @@ def test_of_two_that_publish_at_once_the_first_stays_whole(s3: str, video: Video
     with pytest.raises(UserError, match="already holds"):
         write_latents(uri, meanwhile(), domain="d", fps=25, shard_rows=10)
     assert [row["name"] for row in open_latents(uri).manifest.videos] == ["b"]
-    filesystem, root = storage._open(uri)
+    filesystem, root = storage.open_filesystem(uri)
     named = {MANIFEST, *(shard["name"] for shard in read_manifest(uri).shards), read_manifest(uri).stats["name"]}
     assert {path.rpartition("/")[2] for path in filesystem.find(root)} == named
 
@@ -100,7 +100,7 @@ def test_the_second_trial_of_a_node_needs_no_shard_of_the_server(
     uri = f"{s3}/codes/cached"
     written = write_latents(uri, [video], domain="d", fps=25, shard_rows=20)
     first = open_latents(uri)
-    filesystem, root = storage._open(uri)
+    filesystem, root = storage.open_filesystem(uri)
     for entry in (*written.shards, written.stats):
         filesystem.rm_file(f"{root}/{entry['name']}")
     np.testing.assert_array_equal(open_latents(uri).codes, first.codes)

@@ -13,6 +13,7 @@ import pytest
 from made_studies import refused, told
 from PIL import Image
 
+from svgan.io import storage
 from sweeps import __main__ as commands
 from sweeps.commands import COMMANDS
 from sweeps.reports import trial_table
@@ -126,7 +127,7 @@ def test_status_tells_the_hours_that_count_towards_the_budget(capsys, study):
     first = study("first", "finished", "finished", gpus_per_worker=1, max_gpu_hours=10.0)
     for number, run in enumerate(first.tracking.runs()):
         usage.Meter(first.plan, number).told()
-        study_files.write(study_files.place(first.plan, usage.FOLDER, f"{number:06d}", "1"), b"900")
+        storage.write(study_files.place(first.plan, usage.FOLDER, f"{number:06d}", "1"), b"900")
         first.tracking.client.log_metric(run.info.run_id, usage.GPU_HOURS, 0.25)
     assert "used: 0.5 GPU-hours of 10 (--max-gpu-hours)" in told(capsys, "status", "first")
     row = next(line.split() for line in told(capsys, "status").splitlines() if line.startswith("first"))

@@ -12,6 +12,7 @@ import pytest
 from made_plan import PLAN
 
 from svgan.errors import UserError
+from svgan.io import storage
 from sweeps.storage import driver_lock, events, stop_request, study_files
 from sweeps.storage.plan import Plan
 from sweeps.storage.trial_outcome import how_it_ended
@@ -158,20 +159,20 @@ def test_an_event_that_cannot_be_kept_stops_nobody(plan, tmp_path):
 
 def test_a_shelf_keeps_files_and_folders(stored, tmp_path):
     where = study_files.place(stored, "box")
-    assert study_files.names(where) == []
-    assert study_files.read(f"{where}/a") is None
-    study_files.write(f"{where}/a", b"one")
-    assert study_files.read(f"{where}/a") == b"one"
+    assert storage.names(where) == []
+    assert storage.read(f"{where}/a") is None
+    storage.write(f"{where}/a", b"one")
+    assert storage.read(f"{where}/a") == b"one"
     folder = Path(tmp_path, "some")
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "b").write_bytes(b"two")
-    study_files.upload(folder, f"{where}/c")
-    assert sorted(study_files.names(where)) == ["a", "c"]
-    study_files.download(f"{where}/c", tmp_path / "back")
+    storage.upload(folder, f"{where}/c")
+    assert sorted(storage.names(where)) == ["a", "c"]
+    storage.download(f"{where}/c", tmp_path / "back")
     assert (tmp_path / "back" / "deep" / "b").read_bytes() == b"two"
-    study_files.remove(where)
-    assert study_files.read(f"{where}/a") is None
-    assert study_files.read(f"{where}/c/deep/b") is None
-    study_files.remove(where)
-    study_files.download(where, tmp_path / "nothing")
+    storage.remove(where)
+    assert storage.read(f"{where}/a") is None
+    assert storage.read(f"{where}/c/deep/b") is None
+    storage.remove(where)
+    storage.download(where, tmp_path / "nothing")
     assert not list(Path(tmp_path).glob("nothing/**/*.*"))
