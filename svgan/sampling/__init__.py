@@ -1,4 +1,4 @@
-"""How does a trained model become clips?
+"""From a trained model to clips.
 
 Codes are sampled, moved to a subject, rendered and pasted back.
 """

@@ -1,4 +1,4 @@
-"""Whose pictures the judges of a run see, where another domain than the footage's renders its clips."""
+"""Select whose pictures the judges of a run see, if another domain than the footage's renders its clips."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from svgan.training.data import Material
 
 
 def prepare_for_judges(sampler: Sampler, material: Material) -> Sampler:
-    """The sampler as the judges take it, who know the footage's domain: with another domain's pictures, where the run
-    was trained with those. Raises UserError where the sampler was trained with other ones."""
+    """Return the sampler for judges of the footage's domain.
+
+    If the run was trained with another domain's pictures, that domain renders the clips. Raises UserError if the
+    sampler was trained with other pictures.
+    """
     pictures = material.pictures
     if pictures is None:
         return sampler

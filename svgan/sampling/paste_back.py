@@ -1,8 +1,9 @@
-"""Generated faces put back into the recorded frames, where the set of latents knows each frame's crop.
+"""Paste generated faces back into the recorded frames, if the set of latents knows the crop of each frame.
 
-The rule: the video's longest clip (its first, of equals) is taken from its first frame on, one generated frame on each;
-the output has the recorded frames' size, the set's frame rate, no sound, and is as long as the shorter of the two.
-Only the face is replaced: jaw line to brows of the recorded landmarks, a little larger, with a soft edge.
+The longest clip of the video is used (of equal ones the first), from its first frame on, with one generated frame for
+each recorded one. The output has the size of the recorded frames, the frame rate of the set, and no sound. It is as
+long as the shorter of the two. Only the face is replaced: the area from jaw line to brows of the recorded landmarks,
+slightly enlarged, with a soft edge.
 
 Axes: T frame, H x W recorded picture, R pixels of the domain.
 """
@@ -29,7 +30,7 @@ MASK = 128  # side in pixels of the mask of a crop
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The longest clip of a video, [T] frames of it."""
+    """The longest clip of a video: its recorded frames, [T], and their crops."""
 
     path: Path
     origins: Origins
@@ -41,9 +42,10 @@ class Place:
 
 
 def find_place(path: Path, sets: Sequence[Latents]) -> Place:
-    """Where in the video faces can be put, by the first of these sets that it was embedded into; known by content.
+    """Find the longest clip of the video in the first of these sets that contains it; the video is known by its
+    content.
 
-    Raises UserError when the video is in none, or the set that names it has no record of its frames.
+    Raises UserError if no set contains the video, or if the set that names it has no record of its frames.
     """
     digest = video_digest(path)
     for latents in sets:
@@ -62,15 +64,19 @@ def find_place(path: Path, sets: Sequence[Latents]) -> Place:
 
 
 def paste_faces(place: Place, faces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Recorded frames uint8 [H, W, 3] with `faces` uint8 [R, R, 3] in their places, one frame in memory at a time."""
+    """Yield recorded frames uint8 [H, W, 3] with `faces` uint8 [R, R, 3] pasted in; one frame is in memory at a
+    time.
+    """
     landmarks = to_crop(place.origins.landmarks, place.origins.quads, MASK)
     for (row, picture), face in zip(frames_at(place.path, place.origins.pts), faces, strict=False):
         yield paste_face(picture, face, place.origins.transform[row], soft_face(landmarks[row], MASK))
 
 
 def paste_face(picture: np.ndarray, face: np.ndarray, transform: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A uint8 [H, W, 3] picture with a uint8 [R, R, 3] crop put where `transform` [2, 3] says, under a mask [S, S] of
-    the crop in 0..1."""
+    """Paste a crop uint8 [R, R, 3] into a picture uint8 [H, W, 3].
+
+    transform [2, 3]: from the crop to the picture. mask [S, S]: weight of the crop, in 0..1.
+    """
     height, width = picture.shape[:2]
     corners = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 1], [1, 0, 1]]) @ transform.T.astype(np.float64)
     left, top = np.maximum(np.floor(corners.min(0)).astype(int), 0)

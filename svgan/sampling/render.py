@@ -1,4 +1,4 @@
-"""From a sampler to frames: several clips in one picture, moved to another subject where asked.
+"""Render a sampler's clips: several clips side by side, on request moved to another subject.
 
 Axes: B clip, T frame, L W+ layer, D width of W, R pixels of the domain.
 """
@@ -20,7 +20,7 @@ from svgan.sampling.sampler import Sampler
 
 Mover = Callable[[Tensor], Tensor]
 OFFSETS = ("plain", "orthogonal")
-PIXELS = 2**25  # rendered at a time: 96 MiB
+PIXELS = 2**25  # pixels rendered together: 96 MiB
 
 
 def frames(
@@ -33,10 +33,10 @@ def frames(
     truncation: float = 1.0,
     move: Mover | None = None,
 ) -> Iterator[np.ndarray]:
-    """Frames uint8 [rows R, columns R, 3] of `clips` clips side by side, in constant memory, rendered in batches.
+    """Yield frames uint8 [rows R, columns R, 3] of `clips` clips side by side, rendered in batches, in constant memory.
 
-    The domain's noise maps are the same for all frames, so that texture does not flicker. The same arguments give the
-    same frames; a longer clip begins with the shorter one.
+    All frames share the domain's noise maps, so that texture does not flicker. The same arguments give the same frames;
+    a longer clip begins with the shorter one.
     """
     chunk = max(1, min(64, PIXELS // (clips * domain.config.resolution**2)))
     for codes in sampler.stream(clips, length, seed, truncation=truncation, chunk=chunk):
@@ -47,7 +47,7 @@ def frames(
 
 
 def grid(pictures: np.ndarray) -> np.ndarray:
-    """Pictures [B, R, R, 3] as one, in rows of ceil(sqrt(B)); missing ones are black."""
+    """Tile pictures [B, R, R, 3] into one, in rows of ceil(sqrt(B)); missing ones are black."""
     count, side = pictures.shape[:2]
     columns = math.ceil(math.sqrt(count))
     rows = -(-count // columns)
@@ -57,16 +57,16 @@ def grid(pictures: np.ndarray) -> np.ndarray:
 
 
 def make_mover(sampler: Sampler, code: np.ndarray, how: str, footage: Callable[[], Latents]) -> Mover:
-    """The offset from the training subject (its mean code) to another, whose code [L, D] is given (systems.md 1.7).
+    """Make the offset from the training subject (its mean code) to the subject with this code [L, D].
 
-    how: one of OFFSETS. footage: loads the training codes, asked only where the space has no principal axes of its own.
-    Raises UserError for a generator with a renderer of its own, which knows no other subject.
+    how: one of OFFSETS. footage: loads the training codes; called only if the space has no principal axes of its own.
+    Raises UserError for a generator with its own renderer, which cannot show other subjects.
     """
     if sampler.renderer is not None:
         recipe = sampler.meta.get("config", {}).get("recipe", "this model")
         raise UserError(
-            f"--subject: {recipe} renders by itself and knows only whom it was trained on; leave it out, or give a run "
-            "of a system whose codes a domain renders"
+            f"--subject: {recipe} has its own renderer, which shows its training subject only; leave it out, or "
+            "give a run of a system whose codes a domain renders"
         )
     device = sampler.space.mean.device
     shape = (sampler.space.layers, sampler.space.code_width)

@@ -1,4 +1,4 @@
-"""Clips of any length from a trained generator.
+"""Sample clips of any length from a trained generator.
 
 Axes: B clip, T frame, L W+ layer, D width of W, K width of the space.
 """
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """A generator, the space it works in, and what is known of it (config, step, domain digest, fps).
+    """A trained generator, its space, and its metadata (config, step, domain digest, fps).
 
-    Its codes are W+'s [B, T, L, D], which a domain renders; of a generator with a renderer of its own they are that
-    one's [B, T, K]. `render`, `render_own` and `wplus` are the same for both.
+    Codes are W+ codes [B, T, L, D], which a domain renders. A generator with its own renderer has codes [B, T, K] of
+    that renderer. `render`, `render_own` and `wplus` treat both alike.
 
-    Same arguments, same clips; a longer clip begins with the shorter one of the same seed.
-    start, step: when frames are, in frames of the footage (see `timed`). pictures: a domain that renders in place of
-    the one that is given (see `with_pictures`).
+    The same arguments give the same clips, and a longer clip begins with the shorter one of the same seed. start, step:
+    times of the frames, in frames of the footage (see `timed`). pictures: a domain that renders instead of the one that
+    is passed (see `with_pictures`).
     """
 
     pictures: Domain | None = None
@@ -46,13 +46,13 @@ class Sampler:
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Sampler:
-        """From a checkpoint's folder. Raises UserError for anything else."""
+        """Load the sampler from a checkpoint's folder. Raises UserError for anything else."""
         generator = load_generator(folder, device)
         return cls(generator.motion, generator.space, generator.meta)
 
     @classmethod
     def from_state(cls, state: State) -> Sampler:
-        """The EMA generator of a run in progress, not a copy."""
+        """Make a sampler of a running run's EMA generator, without copying it."""
         meta = state.meta | {"config": state.config.to_json(), "step": state.step}
         return cls(state.ema, state.space, meta)
 
@@ -60,23 +60,29 @@ class Sampler:
     def stream(
         self, clips: int, length: int, seed: int, *, truncation: float = 1.0, chunk: int = 64, part: slice = ALL
     ) -> Iterator[Tensor]:
-        """`codes` in pieces [B, <= chunk, L, D], in constant memory; of the clips in `part` alone, which are then the
-        same but for the last bit."""
+        """Yield `codes` in chunks [B, <= chunk, L, D], in constant memory.
+
+        part: return these clips only. They equal the same clips of the whole batch up to the last bit.
+        """
         check_truncation(truncation)
         for codes in self._stream(clips, length, seed, chunk, part):
             own = self.renderer
             yield self.space.decode(codes * truncation) if own is None else own.truncated(codes, truncation)
 
     def codes(self, clips: int, length: int, seed: int, *, truncation: float = 1.0) -> Tensor:
-        """W+ codes [B, T, L, D]. truncation pulls them towards the training codes' mean (StyleGAN's, in W+; ours)."""
+        """Sample W+ codes [B, T, L, D]. truncation moves them towards the mean training code (StyleGAN's, in
+        W+; ours).
+        """
         return torch.cat(list(self.stream(clips, length, seed, truncation=truncation)), 1)
 
     @torch.no_grad()
     def coordinates(
         self, clips: int, length: int, seed: int, domain: Domain | None = None, space: Space | None = None
     ) -> Tensor:
-        """The same clips in the space's units, [B, T, K]: what latent metrics compare. domain: needed where it does not
-        render (`wplus`); space: in place of the generator's own."""
+        """Sample the same clips in the space's units, [B, T, K], as latent metrics compare them.
+
+        domain: needed if it does not render the clips (see `wplus`). space: used instead of the generator's own.
+        """
         if self.painter is None:
             return torch.cat(list(self._stream(clips, length, seed)), 1)
         assert domain is not None
@@ -86,41 +92,51 @@ class Sampler:
 
     @property
     def renderer(self) -> RenderedMotion | None:
-        """The generator's own; None where a domain renders."""
+        """The generator's own renderer; None if a domain renders."""
         return self.motion if isinstance(self.motion, RenderedMotion) else None
 
     @property
     def painter(self) -> RenderedMotion | Domain | None:
-        """Who renders in place of a domain that is given."""
+        """The renderer that takes the place of a domain that is passed, if there is one."""
         return self.renderer or self.pictures
 
     def with_pictures(self, pictures: Domain) -> Sampler:
-        """The same clips, whose pictures are that domain's: judges who know another domain, the footage's, then see
-        them as they see those of a generator with a renderer of its own."""
+        """Return a sampler of the same clips, rendered by this domain.
+
+        Judges of another domain, the footage's, then see its clips as they see those of a generator with its own
+        renderer.
+        """
         own = copy.copy(self)
         own.pictures = pictures
         return own
 
     def render(self, codes: Tensor | np.ndarray, domain: Domain) -> np.ndarray:
-        """Frames' codes [N, ...] to pictures uint8 [N, R, R, 3], by the generator's own renderer or by the domain."""
+        """Render frames' codes [N, ...] as pictures uint8 [N, R, R, 3], by the sampler's own renderer or by the
+        domain.
+        """
         return (self.painter or domain).render(codes)
 
     def render_own(self, clip: Tensor) -> Tensor | np.ndarray:
-        """Pictures of a clip's codes [T, ...] where a domain that is given does not render them; else its W+ codes."""
+        """Return pictures of a clip's codes [T, ...] if the sampler has its own renderer, else the W+ codes."""
         return clip if self.painter is None else self.painter.render(clip)
 
     def wplus(self, codes: Tensor, domain: Domain) -> Tensor:
-        """Clips' codes [B, T, ...] in the domain's W+, [B, T, L, D]. Where it does not render (ours): what its encoder
-        reads in the pictures, so that measures on codes are of the same codes as the footage's."""
+        """Return clips' codes [B, T, ...] as W+ codes [B, T, L, D] of the domain.
+
+        If the domain does not render the clips (ours), its encoder embeds their pictures. Metrics on codes then compare
+        codes of the same kind as the footage's.
+        """
         if self.painter is None:
             return codes
         found = domain.encode(self.painter.render(codes.flatten(0, 1)))
         return torch.from_numpy(found).unflatten(0, codes.shape[:2])
 
     def timed(self, fps: float | None = None, start: float = 0.0) -> Sampler:
-        """The same clips at `fps` frames a second (the footage's), from `start` seconds on; meta's fps is then that.
+        """Return a sampler of the same clips at `fps` frames a second, from `start` seconds on; meta's fps changes
+        accordingly.
 
-        Raises UserError for times that are none, and for others than the footage's of a motion that has no others.
+        fps: by default the footage's. Raises UserError for invalid times, and for times other than the footage's if the
+        motion has no others.
         """
         own = float(self.meta.get("fps", 25.0))
         fps = own if fps is None else fps
@@ -132,8 +148,8 @@ class Sampler:
             flag = f"--start {start:g}" if fps == own else f"--fps {fps:g}"
             recipe = self.meta.get("config", {}).get("recipe", "this model")
             raise UserError(
-                f"{flag}: {recipe} goes from frame to frame, {own:g} a second from the first on; leave it out, or "
-                "train what has frames at any time (--recipe stylegan-v or stylegan-v-codes)"
+                f"{flag}: {recipe} has {own:g} frames a second, from the first frame on; leave it out, or "
+                "train a recipe with frames at any time (--recipe stylegan-v or stylegan-v-codes)"
             )
         timed = copy.copy(self)
         timed.start, timed.step, timed.meta = start * own, own / fps, self.meta | {"fps": fps}

@@ -1,4 +1,4 @@
-"""The person who is to make a clip's movements: a photograph, or a set of latents.
+"""The subject that a clip's motion is transferred to: a photograph, or a set of latents.
 
 Axes: L W+ layer, D width of W.
 """
@@ -21,21 +21,22 @@ from svgan.io import storage
 from svgan.latents.manifest import Latents
 from svgan.latents.shards import open_latents
 
-ENLARGE_TO = 640  # pixels: photographs smaller than this are enlarged for the detector
+ENLARGE_TO = 640  # pixels: smaller photographs are enlarged for the detector
 
 
 @dataclass(frozen=True)
 class Subject:
-    """code: W+ [L, D] float32; latents: the set it is the mean of, None for a photograph."""
+    """A subject. code: W+ [L, D] float32. latents: the set whose mean it is; None for a photograph."""
 
     code: np.ndarray
     latents: Latents | None = None
 
 
 def load_subject(where: str, domain: Domain, flag: str = "--subject") -> Subject:
-    """A picture's code, or the mean code of a set of latents (a folder or URL). flag: by which it was given.
+    """Load the code of a picture, or the mean code of a set of latents (a folder or URL).
 
-    Raises UserError for what is neither, a picture without one clear face, and codes of another domain.
+    flag: the flag that named it, for errors. Raises UserError for anything else, for a picture without one clear face,
+    and for codes of another domain.
     """
     if storage.is_local(where) and storage.local_path(where).is_file():
         return Subject(photo_code(storage.local_path(where), domain, flag))
@@ -44,7 +45,10 @@ def load_subject(where: str, domain: Domain, flag: str = "--subject") -> Subject
 
 
 def photo_code(path: Path, domain: Domain, flag: str) -> np.ndarray:
-    """The W+ code [L, D] of a photograph of one person, aligned as footage is. flag: by which it was given."""
+    """Embed a photograph of one person, aligned as footage is, as a W+ code [L, D].
+
+    flag: the flag that named it, for errors.
+    """
     domain.check_embeds()
     picture = read_photo(path, flag)
     scale = max(1.0, ENLARGE_TO / max(picture.shape[:2]))
@@ -53,18 +57,22 @@ def photo_code(path: Path, domain: Domain, flag: str) -> np.ndarray:
         picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
     faces = face_finder()(picture)
     if not faces:
-        raise UserError(f"{flag} {path}: no face found; give a photo of one face from the front, an eighth of it")
+        raise UserError(
+            f"{flag} {path}: no face found; give a photo of one frontal face, at least an eighth of its longer side"
+        )
     centres, axes = ffhq_frame(np.stack(faces).astype(np.float64))
     meant = largest(np.arange(len(faces)), np.linalg.norm(axes, axis=-1))
     if meant is None:
-        raise UserError(f"{flag} {path}: {len(faces)} faces of like size; cut the photo to one of them")
+        raise UserError(f"{flag} {path}: {len(faces)} faces of similar size; crop the photo to one of them")
     quad = quads_from(centres[meant], axes[meant]).astype(np.float32)
     return domain.encode(warp(picture, quad, encoder_crop(domain))[None].copy())[0]
 
 
 def read_photo(path: Path, flag: str) -> np.ndarray:
-    """A picture file, given by this flag, as uint8 [H, W, 3], turned as its metadata says. Raises UserError for any
-    other file."""
+    """Read a picture file as uint8 [H, W, 3], rotated as its metadata says.
+
+    flag: the flag that named it, for errors. Raises UserError for any other file.
+    """
     try:
         with Image.open(path) as picture:
             return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))

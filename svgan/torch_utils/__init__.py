@@ -1,4 +1,4 @@
-"""What does every use of PyTorch here share?
+"""What all uses of PyTorch in svgan share.
 
 Seeded generators, ranks, layers, the device and glibc's allocator.
 """

@@ -8,7 +8,10 @@ from svgan.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """'auto' is a GPU where there is one. Raises UserError for a device this machine does not have."""
+    """Return the device of that name; 'auto' is a GPU if there is one.
+
+    Raises UserError for a device that this machine does not have.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -1,7 +1,8 @@
-"""What a training step must know of its fellow workers: how many there are, and how to average with them.
+"""The workers of a training step: their number, and averages over them.
 
-Modules are not wrapped in DistributedDataParallel: gradient penalties differentiate twice, and a wrapped module's
-hooks do not survive that (performance.md). Gradients are averaged after they are computed, in one flat exchange.
+Modules are not wrapped in DistributedDataParallel: gradient penalties differentiate twice, and the hooks of a wrapped
+module do not support that (docs/papers.md#first-measurements). Gradients are averaged after the backward pass, in one
+flat exchange.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ class Process(Protocol):
     world: int
 
     def mean_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace every tensor by its mean over all ranks, in one exchange; all ranks must give equal shapes.
+        """Replace every tensor by its mean over all ranks, in one exchange; shapes must be equal on all ranks.
 
-        A NaN or infinity on one rank reaches all of them, so that what is checked afterwards is agreed upon.
+        A NaN or infinity on one rank reaches all ranks, so that later checks agree.
         """
         ...
 
     def any(self, flag: bool) -> bool:
-        """True on every rank when it is on one."""
+        """Return True on every rank if the flag is true on any rank."""
         ...
 
 
@@ -67,6 +68,6 @@ SINGLE = Single()
 
 
 def current_process(device: torch.device | str = "cpu") -> Process:
-    """The initialised torch.distributed group's rank, else the single worker."""
+    """Return the rank in the initialised torch.distributed group, else the single worker."""
     started = torch.distributed.is_available() and torch.distributed.is_initialized()
     return TorchProcess(device) if started else SINGLE

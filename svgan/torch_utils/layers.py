@@ -1,4 +1,4 @@
-"""The few layers that motion models and critics share. Nothing here mixes samples or keeps batch statistics."""
+"""Layers that motion models and critics share. None of them mixes samples or keeps batch statistics."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-SLOPE = 0.2  # of every LeakyReLU (systems.md 1.3, our choice)
+SLOPE = 0.2  # slope of every LeakyReLU (our choice, docs/papers.md#stylevideogan-generator)
 
 
 def linear(inputs: int, outputs: int, *, slope: float = 1.0) -> nn.Linear:
-    """A Linear whose outputs have unit variance for unit-variance inputs that passed a LeakyReLU of `slope`."""
+    """Make a Linear whose outputs have unit variance for unit-variance inputs that passed a LeakyReLU of `slope`."""
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, std=math.sqrt(2 / ((1 + slope**2) * inputs)))
     nn.init.zeros_(layer.bias)
@@ -21,7 +21,7 @@ def linear(inputs: int, outputs: int, *, slope: float = 1.0) -> nn.Linear:
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv1d:
-    """A Conv1d over frames, scaled like `linear`; ceil(T / stride) frames come out."""
+    """Make a Conv1d over frames, scaled like `linear`; it returns ceil(T / stride) frames."""
     layer = nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2)
     nn.init.normal_(layer.weight, std=math.sqrt(2 / ((1 + SLOPE**2) * inputs * kernel)))
     assert layer.bias is not None
@@ -30,7 +30,7 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv1d:
 
 
 def mlp(widths: Sequence[int]) -> nn.Sequential:
-    """Linear layers of the given widths (input first), a LeakyReLU after each."""
+    """Make linear layers of the given widths (input first), each followed by a LeakyReLU."""
     layers: list[nn.Module] = []
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
         layers += [linear(inputs, outputs, slope=SLOPE if index else 1.0), nn.LeakyReLU(SLOPE)]

@@ -1,4 +1,4 @@
-"""How is any system trained, kept and resumed?
+"""Train, save and resume any system.
 
-The loop, its state, checkpoints and reports; no system is named here.
+The loop, its state, checkpoints and reports. No system is named here.
 """

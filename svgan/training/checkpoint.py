@@ -1,7 +1,7 @@
-"""A run on disk: a folder with `tensors.safetensors` (every tensor, by name) and `state.json` (everything else).
+"""Checkpoints: a folder with `tensors.safetensors` (every tensor, by name) and `state.json` (everything else).
 
-Nothing in it is code. A folder is written aside and renamed, so that it is whole or absent; what is read is checked
-against its digest, and names and shapes against the state its configuration makes.
+A checkpoint contains no code. It is written to a temporary folder and renamed, so it is complete or absent. Reading
+checks its digest, and compares names and shapes with the state that its configuration makes.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from svgan.training.state import State, Sums
 
 FORMAT = 1
 TENSORS, RECORD = "tensors.safetensors", "state.json"
-SAMPLED = ("ema.", "space.")  # the parts that make clips
+SAMPLED = ("ema.", "space.")  # the parts that sampling needs
 REMEDY = "give a folder that svgan train wrote"
 
 
 class Damaged(UserError):
-    """A checkpoint that is not whole; one before it may be."""
+    """A checkpoint that is incomplete or damaged; an earlier one may be intact."""
 
 
 @dataclass(frozen=True)
 class Generator:
-    """What sampling needs of a checkpoint. meta: config, step, domain and latents digests, fps."""
+    """The parts of a checkpoint that sampling needs. meta: config, step, domain and latents digests, fps."""
 
     motion: Motion
     space: Space
@@ -48,7 +48,7 @@ class Generator:
 
 
 def save(state: State, folder: Path | str) -> Path:
-    """Write `state` as `folder`, replacing one that is there. Raises UserError when the storage refuses."""
+    """Write `state` to `folder`, replacing an existing checkpoint. Raises UserError if the storage refuses."""
     folder = Path(folder)
     try:
         aside = folder_beside(folder)
@@ -65,7 +65,7 @@ def save(state: State, folder: Path | str) -> Path:
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> State:
-    """The state that `save` wrote. Raises UserError for a foreign, damaged or incomplete folder."""
+    """Load the state that `save` wrote. Raises UserError for a foreign, damaged or incomplete folder."""
     folder = Path(folder)
     record = read_record(folder)
     tensors = _read_tensors(folder, record["sha256"])
@@ -73,13 +73,13 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> State:
     state = registry.build_state(config, space, record["meta"], device)
     _fill(state.tensors(), tensors, folder)
     state.step, state.history = record["step"], record["history"]
-    if "sums" in record:  # written since 0.2; before, states were only kept at reports, where there are none
+    if "sums" in record:  # since 0.2; earlier states were saved at reports only, with no sums
         state.sums = Sums.from_json(record["sums"], state.device)
     return state
 
 
 def load_generator(folder: Path | str, device: torch.device | str = "cpu") -> Generator:
-    """The EMA generator and its space alone. Raises UserError as `load` does."""
+    """Load the EMA generator and its space only. Raises UserError as `load` does."""
     folder = Path(folder)
     record = read_record(folder)
     tensors = _read_tensors(folder, record["sha256"], SAMPLED)
@@ -92,7 +92,7 @@ def load_generator(folder: Path | str, device: torch.device | str = "cpu") -> Ge
 
 
 def read_record(folder: Path | str) -> dict[str, Any]:
-    """state.json, checked. Raises UserError."""
+    """Read and check state.json. Raises UserError."""
     path = Path(folder) / RECORD
     try:
         record = json.loads(path.read_text())

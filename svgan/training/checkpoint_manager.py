@@ -1,4 +1,6 @@
-"""Which states of a run are kept. Training saves to anything with `save` and `latest`; null by default."""
+"""Checkpoint managers: which states of a run are kept. Any object with `save` and `latest` is one; the default keeps
+none.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ log = logging.getLogger(__name__)
 
 class Keeper(Protocol):
     def save(self, state: State) -> None:
-        """Keep this state; called on rank 0 after every report."""
+        """Save this state; called on rank 0 after every report."""
         ...
 
     def latest(self, device: torch.device | str) -> State | None:
-        """The state to go on from, if there is one; called on every rank."""
+        """Return the state from which to resume, if there is one; called on every rank."""
         ...
 
 
@@ -39,9 +41,9 @@ class NullKeeper:
 def last_whole(
     folders: Iterable[Path], device: torch.device | str, tell: Callable[[str], None] = log.warning
 ) -> State | None:
-    """The first of the checkpoints that loads, None where there is none; `tell` hears of each damaged one before it.
+    """Load the first of the checkpoints that is not damaged; None if there is no checkpoint.
 
-    Raises the first one's error when there are checkpoints and all of them are damaged.
+    tell: called with a message for each damaged one. If all are damaged, the first one's error is raised.
     """
     first: checkpoint.Damaged | None = None
     for folder in folders:
@@ -70,11 +72,11 @@ class FolderKeeper:
             shutil.rmtree(leftover, ignore_errors=True)
 
     def latest(self, device: torch.device | str = "cpu") -> State | None:
-        """The last state that is whole; a damaged one is named in the log. Raises UserError when all are damaged."""
+        """Load the last undamaged state; the log names damaged ones. Raises UserError if all are damaged."""
         return last_whole((self._path(step) for step in reversed(self.steps())), device)
 
     def best(self) -> Path | None:
-        """The folder of the lowest metric so far; the last one where the metric was never reported."""
+        """Return the folder with the lowest metric so far; if the metric was never reported, the last one."""
         steps = self.steps()
         if not steps:
             return None
@@ -82,7 +84,7 @@ class FolderKeeper:
         return self._path(best if best in steps else steps[-1])
 
     def steps(self) -> list[int]:
-        """Steps of which a whole checkpoint is there, in order."""
+        """Return the steps of the complete checkpoints in the folder, ascending."""
         found = (re.fullmatch(r"step-(\d{8,})", path.name) for path in self.folder.glob("step-*"))
         return sorted(int(match[1]) for match in found if match)
 

@@ -1,4 +1,4 @@
-"""What a run is: every number that decides its outcome, checked and hashed."""
+"""The configuration of a run: every number that determines its outcome, checked and hashed."""
 
 from __future__ import annotations
 
@@ -16,34 +16,45 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One training run, of any system: what all of them have. Recipes (`svgan.training.recipes`) make them; every field
-    can be overridden. A system's own configuration is a subclass, found by its name (`svgan.training.registry`).
+    """The fields that the runs of every system have. Recipes (`svgan.training.recipes`) make configurations.
 
-    recipe: the recipe's name, for the record. window: frames of a training clip. batch: clips per step over all
-    workers. steps: iterations, of one generator step unless the system has more. lr, beta1, beta2: Adam's. ema: decay
-    of the generator kept for sampling. seed: of weights, noise and clips. precision: 'bfloat16' = autocast.
-
-    Raises UserError naming the field.
+    Every field can be overridden. A system's configuration is a subclass; `svgan.training.registry` finds it by the
+    system's name. Raises UserError naming the field.
     """
 
     system: ClassVar[str] = ""
-    quiet: ClassVar[dict[str, Any]] = {}  # fields that JSON leaves out at these values: from before there were any
-    unhashed: ClassVar[dict[str, Any]] = {}  # fields that the digest leaves out at these values, for the same reason
+    quiet: ClassVar[dict[str, Any]] = {}  # fields that JSON omits at these values: records from before them lack them
+    unhashed: ClassVar[dict[str, Any]] = {}  # fields that the digest omits at these values, for the same reason
 
-    learns_from_frames: ClassVar[bool] = False  # so that recorded ones may take the place of renderings
+    learns_from_frames: ClassVar[bool] = False  # whether recorded frames can replace renderings
 
-    paced: ClassVar[tuple[str, ...]] = ("recipe", "precision", "batch", "window")  # what an iteration's time depends on
+    paced: ClassVar[tuple[str, ...]] = (
+        "recipe",
+        "precision",
+        "batch",
+        "window",
+    )  # fields that change an iteration's time
 
     recipe: str
+    """The recipe's name, for the record."""
     window: int = 25
+    """Frames of a training clip."""
     batch: int
+    """Clips per step, over all workers."""
     steps: int
+    """Iterations; each has one generator step, unless the system has more."""
     lr: float
+    """Adam's learning rate."""
     beta1: float = 0.5
+    """Adam's beta1."""
     beta2: float = 0.999
+    """Adam's beta2."""
     ema: float
+    """Decay of the generator's moving average, which is sampled."""
     seed: int = 0
+    """Seed of weights, noise and clips."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """'bfloat16' uses autocast."""
 
     def __post_init__(self) -> None:
         one_of("precision", self.precision, PRECISIONS)
@@ -59,14 +70,14 @@ class RunConfig:
                 raise UserError(f"{name}: must be below 1, got {getattr(self, name)}")
 
     def _set_number(self, name: str) -> None:
-        """Refuse what is no number of 0 or more; 1 becomes 1.0."""
+        """Require a number of 0 or more, and store it as a float."""
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
             raise UserError(f"{name}: must be a number of 0 or more, got {value!r}")
         object.__setattr__(self, name, float(value))
 
     def _set_widths(self, name: str) -> None:
-        """Refuse what is no list of whole numbers; a list becomes a tuple."""
+        """Require a list of whole numbers, and store it as a tuple."""
         value = getattr(self, name)
         if not isinstance(value, list | tuple) or not value:
             raise UserError(f"{name}: must be one or more whole numbers, got {value!r}")
@@ -76,24 +87,27 @@ class RunConfig:
 
     @property
     def learns_from_pictures(self) -> bool:
-        """Whether another domain's pictures can be made to move as the footage's."""
+        """Whether the run can learn to move another domain's pictures like the footage."""
         return False
 
     @property
     def span(self) -> int:
-        """Consecutive frames of footage under a training clip."""
+        """Consecutive frames of footage that a training clip covers."""
         return self.window
 
     def to_json(self) -> dict[str, Any]:
-        """The system's name and every field, but for those of `quiet`."""
+        """The system's name and every field, except fields at the values in `quiet`."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         values = {"system": self.system, **values}
         return {k: v for k, v in values.items() if k not in self.quiet or v != self.quiet[k]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`, of a record of this system; `svgan.training.registry.read_config` reads any. Raises
-        UserError for another system's, and for unknown and missing fields."""
+        """Read a record of this system that `to_json` wrote; `svgan.training.registry.read_config` reads those of any
+        system.
+
+        Raises UserError for another system's record, and for unknown and missing fields.
+        """
         values = dict(values)
         name = values.pop("system", cls.quiet.get("system", "another system"))
         if name != cls.system:
@@ -102,7 +116,7 @@ class RunConfig:
 
     @classmethod
     def of_recipe(cls, recipe: str, defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> Self:
-        """What a recipe says, and the overrides in its place. Raises UserError for unknown and bad fields."""
+        """Make the recipe's configuration with these overrides. Raises UserError for unknown and invalid fields."""
         return cls._of({"recipe": recipe, **defaults, **overrides})
 
     @classmethod
@@ -116,7 +130,7 @@ class RunConfig:
             raise UserError(f"run configuration: {error}") from error
 
     def digest(self) -> str:
-        """Twelve hex digits that change whenever a field does."""
+        """Twelve hex digits that change whenever a field changes."""
         values = {k: v for k, v in self.to_json().items() if k not in self.unhashed or v != self.unhashed[k]}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -1,5 +1,6 @@
-"""What a run learns from: a domain's codes of footage, the recorded frames behind them where they are asked for, and
-another domain whose pictures are to move, where there is one.
+"""The material of a run: a domain and its codes of the footage, on request recorded frames and another domain.
+
+Recorded frames replace renderings of the codes. Another domain's pictures can be trained to move like the footage.
 
 Axes: N frame of the footage, R pixels of the domain, T frame of a clip, K coordinate.
 """
@@ -21,14 +22,16 @@ from svgan.latents.manifest import Latents
 from svgan.latents.recorded_frames import check_kept, open_recorded
 from svgan.latents.shards import open_latents
 
-BESIDE = "*"  # in place of videos: the recorded frames that are kept beside the codes
+BESIDE = "*"  # instead of videos: use the recorded frames stored beside the codes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """domain: the footage's, whose codes `latents` are. pictures: another one, which shows what is generated; None: the
-    same. videos: those behind the codes, or (BESIDE,), where recorded frames are learned from, and not what the codes
-    render."""
+    """The material of a run.
+
+    domain: the footage's domain, to which the codes `latents` belong. pictures: another domain, which renders generated
+    clips; None: the same. videos: the recorded videos to learn from instead of renderings of the codes, or (BESIDE,).
+    """
 
     domain: Domain
     latents: Latents
@@ -45,8 +48,11 @@ class Material:
         pictures: str | None = None,
         videos: Sequence[str] = (),
     ) -> Material:
-        """From the places of all of them; of latents the domain's own are usual. Raises UserError for what cannot be
-        read, or does not belong together."""
+        """Open domain, latents, pictures and videos by their paths or URLs.
+
+        latents: by default the domain's own. Raises UserError for material that cannot be read, or does not belong
+        together.
+        """
         footage = Domain.load(domain, device)
         codes = open_latents(latents or footage.latents_uri, domain=footage.digest)
         if tuple(videos) == (BESIDE,):
@@ -60,8 +66,10 @@ class Material:
 
     @cached_property
     def recorded(self) -> np.ndarray | None:
-        """The recorded frames uint8 [N, R, R, 3], a row per code; None where they are not asked for. Raises UserError
-        where they are not those of the codes."""
+        """The recorded frames uint8 [N, R, R, 3], one per code; None if the run does not learn from them.
+
+        Raises UserError if they are not the frames of the codes.
+        """
         from svgan.faces.original_frames import original_frames
 
         if not self.videos:
@@ -72,18 +80,18 @@ class Material:
 
     @property
     def shown(self) -> Domain:
-        """Whose pictures are generated, where the generator does not make its own."""
+        """The domain that renders generated clips, unless the generator has its own renderer."""
         return self.pictures or self.domain
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What a checkpoint remembers of it."""
+        """The metadata that checkpoints keep of the material."""
         return {"domain": self.shown.digest, "latents": self.latents.digest, "fps": self.latents.manifest.fps}
 
     def check_pictures(self) -> None:
-        """Raises UserError where the other domain's pictures cannot be judged, or are of a W of another width."""
+        """Raise UserError if the other domain's pictures cannot be judged, or if its W has another width."""
         assert self.pictures is not None
-        self.domain.check_embeds()  # by its encoder the judges see the other's pictures
+        self.domain.check_embeds()  # its encoder embeds the other domain's pictures for the judges
         ours, theirs = self.pictures.config.w_dim, self.domain.config.w_dim
         if ours != theirs:
             raise UserError(

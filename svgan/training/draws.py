@@ -1,5 +1,8 @@
-"""What a step takes at random: drawn for the global batch and cut to this rank's part, so that w workers see together
-what one would. Every draw is a function of (seed, step, name), so a resumed run draws the same numbers."""
+"""The random numbers of a step: drawn for the global batch, and cut to this rank's part.
+
+So w workers together use the numbers of a single one. Every draw is a function of (seed, step, name), so a resumed run
+draws the same numbers.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def stream(state: State, *name: str | int, device: torch.device | str | None = None) -> torch.Generator:
-    """Random numbers of this step under this name; device: another than the state's."""
+    """Return the generator of this step's random numbers under this name. device: by default the state's."""
     return rng.generator(device or state.device, state.config.seed, state.step, *name)
 
 
 def own_part(state: State, process: Process) -> slice:
-    """This rank's part of a global batch."""
+    """Return this rank's slice of a global batch."""
     return rng.own_slice(state.config.batch, process.rank, process.world)
 
 
 def draw_noise(state: State, process: Process, *name: str | int) -> Any:
-    """This rank's part of a global batch of noise for the state's generator, of clips of one window."""
+    """Draw noise for a global batch of clips of one window, for the state's generator; return this rank's part."""
     config = state.config
     return state.motion.draw(config.batch, config.window, stream(state, *name))[own_part(state, process)]

@@ -1,4 +1,4 @@
-"""The loop. It knows neither Ray nor MLflow: figures go to a reporter, states to a keeper."""
+"""The training loop. It knows neither Ray nor MLflow: metrics go to a reporter, states to a checkpoint manager."""
 
 from __future__ import annotations
 
@@ -31,14 +31,18 @@ def train(
     device: torch.device | str = "cpu",
     iteration: Iteration = iterate,
 ) -> State:
-    """Train until config.steps, from `state`, else from the keeper's latest, else from the start.
+    """Train until config.steps, from `state`, else from the keeper's latest checkpoint, else from the start.
 
-    Every `report_every` steps and at the end: figures averaged since the last report, `evaluate`'s beside them
-    (rank 0 alone, no gradients), to the state's history and the reporter; then the state to the keeper (rank 0).
-    meta goes into the state's and so into checkpoints. Killed and resumed training equals undisturbed training in
+    Every `report_every` steps and at the end the loop makes a report:
+
+    - It averages the metrics since the last report, and rank 0 adds those of `evaluate` (without gradients).
+    - The metrics go to the state's history and the reporter; then rank 0 saves the state to the keeper.
+
+    meta is stored in the state and so in checkpoints. Killed and resumed training equals uninterrupted training in
     every bit on a CPU.
 
-    Raises UserError for a batch that the workers cannot share or a state of another run, NonFiniteLoss on all ranks.
+    Raises UserError for a batch that the workers cannot share or a state of another run, and NonFiniteLoss on all
+    ranks.
     """
     reporter, keeper = reporter or NullReporter(), keeper or NullKeeper()
     rng.own_slice(config.batch, process.rank, process.world)  # refuses a batch that the workers cannot share

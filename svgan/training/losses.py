@@ -1,4 +1,4 @@
-"""The Wasserstein losses with gradient penalty, each formula once. All take and return tensors; none keeps anything.
+"""The Wasserstein losses with gradient penalty, as pure functions of tensors.
 
     critic:    E[C(fake)] - E[C(real)] + lambda_GP L_GP
     generator: -E[C(fake)] + lambda_GAP L_GAP (`svgan.motion.gradient_angle`)
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def wide(x: Tensor) -> Tensor:
-    """x in float32, or in float64 if it is."""
+    """Convert x to float32; float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -30,7 +30,7 @@ def wasserstein_generator(fake: Tensor) -> Tensor:
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, eps: Tensor) -> Tensor:
-    """E[(||grad C(w^)||_2 - 1)^2] at w^ = eps real + (1 - eps) fake, the norm over all T K entries of a clip.
+    """E[(||grad C(w^)||_2 - 1)^2] at w^ = eps real + (1 - eps) fake, with the norm over all T K entries of a clip.
 
     real, fake [B, T, K]; eps [B] in (0, 1). Gulrajani et al. 2017. The critic must not mix samples.
     """

@@ -1,7 +1,7 @@
-"""How a step moves weights, the same for every system.
+"""Updates of weights, the same for every system.
 
-Gradients and figures are averaged over the ranks in one exchange, on a CPU checked for numbers that are not finite (by
-then on all ranks alike), and only then taken by Adam.
+Gradients and metrics are averaged over the ranks in one exchange. On a CPU they are then checked for non-finite
+numbers, with the same result on all ranks. Then Adam takes its step.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ from svgan.training.state import State
 
 
 def autocast(state: State) -> torch.autocast:
-    """bfloat16 where config.precision asks for it. Gradients by float32 inputs (the penalties') stay float32."""
+    """Autocast to bfloat16 if config.precision asks for it.
+
+    Gradients with respect to float32 inputs (those of the penalties) stay float32.
+    """
     return torch.autocast(state.device.type, torch.bfloat16, enabled=state.config.precision == "bfloat16")
 
 
 def gradients(total: Tensor, module: nn.Module) -> Sequence[Tensor]:
-    """By the module's parameters in order; 0 by those that the total does not depend on, such as a head without use."""
+    """Return the gradients of `total` with respect to the module's parameters, in order.
+
+    They are 0 for parameters that the total does not depend on, such as an unused head.
+    """
     return torch.autograd.grad(total, list(module.parameters()), allow_unused=True, materialize_grads=True)
 
 
@@ -35,17 +41,21 @@ def descend(
     extras: Sequence[Tensor],
     process: Process,
 ) -> dict[str, Tensor]:
-    """One Adam step of a part of the state ('critic') along the gradients by its parameters, averaged over ranks.
+    """Take one Adam step with the part of the state named `part` ('critic'), along gradients averaged over ranks.
 
-    figures and extras are averaged in the same exchange; returned are the figures and the gradient's norm. On a CPU
-    a number that is not finite raises NonFiniteLoss here. To check on a GPU is to wait for it, so there the weights
-    take it, and whoever reads or keeps the figures raises (`svgan.training.state.Sums`): the checkpoint before stays
-    whole.
+    figures: metrics, averaged in the same exchange, as are the tensors in extras. Returns the metrics and the
+    gradient's norm.
+
+    On a CPU a non-finite number raises NonFiniteLoss here. On a GPU the check would have to wait for the device, so the
+    weights are updated. The error is raised when the metrics are read or saved (`svgan.training.state.Sums`), so the
+    checkpoint before stays valid.
     """
     module: nn.Module = getattr(state, part)
     optimizer: torch.optim.Optimizer = getattr(state, f"{part}_optimizer")
     parameters = list(module.parameters())
-    gradients = [gradient.contiguous() for gradient in gradients]  # fused Adam takes memory's order (docs/traps.md)
+    gradients = [
+        gradient.contiguous() for gradient in gradients
+    ]  # fused Adam needs the parameters' memory order (docs/traps.md)
     figures = {name: wide(value.detach()).clone() for name, value in figures.items()}
     process.mean_([*gradients, *figures.values(), *extras])
     figures[f"{part}_gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
@@ -68,5 +78,5 @@ def require_finite(figures: dict[str, Tensor], step: int) -> None:
 
 @torch.no_grad()
 def move_average(state: State, decay: float) -> None:
-    """Move the EMA towards the generator: ema = decay ema + (1 - decay) motion."""
+    """Update the EMA: ema = decay ema + (1 - decay) motion."""
     torch._foreach_lerp_(list(state.ema.parameters()), list(state.motion.parameters()), 1 - decay)

@@ -1,4 +1,4 @@
-"""Fields of a run as words of a command line: FIELD=VALUE (`svgan train --set`, a study's `--grid`)."""
+"""Fields of a run on the command line: FIELD=VALUE (`svgan train --set`, a study's `--grid`)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from svgan.errors import UserError
 
-OWN_FLAG = ("recipe", "system")  # what no word sets: --recipe does
+OWN_FLAG = ("recipe", "system")  # fields that --recipe sets
 
 
 def value_of(text: str) -> Any:
-    """A number, true, false or null as JSON has them, else the text itself."""
+    """Parse a number, true, false or null as in JSON; any other text stays text."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -21,8 +21,10 @@ def value_of(text: str) -> Any:
 
 
 def parse(words: Sequence[str], flags: Sequence[str] = ()) -> dict[str, Any]:
-    """`batch=4 video_widths=8,16 basis=false` as fields; several values with commas between are a list. flags: fields
-    that have been given by flags of their own. Raises UserError for what is no such word, or given twice."""
+    """Parse words such as `batch=4 video_widths=8,16 basis=false` into fields; values with commas are lists.
+
+    flags: fields that flags of their own have set. Raises UserError for any other word, and for a field given twice.
+    """
     found: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")

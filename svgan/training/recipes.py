@@ -1,4 +1,4 @@
-"""Named runs of every registered system."""
+"""The recipes of every registered system."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from svgan.training.config import RunConfig
 
 
 def names() -> list[str]:
-    """Every recipe, system by system."""
+    """The names of all recipes, system by system."""
     return [name for system in registry.systems() for name in system.recipes]
 
 
 def make(name: str, **overrides: Any) -> RunConfig:
-    """The recipe `name`, overridden. Raises UserError for an unknown recipe or field."""
+    """Make the configuration of recipe `name` with overrides. Raises UserError for an unknown recipe or field."""
     system = registry.find(lambda one: name in one.recipes)
     if system is None:
         raise UserError(f"recipe: {name!r} is unknown; {registry.one_of(names())}")

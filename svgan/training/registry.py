@@ -25,50 +25,54 @@ if TYPE_CHECKING:
     from svgan.training.data import Material
     from svgan.training.state import State
 
-GROUP = "svgan.systems"  # of entry points
+GROUP = "svgan.systems"  # group of entry points
 
 Iteration: TypeAlias = "Callable[[Any, Any, Process], dict[str, Tensor]]"
 
 
 class Source(Protocol):
-    """What a run learns from, on its device. `space` and `windows` are of codes, for the judges, whatever that is."""
+    """The training data of a run, on its device. `space` and `windows` are of codes, for the judges, in every
+    system.
+    """
 
     space: Space
     window: int
 
     def windows(self, n: int, seed: int) -> Tensor:
-        """n windows of real codes [n, T, K], in the space's units."""
+        """Return n windows of real codes [n, T, K], in the space's units."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """All that is asked of a system by whoever trains, keeps, samples or judges it."""
+    """The parts of a system, for training, checkpoints, sampling and evaluation."""
 
     config: type[RunConfig]
-    """Its configuration. `config.system` is the system's name."""
+    """The class of its configuration. `config.system` is the system's name."""
 
     state: type[State]
-    """All that changes while it trains."""
+    """The class of its training state."""
 
     recipes: Mapping[str, Callable[..., RunConfig]]
-    """Its named runs: functions of overrides."""
+    """Its recipes by name: functions of overrides."""
 
     motion: Callable[[Any, Space], Motion]
-    """Makes an untrained generator for codes in a space, which a checkpoint's `ema.` fills."""
+    """Make an untrained generator for codes in a space; the `ema.` tensors of a checkpoint fill it."""
 
     space: Callable[[Any, Material], Space]
-    """Fits the space of its codes to the material."""
+    """Fit the space of its codes to the material."""
 
     source: Callable[[Any, Material, Space, torch.device], Source]
-    """Makes what a configuration learns from. Raises UserError for material that it cannot be made of."""
+    """Make the training data of a configuration. Raises UserError for material that does not suit it."""
 
     iterate: Iteration
-    """Trains everything once, in place. Returns figures as 0-d tensors, means over ranks. What it does about numbers
-    that are not finite is told at `svgan.training.optimize.descend`."""
+    """Train all modules once, in place; return metrics as 0-d tensors, means over ranks.
+
+    For non-finite numbers see `svgan.training.optimize.descend`.
+    """
 
     check: Callable[[Any, Material], None] = lambda config, material: None
-    """Raises UserError, in little time, for material that a configuration cannot learn from."""
+    """Raise UserError, within a short time, for material that a configuration cannot learn from."""
 
     @property
     def name(self) -> str:
@@ -76,12 +80,14 @@ class System:
 
 
 _systems: dict[str, System] = {}
-_entries: list[str] = []  # registered, not imported yet
+_entries: list[str] = []  # registered, but not imported yet
 
 
 def register(system: System | str) -> None:
-    """Make a system known; as 'module:NAME' it is imported when a system is first asked for. Raises UserError for one
-    that lacks a part, and for a name that is taken."""
+    """Register a system; a text 'module:NAME' is imported when systems are first looked up.
+
+    Raises UserError for a system that lacks a part, and for a name that is taken.
+    """
     if isinstance(system, str):
         _entries.append(system)
         return
@@ -99,7 +105,7 @@ def register(system: System | str) -> None:
 
 
 def systems() -> list[System]:
-    """Every system: those registered, in that order, then those of installed packages."""
+    """All systems: those registered, in that order, then those of installed packages."""
     _import_entries()
     for entry in importlib.metadata.entry_points(group=GROUP):
         register(entry.load())
@@ -107,13 +113,13 @@ def systems() -> list[System]:
 
 
 def find(wanted: Callable[[System], bool]) -> System | None:
-    """The first system of which that is true. Installed packages are searched if no registered one will do."""
+    """Return the first system for which `wanted` is true; installed packages are searched if no registered one is."""
     _import_entries()
     return next(filter(wanted, _systems.values()), None) or next(filter(wanted, systems()), None)
 
 
 def get(name: str) -> System:
-    """The system of that name. Raises UserError where there is none."""
+    """Return the system of that name. Raises UserError if there is none."""
     found = find(lambda system: system.name == name)
     if found is None:
         raise UserError(f"system: {name!r} is unknown; {one_of(system.name for system in systems())}")
@@ -121,13 +127,16 @@ def get(name: str) -> System:
 
 
 def one_of(names: Iterable[str]) -> str:
-    """The remedy of a name that is unknown."""
+    """The remedy for an unknown name."""
     known = ", ".join(names)
     return f"one of {known}" if known else "no system is registered, so import svgan.systems first"
 
 
 def config_class(name: str | None) -> type[RunConfig]:
-    """The configuration of the system that a record names; None: of the one whose records name none."""
+    """The configuration class of the system that a record names.
+
+    None: the class of the system whose records name none.
+    """
     if name is not None:
         return get(name).config
     found = find(lambda system: system.config.quiet.get("system") == system.name)
@@ -137,19 +146,19 @@ def config_class(name: str | None) -> type[RunConfig]:
 
 
 def read_config(values: Mapping[str, Any]) -> RunConfig:
-    """The configuration that `RunConfig.to_json` wrote, of whichever system. Raises UserError."""
+    """Read a configuration of any system that `RunConfig.to_json` wrote. Raises UserError."""
     return config_class(values.get("system")).from_json(values)
 
 
 def build_state(
     config: RunConfig, space: Space, meta: Mapping[str, Any] | None = None, device: torch.device | str = "cpu"
 ) -> State:
-    """Step 0 of the configuration's system: weights drawn from config.seed alone, the same on every rank and device."""
+    """Make the state at step 0. Weights depend on config.seed only, and are the same on every rank and device."""
     return get(config.system).state.build(config, space, meta, device)
 
 
 def make_source(config: RunConfig, material: Material, device: torch.device | str) -> Source:
-    """What `config` learns from. Raises UserError for material that does not suit it."""
+    """Make the training data of `config`. Raises UserError for material that does not suit it."""
     import torch
 
     check_material(config, material)
@@ -158,8 +167,11 @@ def make_source(config: RunConfig, material: Material, device: torch.device | st
 
 
 def check_material(config: RunConfig, material: Material) -> None:
-    """Raises UserError for material that the system refuses, for recorded frames where codes alone are learned from,
-    and for another domain's pictures where those are not asked for or their W is of another width."""
+    """Raise UserError if the material does not suit the configuration.
+
+    That is the case if the system refuses it, or if recorded frames are given but the system learns from codes only.
+    Another domain's pictures are refused if the system cannot learn from them, or if their W has another width.
+    """
     get(config.system).check(config, material)
     if material.videos and not config.learns_from_frames:
         remedy = _recipes_that(lambda made: made.learns_from_frames)
@@ -180,7 +192,7 @@ def _recipes_that(do: Callable[[RunConfig], bool]) -> str:
 
 
 def iterate(state: State, source: Source, process: Process) -> dict[str, Tensor]:
-    """One iteration of the state's own system."""
+    """Run one iteration of the state's system."""
     return get(state.config.system).iterate(state, source, process)
 
 

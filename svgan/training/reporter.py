@@ -1,4 +1,4 @@
-"""Where a run's figures go. Training reports to anything with `report`; null by default."""
+"""Reporters: where a run's metrics go. Any object with `report` is one; the default does nothing."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class NullReporter:
 
 
 class ConsoleReporter:
-    """A progress bar with the time left, and a line per report; lines alone where there is no terminal.
+    """Print a progress bar with the time left, and a line per report; without a terminal, lines only.
 
-    A line has latent_fd, else the losses, and the pace; a run folder's figures.json keeps all figures.
+    A line shows latent_fd, else the losses, and the speed. The run folder's figures.json has all metrics.
     """
 
     def __init__(self) -> None:
@@ -54,14 +54,14 @@ class ConsoleReporter:
 
 
 def figures(metrics: dict[str, float]) -> str:
-    """'latent_fd 0.35  8.1 it/s'; where nothing judges the run, its losses in place of the distance."""
+    """Format metrics as 'latent_fd 0.35  8.1 it/s'; without latent_fd the losses are shown."""
     told = ("latent_fd",) if "latent_fd" in metrics else ("critic_loss", "generator_loss")
     shown = [f"{name} {metrics[name]:.3g}" for name in told if name in metrics]
     return "  ".join([*shown, f"{metrics['iterations_per_second']:.2g} it/s"])
 
 
 def duration(seconds: float) -> str:
-    """'2h 05m', '3m 07s' or '12s'."""
+    """Format seconds as '2h 05m', '3m 07s' or '12s'."""
     whole = round(seconds)
     if whole >= 3600:
         return f"{whole // 3600}h {whole % 3600 // 60:02d}m"

@@ -1,6 +1,7 @@
-"""Everything that changes while a run trains, in one bundle that is saved and loaded whole.
+"""The training state: everything that changes during a run, saved and loaded as a whole.
 
-Randomness and the data's order are functions of (seed, step) (`svgan.torch_utils.rng`), so the step stands for both.
+Random numbers and the data's order are functions of (seed, step) (`svgan.torch_utils.rng`), so saving the step is
+enough.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from svgan.training.config import RunConfig
 
 @dataclass
 class Sums:
-    """Figures summed since the last report, and each over how many steps, for not every step has all of them: a run
-    that is cut between reports averages the same numbers as one that is not. Read or kept, a sum that is no finite
-    number raises NonFiniteLoss."""
+    """Sums of metrics since the last report, and for each the number of steps, because some steps lack some metrics.
+
+    They are saved, so a run that is interrupted between reports averages the same numbers. Reading or saving a
+    non-finite sum raises NonFiniteLoss.
+    """
 
     totals: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -39,7 +42,7 @@ class Sums:
         return {name: total / self.counts[name] for name, total in self._numbers().items()}
 
     def to_json(self) -> dict[str, Any]:
-        """float32 sums as numbers that JSON keeps exactly."""
+        """Return float32 sums as numbers that JSON keeps exactly."""
         return {"totals": self._numbers(), "counts": self.counts}
 
     def _numbers(self) -> dict[str, float]:
@@ -52,23 +55,26 @@ class Sums:
     @classmethod
     def from_json(cls, values: Mapping[str, Any], device: torch.device | str) -> Sums:
         totals = {name: torch.tensor(value, device=device) for name, value in values["totals"].items()}
-        counts = values["counts"] if "counts" in values else dict.fromkeys(totals, values["steps"])  # before 2026-11-22
+        counts = (
+            values["counts"] if "counts" in values else dict.fromkeys(totals, values["steps"])
+        )  # written before 2026-11-22
         return cls(totals, {name: int(count) for name, count in counts.items()})
 
 
 @dataclass(eq=False, kw_only=True)
 class State(ABC):
-    """A run at one step, of any system: what all of them have. A system's own state is a subclass: a dataclass with a
-    field for each of its modules, and `NAME_optimizer` for each that is trained, which says in `make_modules` what they
-    are.
+    """The parts of a run's state that every system has.
 
-    motion: the generator of motion; ema: its moving average, which samples; space: the coordinates of its codes.
-    history: one dict of figures per report, with 'step'. sums: of the figures since the last report.
-    meta: what the codes are ('domain' and 'latents' digests, 'fps'), carried into checkpoints for sampling.
+    A system's state is a subclass: a dataclass with a field for each module, and `NAME_optimizer` for each trained one.
+    `make_modules` makes them.
+
+    motion: the motion generator. ema: its moving average, which is sampled. space: the coordinates of its codes.
+    history: one dict of metrics per report, with 'step'. sums: metrics since the last report. meta: data about the
+    codes ('domain' and 'latents' digests, 'fps'), which checkpoints keep for sampling.
     """
 
-    trained: ClassVar[tuple[str, ...]] = ("motion", "critic")  # the modules that have an optimiser
-    kept: ClassVar[tuple[str, ...]] = ()  # the other modules that are saved, beside ema and space
+    trained: ClassVar[tuple[str, ...]] = ("motion", "critic")  # modules with an optimiser
+    kept: ClassVar[tuple[str, ...]] = ()  # further modules that are saved, besides ema and space
 
     config: RunConfig
     space: Space
@@ -83,7 +89,7 @@ class State(ABC):
     def build(
         cls, config: Any, space: Space, meta: Mapping[str, Any] | None = None, device: torch.device | str = "cpu"
     ) -> Self:
-        """Step 0: weights drawn from config.seed alone, the same on every rank and device."""
+        """Make the state at step 0. Weights depend on config.seed only, and are the same on every rank and device."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             modules = cls.make_modules(config, space)
@@ -97,12 +103,14 @@ class State(ABC):
     @classmethod
     @abstractmethod
     def make_modules(cls, config: Any, space: Space) -> dict[str, nn.Module]:
-        """The system's modules by the names of their fields, 'motion' among them, with weights drawn from torch's
-        random state; the EMA is made from it. One that the configuration does without is left out."""
+        """Make the system's modules by the names of their fields, 'motion' among them; the EMA is a copy of it.
+
+        Weights are drawn from torch's random state. Modules that the configuration does not need are left out.
+        """
 
     @classmethod
     def make_optimizer(cls, name: str, module: nn.Module, config: Any) -> torch.optim.Adam:
-        """The optimiser of the trained module of that name."""
+        """Make the optimiser of the trained module of that name."""
         return make_adam(module, config)
 
     @property
@@ -110,17 +118,17 @@ class State(ABC):
         return self.space.mean.device
 
     def modules(self) -> dict[str, nn.Module]:
-        """What is saved, by name: networks, and what else has buffers. 'ema' and 'space' are what sampling reads."""
+        """The modules that are saved, by name: networks, and others with buffers. Sampling reads 'ema' and 'space'."""
         found = {name: getattr(self, name) for name in (*self.trained, "ema", *self.kept, "space")}
         return {name: module for name, module in found.items() if module is not None}
 
     def optimizers(self) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
-        """Each optimiser by name, with the module whose parameters it moves."""
+        """The optimisers by name, each with the module whose parameters it updates."""
         found = {f"{name}_optimizer": getattr(self, name) for name in self.trained}
         return {name: (module, getattr(self, name)) for name, module in found.items() if module is not None}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name, the state's own (not copies): of the modules, and of the optimisers' averages."""
+        """All tensors of modules and of the optimisers' averages by name; the state's own, not copies."""
         modules = self.modules()
         named = {f"{name}.{key}": t for name, module in modules.items() for key, t in module.state_dict().items()}
         for name, (module, optimizer) in self.optimizers().items():
@@ -130,7 +138,7 @@ class State(ABC):
         return named
 
     def continues(self, config: RunConfig) -> None:
-        """Take `config` for the rest of the run; only `steps` may differ. Raises UserError for any other field."""
+        """Use `config` for the rest of the run. Only `steps` may differ; raises UserError for any other field."""
         ours, theirs = self.config.to_json(), config.to_json()
         changed = [
             f"{name} (the run to be resumed has {ours.get(name)}, asked for is {theirs.get(name)})"
@@ -145,10 +153,12 @@ class State(ABC):
 def make_adam(
     module: nn.Module, config: RunConfig, *, beta1: float | None = None, eps: float = 1e-8
 ) -> torch.optim.Adam:
-    """Adam whose averages exist from the start, so that a fresh state has every tensor a checkpoint has. beta1: another
-    one than the run's."""
+    """Make an Adam whose averages exist from the start, so that a fresh state has all tensors of a checkpoint.
+
+    beta1: overrides the run's.
+    """
     betas = (config.beta1 if beta1 is None else beta1, config.beta2)
-    real = all(p.device.type != "meta" for p in module.parameters())  # else only sizes are asked for
+    real = all(p.device.type != "meta" for p in module.parameters())  # on the meta device only sizes matter
     optimizer = torch.optim.Adam(module.parameters(), lr=config.lr, betas=betas, eps=eps, fused=real)
     for p in module.parameters():
         optimizer.state[p] = {

@@ -54,8 +54,8 @@ def test_continuous_motion_has_frames_at_any_time(latents: Path):
         (0, 0, "--fps 0: must be above 0"),
         (float("nan"), 0, "--fps nan: must be above 0"),
         (None, -1, "--start -1: must be 0 seconds or more"),
-        (50, 0, "--fps 50: tiny goes from frame to frame, 25 a second"),
-        (None, 2, "--start 2: tiny goes from frame to frame"),
+        (50, 0, "--fps 50: tiny has 25 frames a second, from the first"),
+        (None, 2, "--start 2: tiny has 25 frames a second"),
     ],
 )
 def test_times_that_there_are_not(sampler: Sampler, fps: float | None, start: float, message: str):

@@ -48,7 +48,7 @@ def test_what_is_no_photo_of_one_face_is_refused(face: Image.Image, random_domai
     write_latents(tmp_path / "alien", [VideoCodes("v", np.arange(3), codes)], domain="0" * 16, fps=25)
     for name, words in {
         "noise.png": "no face found; give a photo",
-        "two.png": "2 faces of like size; cut the photo",
+        "two.png": "2 faces of similar size; crop the photo",
         "text.jpg": "neither a picture nor a set of latents",
         "cut.png": "cannot be read",
         "alien": "these codes belong to domain 000000000000",

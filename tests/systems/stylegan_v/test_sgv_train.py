@@ -265,7 +265,7 @@ def test_its_clips_go_wherever_a_domains_would(sampler: Sampler, random_domain: 
     told = {"protocols": {}, "figures": {}, "warnings": []}
     made = html_page.model_page("one", {}, told, sampler, domain, made_latents(latents, domain))
     assert made.count("<img") == 4
-    with pytest.raises(UserError, match="--subject: stylegan-v renders by itself"):
+    with pytest.raises(UserError, match="--subject: stylegan-v has its own renderer"):
         render.make_mover(sampler, np.zeros((6, 8)), "plain", lambda: made_latents(latents, domain))
 
 
