@@ -78,7 +78,7 @@ class Sweep:
     def output(self) -> str:
         return self.log.read_text()
 
-    def until(self, what, timeout: float = 180.0) -> None:
+    def until(self, what, timeout: float = 400.0) -> None:
         """Wait for `what()`; a sweep that has ended instead is an error that shows its output."""
         deadline = time.monotonic() + timeout
         while not what():
@@ -91,7 +91,7 @@ class Sweep:
     def until_reports(self, count: int) -> None:
         self.until_told("latent FD", count)
 
-    def until_told(self, text: str, count: int = 1, timeout: float = 180.0) -> None:
+    def until_told(self, text: str, count: int = 1, timeout: float = 400.0) -> None:
         self.until(lambda: self.output().count(text) >= count, timeout)
 
     def processes(self, title: str) -> list[psutil.Process]:
