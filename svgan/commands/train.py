@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 HELP = "train a temporal GAN: StyleVideoGAN, MoCoGAN-HD or StyleGAN-V"
@@ -17,6 +18,7 @@ and figures.json, and at the end a clip and a contact sheet of the best checkpoi
   svgan train --out runs/two --recipe pca --gap-weight 10 --critic multiscale
   svgan train --out runs/hd --recipe mocogan-hd                   another system, on the same footage
   svgan train --out runs/p --recipe mocogan-hd-cross --set form=paper batch=4     any field of its recipe
+  svgan train --recipe mocogan-hd-cross --set help                these fields, with the recipe's values
   svgan train --out runs/v --recipe stylegan-v                    and another
   svgan train --out runs/dog --recipe mocogan-hd-cross --pictures dogs     the footage's motion, a dog's pictures
   svgan train --out runs/w --recipe stylegan-v --latents latents/me --footage       on the frames kept beside the codes
@@ -64,12 +66,34 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--set",
         nargs="+",
         default=[],
+        action=SetFields,
         metavar="FIELD=VALUE",
-        help="any other field of the recipe: batch=4 basis=false video_widths=8,16 (a wrong name lists them)",
+        help="other fields of the recipe: batch=4 basis=false video_widths=8,16 (--recipe NAME --set help lists them)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out; its flags are remembered")
     parser.add_argument("--report-every", type=int, metavar="N", help="steps between figures and checkpoints")
+
+
+class SetFields(argparse.Action):
+    """Keeps the words; `help` prints the recipe's fields, as their configuration documents them, and exits."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[str] | None,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        if values != ["help"]:
+            return
+        from svgan.training import recipes
+        from svgan.training.overrides import describe_fields
+
+        for word, text in describe_fields(recipes.make(namespace.recipe or "tiny")).items():
+            print(f"  {word:32} {text}")
+        parser.exit()
 
 
 def run(options: argparse.Namespace) -> None:

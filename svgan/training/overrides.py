@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from svgan.errors import UserError
+from svgan.training.config import RunConfig
 
 OWN_FLAG = ("recipe", "system")  # fields that --recipe sets
 
@@ -38,3 +40,20 @@ def parse(words: Sequence[str], flags: Sequence[str] = ()) -> dict[str, Any]:
         parts = [value_of(part) for part in text.split(",") if part]
         found[name] = parts if "," in text else parts[0]
     return found
+
+
+def describe_fields(config: RunConfig) -> dict[str, str]:
+    """Each field as the word that sets it to the configuration's value, and the docstring beneath it."""
+    from docstring_parser import parse_from_object
+
+    kinds = [kind for kind in reversed(type(config).__mro__) if is_dataclass(kind)]
+    docs = {part.arg_name: part.description or "" for kind in kinds for part in parse_from_object(kind).params}
+    names = [field.name for field in fields(config) if field.name not in OWN_FLAG]
+    return {f"{name}={_word_of(getattr(config, name))}": " ".join(docs.get(name, "").split()) for name in names}
+
+
+def _word_of(value: Any) -> str:
+    """The inverse of `value_of`, and of a list's commas."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_word_of, value)) + ("," if len(value) == 1 else "")
+    return value if isinstance(value, str) else json.dumps(value)

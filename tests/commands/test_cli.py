@@ -381,6 +381,16 @@ def test_any_field_of_a_recipe_can_be_set_and_is_remembered(
     assert Run.load(tmp_path / "run").config.form == "paper"
 
 
+def test_fields_of_a_recipe_are_listed_with_its_values(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as ended:
+        cli.run(["train", "--recipe", "stylegan-v", "--set", "help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "window=33 " in said[0]
+    assert "Frames of the footage that a clip is drawn from." in said[0]
+    assert any(line.split()[0] == "r1_gamma=null" for line in said)
+
+
 def test_help_states_what_the_recipes_use():
     """'(1)' behind an option of train is what every recipe has; what differs is said by recipe."""
     texts = {action.dest: action.help or "" for action in subcommands()["train"]._actions}

@@ -1,12 +1,14 @@
 """A run's configuration: what it refuses, and that its digest tells runs apart."""
 
 import math
+from dataclasses import fields
 
 import pytest
 
 from svgan.errors import UserError
 from svgan.systems.stylevideogan.critics import DESIGNS
 from svgan.training import recipes, registry
+from svgan.training.overrides import describe_fields, parse
 
 SYSTEMS = {name: recipes.make(name).system for name in recipes.names()}
 MADE = [(name, {}) for name in SYSTEMS] + [
@@ -149,3 +151,12 @@ def test_the_cross_domain_mode_at_full_size_is_the_released_codes():
     assert (config.mode, config.matching_weight, config.contrastive_weight) == ("cross-domain", 5.0, 2.0)
     assert (config.image_widths, config.embedding, config.queue) == ((96, 192, 384, 768, 1536, 1536), 256, 4096)
     assert recipes.make("mocogan-hd-cross-full", form="paper").residual == "paper"
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_field_is_documented_beneath_itself_and_listed_as_the_word_that_sets_it(name: str):
+    config = recipes.make(name)
+    listed = describe_fields(config)
+    assert all(text.endswith(".") for text in listed.values()), listed
+    assert recipes.make(name, **parse(list(listed))) == config
+    assert {word.partition("=")[0] for word in listed} == {field.name for field in fields(config)} - {"recipe"}

@@ -29,6 +29,8 @@ class StyleGANVConfig(RunConfig):
     paced: ClassVar[tuple[str, ...]] = (*RunConfig.paced, "frames", "channel_base", "channel_max", "joined", "r1_every")
 
     window: int = 33
+    """Frames of the footage that a clip is drawn from."""
+
     beta1: float = 0.0
     beta2: float = 0.99
     frames: int = 3
