@@ -1,11 +1,12 @@
-"""Does GAP do what the paper says? 5 seeds with and 5 without, at equal steps, on the default domain.
+"""Measure the effect of GAP: 5 seeds with and 5 without, at equal steps, on the default domain.
 
-    python bench/gap_effect.py --folder gap_effect          about 10 runs of recipe tiny, each then measured; resumable
-    python bench/gap_effect.py --folder gap_effect --one    one step of it (a run's training, or its figures), then stop
+    python bench/gap_effect.py --folder gap_effect          10 runs of recipe tiny, each measured; resumable
+    python bench/gap_effect.py --folder gap_effect --one    one step (train or measure one run), then stop
 
-Prints FVD short and long, the loop measures and mean phi of both sides with Student's 95 % intervals over seeds,
-Welch's test of their difference, and the pass mark of systems.md 1.8: (a) FVD long is lower with GAP in the mean, and
-spreads less; (b) FVD short is about the same; (c) against W+ it is far below that against the original.
+Prints FVD short and long, the loop metrics and mean phi of both sides, with Student's 95 % intervals over seeds and
+Welch's test of their difference. Then it prints the pass mark of docs/papers.md#stylevideogan-results: (a) FVD long is
+lower with GAP in the mean, and spreads less; (b) FVD short is about the same; (c) FVD against W+ is far below that
+against the original.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The offset to another subject (systems.md 1.7): plain, orthogonal to so many principal axes, and the converse.
+"""Offsets to another subject: plain, orthogonal to several numbers of principal axes, and the converse projection.
 
     python bench/offsets.py            three pictures of the default domain's second subject, ten seconds of the footage
 
-The footage's own motion is moved, so that no generator's faults count. Each row is the median of the pictures' figures,
-and their least and most: identity distance to the target (same person below 0.6), and how the moved clip follows the
-source clip.
+The formulas are in docs/papers.md#stylevideogan-offset. The footage's own motion is moved, so errors of a generator do
+not count. Each row has the median, the least and the largest of the pictures' values: identity distance to the target
+(same person below 0.6), and the correlation of the moved clip with the source clip.
+
 Cost: 10 CPU minutes.
 """
 

@@ -1,1 +1,1 @@
-"""How good is it, by which protocol? Features in, figures with their protocol out."""
+"""Metrics of generated clips, each under a stated protocol."""

@@ -1,8 +1,8 @@
-"""ArcFace (Deng et al. 2019, arXiv:1801.07698): identity by a checkpoint that the user brings, for no package has one.
+"""ArcFace identity (Deng et al. 2019, arXiv:1801.07698), with a checkpoint of the user, because no package has one.
 
-The IR-SE-50 of InsightFace_Pytorch (`model_ir_se50.pth`), which pSp and e4e compare identities by; its backbone is that
-of their encoders (`svgan.images.psp_encoder`). Pictures are aligned as FFHQ's, and cropped as pSp's loss does (read in
-eladrich/pixel2style2pixel, criteria/id_loss.py, 2026-11-22).
+The network is the IR-SE-50 of InsightFace_Pytorch (`model_ir_se50.pth`), with which pSp and e4e compare identities. Its
+backbone is that of their encoders (`svgan.images.psp_encoder`). Pictures are aligned as in FFHQ, and cropped as in
+pSp's loss (eladrich/pixel2style2pixel, criteria/id_loss.py, read on 2026-11-22).
 
 Axes: B picture, R pixels.
 """
@@ -23,13 +23,13 @@ from svgan.images.psp_encoder import WIDTH, backbone
 from svgan.io import torch_file
 from svgan.metrics.features import FACE_CLIPS, FACE_FRAMES, Extractor, evenly
 
-ALIGNED, TOP, LEFT, CROP = 256, 35, 32, 188  # of an aligned picture of 256 px, the face's square
+ALIGNED, TOP, LEFT, CROP = 256, 35, 32, 188  # the face's square in an aligned picture of 256 px
 SIDE = 112
 BATCH = 16
 
 
 class ArcFace(nn.Module):
-    """Pictures [B, 3, 112, 112] in [-1, 1] to descriptors [B, 512] of length 1."""
+    """Map pictures [B, 3, 112, 112] in [-1, 1] to descriptors [B, 512] of length 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,9 @@ class ArcFace(nn.Module):
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> ArcFace:
-    """The network of a checkpoint, none of which is executed. Raises UserError for a file that is not one, whole."""
+    """Load the network of a checkpoint without executing any of its code. Raises UserError for any other or incomplete
+    file.
+    """
     tree = torch_file.read(path)
     if not isinstance(tree, Mapping):
         raise UserError(f"--arcface {path}: not a state_dict; give model_ir_se50.pth, which pSp's README names")
@@ -62,7 +64,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> ArcFace:
 
 
 def cropped(pictures: np.ndarray) -> Tensor:
-    """Aligned uint8 [B, R, R, 3] as [B, 3, 112, 112] in [-1, 1]."""
+    """Crop aligned uint8 [B, R, R, 3] as [B, 3, 112, 112] in [-1, 1]."""
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     if x.shape[-1] != ALIGNED:
         x = F.interpolate(x, (ALIGNED, ALIGNED), mode="bilinear", align_corners=False, antialias=True)
@@ -70,7 +72,7 @@ def cropped(pictures: np.ndarray) -> Tensor:
 
 
 def extractor(path: Path, device: str | torch.device = "cpu") -> Extractor:
-    """What `svgan.metrics.assess.Judge` takes as extractors["arcface"]."""
+    """Make the extractor that `svgan.metrics.assess.Judge` takes as extractors["arcface"]."""
     network = load(path, device)
 
     @torch.inference_mode()
@@ -84,13 +86,13 @@ def extractor(path: Path, device: str | torch.device = "cpu") -> Extractor:
 
 
 def within(descriptors: np.ndarray) -> float:
-    """Mean cosine of the descriptors [T, 512] of a clip's frames with one another."""
+    """Mean cosine between descriptors [T, 512] of a clip's frames, over all pairs."""
     alike = descriptors.astype(np.float64) @ descriptors.T.astype(np.float64)
     count = len(alike)
     return float((alike.sum() - np.trace(alike)) / (count * (count - 1)))
 
 
 def to_subject(descriptors: np.ndarray, footage: np.ndarray) -> float:
-    """Mean cosine of descriptors [T, 512] with the direction of the footage's [N, 512] mean."""
+    """Mean cosine between descriptors [T, 512] and the mean descriptor of the footage's [N, 512]."""
     subject = footage.astype(np.float64).mean(0)
     return float((descriptors @ (subject / np.linalg.norm(subject))).mean())

@@ -1,7 +1,7 @@
-"""Everything that is measured of one model under one protocol, each figure with its interval, and two models compared.
+"""All metrics of one model under one protocol, with intervals, and the comparison of two models.
 
-The real side is prepared once (`Judge`), then models are measured. A figure is a function of counts, how often each
-generated clip is there, so that intervals and comparisons of all are one bootstrap (`svgan.metrics.intervals`).
+`Judge` prepares the real side once, then measures models. A metric is a function of sample counts (how often each
+generated clip occurs), so one bootstrap gives intervals and comparisons of all (`svgan.metrics.intervals`).
 
 Axes: n clip, T frame, L W+ layer, D width of W, K coordinate, F feature.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from svgan.latents.manifest import Latents
     from svgan.metrics.clip_model import ClipModel
 
-METRICS: dict[str, tuple[Kind, ...]] = {  # by name, what must be seen of generated clips
+METRICS: dict[str, tuple[Kind, ...]] = {  # by name, the features of generated clips that it needs
     "fvd": ("clips",),
     "kvd": ("clips",),
     "fid": ("pictures",),
@@ -52,7 +52,11 @@ PHI_CLIPS = 64
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with its 95 % interval; its value for endless clips and the footage's own, where there are such."""
+    """A metric's value with its 95 % interval.
+
+    endless: the value extrapolated to infinitely many clips; footage: the footage's own value. Both are None where
+    undefined.
+    """
 
     value: float
     low: float
@@ -61,14 +65,16 @@ class Figure:
     footage: float | None = None
 
     def to_json(self) -> dict[str, float | None]:
-        """NaN as None, which JSON knows."""
+        """Convert to JSON, with None for NaN."""
         return {k: None if v is None or math.isnan(v) else v for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """One figure's value, and how it depends on n clips' counts. plain: the value as a run logs it, where that is
-    computed another way than `statistic` (equal but for the last digits)."""
+    """One metric as a function of the counts of n clips.
+
+    plain: the value that a run logs, if it is computed in another way than `statistic` (equal up to the last digits).
+    """
 
     statistic: Statistic
     n: int
@@ -79,20 +85,20 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one model: figures' statistics by name, under the protocol of `hash`."""
+    """The metrics of one model: statistics by name, under the protocol of `hash`."""
 
     hash: str
     statistics: dict[str, Statistics] = field(default_factory=dict)
 
     def values(self) -> dict[str, float]:
-        """Each without an interval."""
+        """Return the metrics' values, without intervals."""
         return {
             name: float(one.statistic(np.ones(one.n))) if one.plain is None else one.plain
             for name, one in self.statistics.items()
         }
 
     def figures(self, draws: int = DRAWS, progress: Progress = silent) -> dict[str, Figure]:
-        """Each with its interval of `draws` resamples."""
+        """Return the metrics' values with intervals of `draws` resamples."""
         found = {}
         for done, (name, one) in enumerate(self.statistics.items()):
             progress("intervals", done, len(self.statistics))
@@ -105,7 +111,7 @@ class Measured:
 
 
 def compare(first: Measured, second: Measured, draws: int = DRAWS) -> dict[str, Comparison]:
-    """Paired, figure by figure. Raises UserError for figures of two protocols."""
+    """Compare two models metric by metric, with paired resamples. Raises UserError for metrics of two protocols."""
     if first.hash != second.hash:
         raise UserError(
             f"figures of protocol {first.hash} and of {second.hash} do not compare; measure both under one protocol"
@@ -116,12 +122,13 @@ def compare(first: Measured, second: Measured, draws: int = DRAWS) -> dict[str, 
 
 
 class Judge:
-    """The real side of a protocol, ready to measure models against.
+    """The real side of a protocol, against which models are measured.
 
-    metrics: of METRICS. frames: the recorded frames, for the original reference (fvd.real_moments). extractors: in
-    place of the real networks. spread: who looks at the clips of a protocol, in place of this process. strict: refuse
-    fewer than LEAST_REAL real clips, as one clip a video always does.
-    Raises UserError for footage of too few clips, too short ones, or another domain's.
+    metrics: keys of METRICS. frames: the recorded frames, for the reference 'original' (see fvd.real_moments).
+    extractors: used instead of the real networks. spread: makes the function that extracts features of a protocol's
+    clips, instead of this process. strict: require LEAST_REAL real clips; protocols of one clip a video always do.
+
+    Raises UserError for footage with too few or too short clips, or of another domain.
     """
 
     def __init__(
@@ -164,7 +171,7 @@ class Judge:
 
     @property
     def warnings(self) -> list[str]:
-        """A line for each thing that a reader of the figures must know."""
+        """Warnings that readers of the metrics must know, one line each."""
         lines = []
         n, width = self.protocol.clips, next((m.mean.size for m in self.moments.values()), 0)
         if n <= width:
@@ -175,7 +182,10 @@ class Judge:
         return lines
 
     def _prepare(self, reference: Reference) -> None:
-        """What the metrics need of one reference; nothing of the original where neither it nor frames are at hand."""
+        """Prepare what the metrics need of one reference.
+
+        'original' is left out if neither its features nor frames are available.
+        """
         protocol, domain, latents = self.protocol, self.domain, self.latents
         if "fvd" in self.metrics:
             known = fvd.find_moments(protocol, domain, latents, reference)
@@ -197,8 +207,9 @@ class Judge:
         return self.look(["clips"], clips, total, stage, progress)["clips"]
 
     def measure(self, sampler: ClipModel, seed: int | None = None) -> Measured:
-        """All metrics of a model's clips, of another seed than the judge's own where one is given. Raises UserError
-        where its codes are not finite."""
+        """Measure all metrics of a model's clips. seed: by default the judge's. Raises UserError if codes are not
+        finite.
+        """
         seed = self.seed if seed is None else seed
         measured = Measured(self.protocol.hash)
         if self.extractors:
@@ -236,7 +247,7 @@ class Judge:
         return found
 
     def _fvd(self, reference: Reference, logits: np.ndarray) -> Statistics:
-        """A trial logs the value alone; what its interval needs is made when first asked for."""
+        """Return FVD's statistic; trials log the value only, so the rest is prepared on first use."""
         moments, rule = self.moments[reference], self.protocol.covariance
 
         @cache
@@ -252,11 +263,11 @@ class Judge:
         return own if reference == "wplus" else f"{own}_original"
 
     def _by_clip(self, statistic: Statistic) -> Statistic:
-        """A statistic of pictures as one of clips: a clip's pictures go together."""
+        """Turn a statistic of pictures into one of clips; the pictures of a clip are resampled together."""
         return lambda counts: statistic(np.repeat(counts, self.protocol.pictures))
 
     def _identity(self, faces: np.ndarray) -> dict[str, Statistics]:
-        """ACD, the distance from the footage's subject, and the share of frames with a face; of FACE_CLIPS clips."""
+        """ACD, the distance from the footage's subject, and the share of frames with a face, of FACE_CLIPS clips."""
         theirs = self.real["wplus"]["faces"]
         subject = typical_descriptor(theirs.reshape(-1, theirs.shape[-1]))
         found = {}
@@ -270,7 +281,7 @@ class Judge:
         return found
 
     def _arcface(self, seen: np.ndarray) -> dict[str, Statistics]:
-        """How alike a clip's frames are to one another, and to the footage's subject."""
+        """Similarity of a clip's frames to one another, and to the footage's subject."""
         from svgan.metrics.arcface import to_subject, within
 
         theirs = self.real["wplus"]["arcface"]
@@ -289,7 +300,7 @@ class Judge:
             for name, statistic in self.loops.prepared(clips).items()
         }
         if not isinstance(sampler.motion, GRUMotion):
-            return found  # phi is of a first frame's noise and of later frames' noise
+            return found  # phi compares the noise of the first and of later frames, which only a GRU has
         window = int(sampler.meta["config"]["window"]) if "config" in sampler.meta else self.protocol.frames
         generator = rng.generator(sampler.space.mean.device, seed, "phi")
         phi = gradient_angles(sampler.motion, window, PHI_CLIPS, generator)
@@ -297,7 +308,7 @@ class Judge:
 
 
 def to_json(protocol: Protocol, figures: Mapping[str, Figure]) -> dict[str, Any]:
-    """The protocol whole, its hash, and the figures."""
+    """Return the whole protocol, its hash, and the metrics."""
     return {
         "protocol": protocol.to_json(),
         "hash": protocol.hash,

@@ -1,4 +1,4 @@
-"""What the metrics need of a model that generates clips. `svgan.sampling.sampler.Sampler` is one.
+"""The interface that metrics need of a model of clips; `svgan.sampling.sampler.Sampler` implements it.
 
 Axes: B clip, T frame, L W+ layer, D width of W, R pixels.
 """
@@ -18,20 +18,22 @@ from svgan.motion.noise import ALL
 
 
 class ClipModel(Protocol):
-    """A generator of clips. meta: what its checkpoint says of it (config, step, domain digest, fps)."""
+    """A model that generates clips. meta: the metadata of its checkpoint (config, step, domain digest, fps)."""
 
     motion: Motion
     space: Space
     meta: dict[str, Any]
 
     def stream(self, clips: int, length: int, seed: int, *, chunk: int = 64, part: slice = ALL) -> Iterator[Tensor]:
-        """Codes of `clips` clips in pieces [B, <= chunk, ...], in constant memory; of the clips in `part` alone."""
+        """Yield codes of `clips` clips in chunks [B, <= chunk, ...], in constant memory. part: return these
+        clips only.
+        """
         ...
 
     def render_own(self, clip: Tensor) -> Tensor | np.ndarray:
-        """Pictures [T, R, R, 3] of a clip's codes [T, ...], where the model renders; else the codes [T, L, D]."""
+        """Return pictures [T, R, R, 3] of a clip's codes [T, ...] if the model renders, else the codes [T, L, D]."""
         ...
 
     def wplus(self, codes: Tensor, domain: Domain) -> Tensor:
-        """Clips' codes [B, T, ...] as W+ codes [B, T, L, D] of the domain."""
+        """Return clips' codes [B, T, ...] as W+ codes [B, T, L, D] of the domain."""
         ...

@@ -1,6 +1,7 @@
-"""How good is a domain? Reconstructions of held-out footage, and random subjects of its mapping network.
+"""The quality of a domain: reconstructions of held-out footage, and random subjects of its mapping network.
 
-Faces are found on frames enlarged to 256 px, the originals enlarged alike, so both sides lose the same detail.
+Faces are detected on frames enlarged to 256 px. The originals are enlarged in the same way, so both sides lose the same
+detail.
 
 Axes: N frame, R pixels.
 """
@@ -26,17 +27,19 @@ from svgan.metrics.intervals import DRAWS, Interval, interval, resamples
 SAME_PERSON = 0.6  # dlib's threshold on the distance of descriptors
 LEAST_FACES = 3  # frames with a face on both sides that a correlation needs
 LUMA = np.array([0.299, 0.587, 0.114])
-STEP = 64  # frames that are looked at between two words of progress
+STEP = 64  # frames between two reports of progress
 AT_MOST_ONE = ("ssim", "mouth", "eyes", "yaw", "faces")
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """Held-out frames against their reconstructions. PSNR in dB; SSIM 1 for equal frames; identity is dlib's distance
-    (same person < 0.6);
-    mouth, eyes and yaw are correlations over time; faces is the share of reconstructions with a detected face.
-    NaN: no face, for identity; fewer than three frames with a face on both sides or no motion, for correlations."""
+    """Metrics of held-out frames against their reconstructions.
+
+    - psnr in dB; ssim is 1 for equal frames; identity is dlib's distance (same person < 0.6).
+    - mouth, eyes and yaw are correlations over time; faces is the share of reconstructions with a detected face.
+    - NaN means no face, for identity; for correlations fewer than three frames with a face on both sides, or no motion.
+    """
 
     frames: int
     psnr_face: float
@@ -51,8 +54,11 @@ class Reconstruction:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSubjects:
-    """Samples of the mapping network. known: share with a face within 0.6 of one of the subjects. crowding: largest
-    share of samples whose nearest training frame is one and the same."""
+    """Metrics of samples of the mapping network.
+
+    known: share of samples with a face within 0.6 of one of the subjects. crowding: the largest share of samples that
+    have the same nearest training frame.
+    """
 
     samples: int
     truncation: float
@@ -67,8 +73,10 @@ def psnr(error: float) -> float:
 
 
 def ssim(x: np.ndarray, y: np.ndarray) -> float:
-    """Mean structural similarity of the luma of uint8 pictures [N, R, R, 3], R of 11 or more (Wang et al. 2004,
-    equation 13: Gaussian windows of 11 x 11, sigma 1.5, K1 0.01, K2 0.03)."""
+    """Mean structural similarity of the luma of uint8 pictures [N, R, R, 3], R of 11 or more.
+
+    Wang et al. 2004, equation 13, with Gaussian windows of 11 x 11, sigma 1.5, K1 0.01 and K2 0.03.
+    """
     at = torch.arange(11, dtype=torch.float64) - 5
     line = torch.exp(-at.square() / (2 * 1.5**2))
     window = (torch.outer(line, line) / line.sum() ** 2)[None, None]
@@ -87,11 +95,11 @@ def ssim(x: np.ndarray, y: np.ndarray) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Frames beside their reconstructions, one by one, [N] each; NaN where either side shows no face.
+    """Measurements of frames and their reconstructions, [N] each; NaN if either side shows no face.
 
-    second: of the video, in which a frame lies. error: mean squared; face_error: its sum over the face's pixels, of
-    which there are face_pixels. mouth, eyes, yaw: [N, 2], of the frame and of its reconstruction. seen: a face in the
-    reconstruction.
+    second: the second of the video that a frame belongs to. error: mean squared error. face_error: squared error summed
+    over the face's pixels, whose number is face_pixels. mouth, eyes, yaw: [N, 2], of the frame and of its
+    reconstruction. seen: whether the reconstruction shows a face.
     """
 
     second: np.ndarray
@@ -107,7 +115,7 @@ class Compared:
 
     @classmethod
     def measure(cls, video: AlignedVideo, frames: np.ndarray, rebuilt: np.ndarray, reader: FaceReader) -> Compared:
-        """Of a video's frames in the domain's size and their reconstructions, both uint8 [N, R, R, 3]."""
+        """Measure a video's frames, in the domain's size, against their reconstructions; both uint8 [N, R, R, 3]."""
         size = frames.shape[1]
         hulls = [face_hull(points * (size / video.crops.shape[1]), size) for points in video.landmarks]
         errors = [((x.astype(np.float64) - y) ** 2).mean(-1) for x, y in zip(frames, rebuilt, strict=True)]
@@ -137,7 +145,7 @@ class Compared:
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
     def figures(self, rows: np.ndarray | slice = slice(None)) -> Reconstruction:
-        """Of all frames, or of these rows, as often as they are there."""
+        """Compute the metrics of all frames, or of these rows; a row may occur several times."""
         known = self.distance[rows][np.isfinite(self.distance[rows])]
         return Reconstruction(
             frames=len(self.error[rows]),
@@ -152,8 +160,11 @@ class Compared:
         )
 
     def intervals(self, draws: int = DRAWS) -> dict[str, Interval]:
-        """Each figure with 95 % of its resamples, in which whole seconds of the video are drawn, as neighbouring frames
-        are alike (blocks, Carlstein 1986). NaN ends where all frames are of one second, or there is no figure."""
+        """Return the 95 % bootstrap interval of each metric.
+
+        Whole seconds of the video are resampled, because neighbouring frames are alike (blocks, Carlstein 1986). Ends
+        are NaN if all frames belong to one second, or the metric is NaN.
+        """
         _, block = np.unique(self.second, return_inverse=True)
         blocks = resamples(block.max() + 1, draws) if block.max() else ()
         rows = np.arange(len(block))
@@ -171,7 +182,7 @@ class Compared:
 
 
 def _correlation(pairs: np.ndarray) -> float:
-    """Of pairs [N, 2], those that are NaN left out; NaN where too few are left, or a side never moves."""
+    """Correlation of pairs [N, 2] without NaN; NaN if too few remain, or if a side never moves."""
     known = pairs[np.isfinite(pairs).all(1)]
     varied = len(known) >= LEAST_FACES and (np.ptp(known, 0) > 0).all()
     return float(np.corrcoef(known.T)[0, 1]) if varied else float("nan")
@@ -180,7 +191,7 @@ def _correlation(pairs: np.ndarray) -> float:
 def reconstruction(
     domain: Domain, video: AlignedVideo, reader: FaceReader, progress: Progress = lambda *_: None
 ) -> tuple[Reconstruction, np.ndarray, np.ndarray]:
-    """Figures, frames and reconstructions (uint8 [N, R, R, 3]) of a video's frames."""
+    """Return metrics, frames and reconstructions (uint8 [N, R, R, 3]) of a video's frames."""
     frames = shrink(video.crops, domain.config.resolution)
     rebuilt = domain.render(domain.encode(frames))
     parts = []
@@ -201,10 +212,11 @@ def measure_footage(
     shown: int = 0,
     progress: Progress = lambda *_: None,
 ) -> tuple[Compared, np.ndarray, np.ndarray]:
-    """Every `every`-th held-out frame of a video, cut out at `size` pixels, beside its reconstruction; and `shown` of
-    both evenly spaced, uint8 [n, R, R, 3]. Some frames at a time are in memory, whatever the video's length.
+    """Measure every `every`-th held-out frame of a video, cropped at `size` pixels, against its reconstruction.
 
-    Raises UserError for a video without a face, or too short to hold any frame out.
+    Also returns `shown` evenly spaced frames and reconstructions, uint8 [n, R, R, 3]. Frames are processed in parts, so
+    memory does not depend on the video's length. Raises UserError for a video without a face, or too short to hold out
+    frames.
     """
     track = track_cached(path, lambda stage, done: progress(stage, done, 0))
     held = split(track)[1]
@@ -234,9 +246,9 @@ def random_subjects(
     truncation: float = 0.7,
     seed: int = 0,
 ) -> tuple[RandomSubjects, np.ndarray]:
-    """Figures and pictures of random subjects.
+    """Return metrics and pictures of random subjects.
 
-    training: uint8 [N, R, R, 3], the frames trained on. people: [P, 128], one descriptor a person.
+    training: uint8 [N, R, R, 3], the training frames. people: [P, 128], one descriptor per person.
     """
     z = torch.randn(samples, domain.config.w_dim, generator=torch.Generator().manual_seed(seed)).to(domain.device)
     codes = domain.generator.broadcast(domain.generator.map(z, truncation))
@@ -255,21 +267,21 @@ def random_subjects(
 
 
 def nearest_frames(pictures: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """For each uint8 picture [N, ...] the row of the nearest frame [M, ...], by squared pixel distance."""
+    """Return for each uint8 picture [N, ...] the row of the nearest frame [M, ...], by squared pixel distance."""
     a = torch.from_numpy(pictures.reshape(len(pictures), -1)).float()
     b = torch.from_numpy(frames.reshape(len(frames), -1)).float()
     return torch.cdist(a, b).argmin(1).numpy()
 
 
 def pairs_sheet(frames: np.ndarray, rebuilt: np.ndarray, columns: int = 12, rows: int = 4) -> np.ndarray:
-    """A picture of evenly spaced frames, each above its reconstruction: uint8 [rows 2 R, columns R, 3]."""
+    """Make a picture of evenly spaced frames, each above its reconstruction: uint8 [rows 2 R, columns R, 3]."""
     pick = np.linspace(0, len(frames) - 1, columns * rows).astype(int).reshape(rows, columns)
     lines = [np.concatenate(side[row], 1) for row in pick for side in (frames, rebuilt)]
     return np.concatenate(lines)
 
 
 def as_facts(*figures: Reconstruction | RandomSubjects) -> dict[str, dict[str, float | None]]:
-    """Figures for domain.json, rounded to what they are worth; None for NaN, which JSON does not know."""
+    """Round metrics to significant digits for domain.json, with None for NaN."""
 
     def fact(value: float) -> float | None:
         return None if math.isnan(value) else round(value, 4)

@@ -1,7 +1,7 @@
-"""What networks see in clips, clip by clip: I3D's logits, Inception's features of a few frames, faces' descriptors.
+"""Network features of clips: I3D's logits, Inception's features of a few frames, and face descriptors.
 
-Rendered clips go through once, a few at a time, whatever is asked of them. What is found of the real side is kept in
-the cache under the digest of all that decides it, so that another file, domain or network is a miss.
+Clips are rendered once, a few at a time, for all features. Features of the real side are cached under the digest of
+everything that determines them, so another file, domain or network is a cache miss.
 
 Axes: n clip, T frame, P picture of a clip, F feature, S pixels.
 """
@@ -33,13 +33,17 @@ if TYPE_CHECKING:
 
 Kind = Literal["clips", "pictures", "faces", "arcface"]
 Look = Callable[[Sequence[Kind], Clips, int, str, Progress], dict[Kind, np.ndarray]]
-"""What networks find in clips, at a stage: in this process (`here`), or by many (sweeps.parallel.feature_pool)."""
-FACE_CLIPS, FACE_FRAMES = 16, 8  # clips, and evenly spaced frames of each, whose faces are read: 0.1 s a frame
+"""Extracts features of clips at a stage: in this process (`here`), or by many (sweeps.parallel.feature_pool)."""
+FACE_CLIPS, FACE_FRAMES = 16, 8  # clips, and evenly spaced frames of each, whose faces are read; a frame takes 0.1 s
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """see: uint8 [b, T, S, S, 3] to [b, ...]. rule names network and frames, for the cache. most: clips it looks at."""
+    """Extracts one kind of features.
+
+    see: maps uint8 [b, T, S, S, 3] to [b, ...]. rule: names network and frames, for the cache. most: the most clips
+    that it reads.
+    """
 
     see: Callable[[np.ndarray], np.ndarray]
     rule: str
@@ -47,7 +51,7 @@ class Extractor:
 
 
 def extractor(kind: Kind, protocol: Protocol, device: str | torch.device) -> Extractor:
-    """The real networks, loaded when first used, fetched where they are not in the cache."""
+    """Make the extractor with the real network, which is loaded on first use and fetched if it is not in the cache."""
     if kind == "clips":
         return Extractor(when_used(lambda: fvd.detector(protocol, device)), protocol.detector)
     if kind == "pictures":
@@ -60,7 +64,7 @@ def extractor(kind: Kind, protocol: Protocol, device: str | torch.device) -> Ext
 
 
 def when_used(load: Callable[[], See]) -> See:
-    """What `load` gives, which is called once and not before."""
+    """Return a function that calls `load` once, on first use."""
     loaded = functools.cache(load)
     return lambda clips: loaded()(clips)
 
@@ -90,7 +94,7 @@ def _pictures(protocol: Protocol, device: str | torch.device) -> See:
 
 
 def here(domain: Domain, protocol: Protocol, extractors: Mapping[Kind, Extractor], batch: int) -> Look:
-    """Looks at clips in this process."""
+    """Make a function that extracts features in this process."""
 
     def look(kinds: Sequence[Kind], clips: Clips, total: int, stage: str, progress: Progress) -> dict[Kind, np.ndarray]:
         wanted = {kind: extractors[kind] for kind in kinds}
@@ -100,7 +104,7 @@ def here(domain: Domain, protocol: Protocol, extractors: Mapping[Kind, Extractor
 
 
 def evenly(clip: np.ndarray, count: int) -> np.ndarray:
-    """`count` evenly spaced frames of a clip [T, ...], the first and the last among them."""
+    """Select `count` evenly spaced frames of a clip [T, ...], including the first and the last."""
     return clip[np.linspace(0, len(clip) - 1, count).round().astype(int)]
 
 
@@ -113,8 +117,10 @@ def extract(
     batch: int = 2,
     first: int = 0,
 ) -> dict[Kind, np.ndarray]:
-    """What each finds in clips uint8 [T, S, S, 3], `total` of them: float32 [n, ...] by kind. first: the number of the
-    first, which decides who looks at it."""
+    """Extract the features of `total` clips uint8 [T, S, S, 3]: float32 [n, ...] by kind.
+
+    first: the number of the first clip, for extractors that read only the first clips.
+    """
     found: dict[Kind, list[np.ndarray]] = {kind: [] for kind in extractors}
     done = 0
     for some in fvd.batches(clips, batch):
@@ -139,8 +145,10 @@ def real_features(
     look: Look,
     progress: Progress = silent,
 ) -> dict[Kind, np.ndarray]:
-    """Of the real windows of a protocol, [n, ...] by kind: found in the cache, or made by `look` and kept there. A
-    window that was drawn several times, as short footage's are, is there as often."""
+    """Return features of a protocol's real windows, [n, ...] by kind, from the cache or by `look` (and then cached).
+
+    A window that was drawn several times, as from short footage, occurs as often.
+    """
     known: dict[Kind, np.ndarray] = {}
     missing: dict[int | None, list[Kind]] = {}
     places = {kind: _place(kind, one, protocol, domain, latents, reference) for kind, one in kinds.items()}
@@ -179,7 +187,7 @@ def _save(path: Path, features: np.ndarray) -> None:
 
 
 def _load(path: Path) -> np.ndarray | None:
-    """None for a file that is not there, or broken: it is made again."""
+    """Load cached features; None if the file is missing or damaged, so that it is made again."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

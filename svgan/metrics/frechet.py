@@ -1,9 +1,9 @@
-"""The Fréchet distance between two Gaussians (Dowson and Landau 1982), behind FID, FVD and the latent distance.
+"""The Fréchet distance between two Gaussians (Dowson and Landau 1982), used by FID, FVD and the latent distance.
 
     d^2 = |mu1 - mu2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^(1/2))
 
-The last trace needs no matrix square root: with S1 = L L^T, S1 S2 has the eigenvalues of the symmetric L^T S2 L.
-All in float64 on the CPU. Axes: n sample, F feature.
+The last trace needs no matrix square root: with S1 = L L^T, S1 S2 has the eigenvalues of the symmetric L^T S2 L. All is
+computed in float64 on the CPU. Axes: n sample, F feature.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from svgan.errors import UserError
 
 
 def covariance_factor(cov: np.ndarray) -> np.ndarray:
-    """L [F, F] with L L^T = cov: Cholesky's, or V sqrt(w) from eigenvectors where cov has no full rank."""
+    """L [F, F] with L L^T = cov: from Cholesky's decomposition, or V sqrt(w) from eigenvectors if cov is singular."""
     try:
         return np.linalg.cholesky(cov)
     except np.linalg.LinAlgError:
@@ -32,7 +32,7 @@ def trace_sqrt_product(cov1: np.ndarray, cov2: np.ndarray) -> float:
 
 
 def frechet_distance(mu1: np.ndarray, cov1: np.ndarray, mu2: np.ndarray, cov2: np.ndarray) -> float:
-    """d^2 for means [F] and covariances [F, F]; never below zero.
+    """d^2 of means [F] and covariances [F, F]; never below zero.
 
     Raises UserError for differing shapes or non-finite numbers.
     """
@@ -46,9 +46,9 @@ def frechet_distance(mu1: np.ndarray, cov1: np.ndarray, mu2: np.ndarray, cov2: n
 
 
 def frechet_from_features(x: np.ndarray, y: np.ndarray) -> float:
-    """d^2 between features x [n, F] and y [m, F]; for fewer samples than features, n m F instead of F^3.
+    """d^2 between features x [n, F] and y [m, F]; with fewer samples than features it costs n m F instead of F^3.
 
-    tr((S1 S2)^(1/2)) is the sum of the singular values of X Y^T, X and Y centred and divided by sqrt(n - 1).
+    tr((S1 S2)^(1/2)) is the sum of the singular values of X Y^T, with X and Y centred and divided by sqrt(n - 1).
     """
     x, y = (np.asarray(a, np.float64) for a in (x, y))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
@@ -64,9 +64,9 @@ def frechet_from_features(x: np.ndarray, y: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class FrechetTo:
-    """d^2 to one Gaussian of mean [F] and covariance L L^T, whose factor L [F, any] is found once: for resamples.
+    """d^2 to one Gaussian of mean [F] and covariance L L^T. The factor L [F, any] is computed once, for all resamples.
 
-    unbiased: whether the other side's covariance is divided by n - 1, else by n.
+    unbiased: whether the other side's covariance is divided by n - 1; else by n.
     """
 
     mean: np.ndarray
@@ -79,7 +79,7 @@ class FrechetTo:
 
     @classmethod
     def of_features(cls, features: np.ndarray, *, unbiased: bool = True) -> FrechetTo:
-        """To the Gaussian of samples [m, F]; of fewer than F, they themselves are the factor."""
+        """Make it from samples [m, F]; if m < F, the centred samples are the factor."""
         y = np.asarray(features, np.float64)
         if not np.isfinite(y).all():
             raise UserError("Fréchet distance: a feature of the real side is NaN or infinite; was its footage damaged?")
@@ -88,7 +88,7 @@ class FrechetTo:
         return cls(y.mean(0), deviations.T if few else covariance_factor(deviations.T @ deviations), unbiased)
 
     def prepared(self, x: np.ndarray) -> Callable[[np.ndarray], float]:
-        """The distance of samples x [n, F] as a function of counts [n], how often each is there."""
+        """Return the distance of samples x [n, F] as a function of counts [n] (how often each occurs)."""
         x = np.asarray(x, np.float64)
         if not np.isfinite(x).all():
             raise UserError("Fréchet distance: a feature is NaN or infinite; the generator has probably diverged")

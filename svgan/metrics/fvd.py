@@ -1,9 +1,11 @@
 """FVD (Unterthiner et al. 2018, arXiv:1812.01717): the Fréchet distance between I3D features of clips.
 
-Two references (systems.md 1.8). 'wplus': the footage after embedding and re-rendering, which judges the motion
-model alone. 'original': the recorded frames, aligned, which adds the gap of the embedding. The real side depends on
-footage, domain and protocol only, so its moments are made once: a domain ships those of its own footage, others are
-kept in the cache.
+There are two references, as in StyleVideoGAN's Table 1 (docs/papers.md#stylevideogan-results). 'wplus' is the footage
+after embedding and re-rendering; it measures the motion model alone. 'original' is the recorded, aligned frames; it
+adds the error of the embedding.
+
+The real side depends on footage, domain and protocol only, so its moments are computed once. A domain ships those of
+its own footage; others are kept in the cache.
 
 Axes: n clip, T frame, N frame of the footage, L W+ layer, D width of W, R pixels.
 """
@@ -32,21 +34,21 @@ if TYPE_CHECKING:
     from svgan.latents.manifest import Latents
 
 Reference = Literal["wplus", "original"]
-Progress = Callable[[str, int, int], None]  # what is being done, clips done, clips in all
+Progress = Callable[[str, int, int], None]  # stage, clips done, clips in total
 See = Callable[[np.ndarray], np.ndarray]  # clips uint8 [b, T, S, S, 3] to features [b, F]
-Clips = Iterable[np.ndarray | Tensor]  # each codes [T, L, D], or its pictures uint8 [T, R, R, 3]
-Logits = Callable[[Clips, int, str, Progress], np.ndarray]  # of clips, so many, at a stage, [n, 400]
+Clips = Iterable[np.ndarray | Tensor]  # each as codes [T, L, D], or as pictures uint8 [T, R, R, 3]
+Logits = Callable[[Clips, int, str, Progress], np.ndarray]  # clips, their number, stage and progress to [n, 400]
 REFERENCES: tuple[Reference, ...] = ("wplus", "original")
 DETECTOR = PROTOCOLS["svg-short"].detector
 BATCH = {"cpu": 2, "cuda": 32}
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """The progress that says nothing."""
+    """A progress function that prints nothing."""
 
 
 def moments_file(protocol: Protocol, domain: Domain, latents: Latents, reference: Reference) -> str:
-    """The file name under which the real moments are kept: whatever decides them is in it."""
+    """Return the file name of real moments; it contains everything that determines them."""
     return f"{reference}-{protocol.real_hash}-{_source(domain, latents)}.safetensors"
 
 
@@ -55,7 +57,7 @@ def _source(domain: Domain, latents: Latents) -> str:
 
 
 def find_moments(protocol: Protocol, domain: Domain, latents: Latents, reference: Reference) -> Moments | None:
-    """Real moments that ship with the domain or lie in the cache; None when they have yet to be made."""
+    """Load real moments that the domain ships or the cache has; None if they have yet to be computed."""
     name = moments_file(protocol, domain, latents, reference)
     for folder in (domain.moments_folder, _cache()):
         if (folder / name).exists():
@@ -75,15 +77,13 @@ def real_moments(
     logits: Logits | None = None,
     progress: Progress = silent,
 ) -> Moments:
-    """Moments of I3D features of the real windows: found, or made and kept in `folder` (default: the cache).
+    """Return moments of I3D features of the real windows; if none are found, compute and keep them in `folder`.
 
-    logits: who looks at the clips, where that is not the protocol's network on `device`.
+    folder: by default the cache. logits: extracts the features, instead of the protocol's network on `device`. frames:
+    uint8 [N, R, R, 3], the aligned footage, one per row of latents; needed to compute 'original'.
 
-    Short footage has fewer windows than a protocol draws: each goes through the network once and counts as often as
-    it was drawn.
-
-    frames: uint8 [N, R, R, 3], the aligned footage row by row with the latents; needed to make 'original'.
-    Raises UserError when they are needed and missing or of another shape.
+    Short footage has fewer windows than a protocol draws. Each window passes the network once, and counts as often as
+    it was drawn. Raises UserError if frames are needed, but missing or of another shape.
     """
     name = moments_file(protocol, domain, latents, reference)
     found = find_moments(protocol, domain, latents, reference)
@@ -108,7 +108,7 @@ def real_moments(
     }
     kept = (folder or _cache()) / name
     moments.save(kept, "float32")
-    return Moments.load(kept)  # as all later ones have them, in every digit
+    return Moments.load(kept)  # read back, so that all later uses have the same digits
 
 
 def ship(
@@ -120,12 +120,12 @@ def ship(
     precisions: tuple[i3d.Precision, ...] = (),
     progress: Progress = silent,
 ) -> None:
-    """Put the real moments of a domain's own footage into its folder, for both references and each precision.
+    """Write the real moments of a domain's own footage into its folder, for both references and each precision.
 
-    precisions: by default what is usual on the domain's device. A machine that has another makes 'wplus' once for
-    itself; 'original' it can have only from here, so a domain for everyone, as the package's, gets both. Moments that
-    are there already stay, those of other weights or codes go. svg-long has the same real side, so one protocol
-    serves both. Run on whole footage, this takes minutes.
+    precisions: by default the usual one on the domain's device. A machine of another precision can compute 'wplus'
+    itself, but not 'original'. So a domain for everyone, such as the package's, gets both precisions. Existing moments
+    stay; those of other weights or codes are deleted. svg-long has the same real side as svg-short, so one protocol
+    serves both. On whole footage this takes minutes.
     """
     for precision in precisions or (usual_precision(str(domain.device)),):
         at = protocol.with_precision(precision)
@@ -143,7 +143,7 @@ def distance(protocol: Protocol, real: Moments, fake: Moments) -> float:
 
 
 def render_clips(domain: Domain, protocol: Protocol, clips: Clips) -> Iterator[np.ndarray]:
-    """Clips as pictures uint8 [T, S, S, 3] of the protocol's size S; codes are rendered."""
+    """Yield clips as pictures uint8 [T, S, S, 3] of the protocol's size S; codes are rendered."""
     for clip in clips:
         pictures = clip if isinstance(clip, np.ndarray) and clip.dtype == np.uint8 else domain.render(clip)
         yield resize(pictures, protocol.image_size)
@@ -157,7 +157,7 @@ def seen(
     progress: Progress = silent,
     batch: int = BATCH["cpu"],
 ) -> np.ndarray:
-    """What is seen in clips, each uint8 [T, R, R, 3], a few at a time: [n, F]."""
+    """Extract features [n, F] of clips, each uint8 [T, R, R, 3], a few at a time."""
     parts, done = [], 0
     for some in batches(clips, batch):
         parts.append(see(np.stack(some)))
@@ -167,8 +167,10 @@ def seen(
 
 
 def moments_of(features: np.ndarray, batch: int, counts: np.ndarray | None = None) -> Moments:
-    """Of features [n, F], added as they come from the network, so that every digit is a run's own; a clip counts
-    `counts` [n] times."""
+    """Compute moments of features [n, F]; a clip counts `counts` [n] times.
+
+    Features are added in the network's batches, so that every digit equals that of a run.
+    """
     moments = Moments(features.shape[1])
     for start in range(0, len(features), batch):
         rows = slice(start, start + batch)
@@ -177,7 +179,7 @@ def moments_of(features: np.ndarray, batch: int, counts: np.ndarray | None = Non
 
 
 def batches(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    """The items in lists of `size`, the last of what is left."""
+    """Yield the items in lists of `size`; the last list has the remainder."""
     batch: list[np.ndarray] = []
     for item in items:
         batch.append(item)
@@ -189,7 +191,7 @@ def batches(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]
 
 
 def detector(protocol: Protocol, device: str | torch.device) -> See:
-    """The protocol's network. Raises UserError where it names another than the one there is."""
+    """Load the protocol's network. Raises UserError if it names another than the existing one."""
     if protocol.detector != DETECTOR:
         raise UserError(
             f"protocol {protocol.name}: its detector is {protocol.detector}, the one here is {DETECTOR}; figures of "
@@ -199,7 +201,7 @@ def detector(protocol: Protocol, device: str | torch.device) -> See:
 
 
 def seeing(network: i3d.I3D) -> See:
-    """The network as a function of arrays."""
+    """Wrap the network as a function of arrays."""
     return lambda clips: network(torch.from_numpy(clips)).cpu().numpy()
 
 
@@ -213,7 +215,7 @@ def _cache() -> Path:
 
 
 def checked(frames: np.ndarray | None, domain: Domain, latents: Latents) -> np.ndarray:
-    """The recorded frames. Raises UserError where there are none, or they do not fit the codes."""
+    """Return the recorded frames. Raises UserError if there are none, or if they do not fit the codes."""
     expected = (len(latents.codes), *(domain.config.resolution,) * 2, 3)
     if frames is None:
         raise UserError(

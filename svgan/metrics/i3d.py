@@ -1,10 +1,10 @@
 """I3D (Carreira and Zisserman 2017, arXiv:1705.07750): the network whose Kinetics-400 logits FVD compares.
 
-Inception-v1 inflated to three dimensions, RGB stream. TensorFlow's SAME padding (asymmetric where the stride does
-not divide the length), batch norm without a learned scale, eps 1e-3. For inference the batch norms are folded into
-the convolutions (exact) and the three pointwise convolutions that open each Mixed block run as one.
+It is Inception-v1 inflated to three dimensions, RGB stream. Padding is TensorFlow's SAME (asymmetric where the stride
+does not divide the length). Batch norm has no learned scale and eps 1e-3. For inference batch norms are folded into the
+convolutions (exact), and the three pointwise convolutions at the start of each Mixed block run as one.
 
-Parameters are named as in the usual PyTorch port, so that its checkpoints load by `fold`.
+Parameters are named as in the usual PyTorch port, so that `fold` can load its checkpoints.
 
 Axes: n clip, T frame, H x W pixels, C channels.
 """
@@ -39,7 +39,7 @@ MIXED = {
 
 
 def same_padding(length: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME rule: zeros before and after, the odd one after."""
+    """Zeros before and after by TensorFlow's SAME rule, with the odd one after."""
     total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
     return total // 2, total - total // 2
 
@@ -51,7 +51,7 @@ def _pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Te
 
 
 class Conv(nn.Module):
-    """Convolution of stride 1 with a folded batch norm, then ReLU."""
+    """Convolution of stride 1 with a folded batch norm, followed by ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int):
         super().__init__()
@@ -63,10 +63,11 @@ class Conv(nn.Module):
 
 
 class Stem(Conv):
-    """The first layer, 7x7x7 of stride 2 on 3 channels, as 4x4x4 of stride 1 on 24: every 2x2x2 cube one pixel.
+    """The first layer, 7x7x7 of stride 2 on 3 channels, computed as 4x4x4 of stride 1 on 24 channels.
 
-    The same sums in another order (the kernel is padded to 8 with zeros). Three channels starve the vector units:
-    measured on one core, bfloat16, 25 frames: 0.06 s instead of 0.40 s.
+    Every 2x2x2 cube becomes one pixel, and the kernel is padded to 8 with zeros, so the sums are the same in another
+    order. With three channels vector units are mostly idle. Measured on one core in bfloat16 with 25 frames: 0.06 s
+    instead of 0.40 s.
     """
 
     def __init__(self) -> None:
@@ -77,7 +78,7 @@ class Stem(Conv):
 
 
 def cubes(x: Tensor) -> Tensor:
-    """[n, 3, T, H, W], padded as SAME would for kernel 7 and stride 2, as [n, 24, T', H', W'] of 2x2x2 cubes."""
+    """Rearrange [n, 3, T, H, W], padded by SAME for kernel 7 and stride 2, as [n, 24, T', H', W'] of 2x2x2 cubes."""
     pads = []
     for length in reversed(x.shape[2:]):
         before, _ = same_padding(length, 7, 2)
@@ -89,14 +90,14 @@ def cubes(x: Tensor) -> Tensor:
 
 
 def cube_weight(weight: Tensor) -> Tensor:
-    """The stem's kernel [64, 3, 7, 7, 7] for `cubes`, [64, 24, 4, 4, 4]."""
+    """Rearrange the stem's kernel [64, 3, 7, 7, 7] for `cubes` as [64, 24, 4, 4, 4]."""
     out, c = weight.shape[:2]
     weight = F.pad(weight, (0, 1) * 3).reshape(out, c, 4, 2, 4, 2, 4, 2)
     return weight.permute(0, 3, 5, 7, 1, 2, 4, 6).reshape(out, 8 * c, 4, 4, 4)
 
 
 class Pool(nn.Module):
-    """Max pooling with SAME padding; zeros do, because its inputs come out of a ReLU."""
+    """Max pooling with SAME padding; zeros are correct, because its inputs come from a ReLU."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]):
         super().__init__()
@@ -107,7 +108,7 @@ class Pool(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Four branches side by side: 1x1, 1x1-3x3, 1x1-3x3, pool-1x1."""
+    """Four parallel branches: 1x1, 1x1-3x3, 1x1-3x3, pool-1x1."""
 
     def __init__(self, inputs: int, widths: tuple[int, ...]):
         super().__init__()
@@ -123,7 +124,7 @@ class Mixed(nn.Module):
 
 
 class I3D(nn.Module):
-    """uint8 video [n, T, H, W, 3] to Kinetics-400 logits [n, 400], averaged over time. T is at least 9."""
+    """Map uint8 video [n, T, H, W, 3] to Kinetics-400 logits [n, 400], averaged over time. T is at least 9."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +149,7 @@ class I3D(nn.Module):
         self.logits = nn.Linear(width, 400)
 
     def features(self, x: Tensor) -> Tensor:
-        """Network input [n, 3, T, 224, 224] in [-1, 1] to logits [n, 400], in the weights' own precision."""
+        """Map network input [n, 3, T, 224, 224] in [-1, 1] to logits [n, 400], in the weights' precision."""
         x = self.stages(x.to(next(self.stages.parameters()).dtype))
         x = F.avg_pool3d(x.float(), (2, 7, 7), stride=1).mean((2, 3, 4))  # the last layer is linear: average first
         return self.logits(x)
@@ -172,10 +173,10 @@ def preprocess(video: Tensor) -> Tensor:
 
 
 def fold(state: Mapping[str, Tensor], eps: float = 1e-3) -> dict[str, Tensor]:
-    """Weights of the usual PyTorch port (`*.conv3d.*`, `*.bn.*`; bn.weight may be absent) as ours.
+    """Convert weights of the usual PyTorch port (`*.conv3d.*`, `*.bn.*`; bn.weight may be absent) to ours.
 
-    A convolution followed by batch norm is a convolution: weight * g and bias - mean * g, g = scale / sqrt(var + eps).
-    Raises UserError naming a missing parameter.
+    A convolution followed by batch norm is one convolution: weight * g and bias - mean * g, g = scale / sqrt(var +
+    eps). Raises UserError naming a missing parameter.
     """
     ours: dict[str, Tensor] = {}
     try:
@@ -210,7 +211,7 @@ def _folded(state: Mapping[str, Tensor], name: str, eps: float) -> tuple[Tensor,
 
 
 def build(state: Mapping[str, Tensor], *, device: str | torch.device = "cpu", precision: Precision = "float32") -> I3D:
-    """A frozen network from weights in the PyTorch port's layout. The last layer stays float32."""
+    """Build a frozen network from weights in the PyTorch port's layout. The last layer stays float32."""
     network = I3D()
     network.load_state_dict(fold(state))
     network.stages.to(dtype=getattr(torch, precision))
@@ -219,7 +220,7 @@ def build(state: Mapping[str, Tensor], *, device: str | torch.device = "cpu", pr
 
 
 def load(*, device: str | torch.device = "cpu", precision: Precision = "float32") -> I3D:
-    """The Kinetics-400 network, fetched by svgan.assets.cache when it is not in the cache."""
+    """Load the Kinetics-400 network; svgan.assets.cache fetches it if it is not in the cache."""
     from safetensors.torch import load_file
 
     from svgan.assets import cache

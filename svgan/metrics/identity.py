@@ -1,7 +1,7 @@
-"""Who is it, and what does the face do? Identity descriptors and measures on 68 landmarks.
+"""Identity descriptors of faces, and measures on 68 landmarks.
 
-Identity: dlib's ResNet descriptor; two pictures of one person lie about 0.3 apart, of two people about 0.84, the
-usual threshold is 0.6. Small frames are enlarged for the detector.
+The descriptor is dlib's ResNet. Two pictures of one person are about 0.3 apart, of two people about 0.84; the usual
+threshold is 0.6. Small frames are enlarged for the detector.
 
 Axes: N frame, R pixels. Points are (x, y) in pixels of the frame. A frame without a face gives NaN.
 """
@@ -16,7 +16,7 @@ SAME_PERSON = 0.6
 CHIP = 150  # side of the picture that the descriptor network takes
 DETECT_AT = 320  # smaller frames are enlarged to this; dlib's detector misses faces under 80 pixels
 
-# of the 68: eye contours (p1 ... p6), inner lips, nose tip, jaw ends
+# indices into the 68 landmarks: eye contours (p1 ... p6), inner lips, nose tip, ends of the jaw
 LEFT_EYE, RIGHT_EYE = np.arange(36, 42), np.arange(42, 48)
 UPPER_LIP, LOWER_LIP = np.arange(61, 64), np.arange(67, 64, -1)
 NOSE, JAW_LEFT, JAW_RIGHT = 30, 0, 16
@@ -24,22 +24,22 @@ NOSE, JAW_LEFT, JAW_RIGHT = 30, 0, 16
 
 @dataclass(frozen=True)
 class Faces:
-    """What was read of frames: landmarks [N, 68, 2] float32, descriptors [N, 128] float32; NaN where no face is."""
+    """Faces of frames: landmarks [N, 68, 2] float32, descriptors [N, 128] float32; NaN if there is no face."""
 
     landmarks: np.ndarray
     descriptors: np.ndarray
 
     @property
     def found(self) -> np.ndarray:
-        """[N] bool."""
+        """Whether each frame has a face, [N] bool."""
         return np.isfinite(self.landmarks[:, 0, 0])
 
 
 class FaceReader:
-    """dlib's detector, 68-point predictor and descriptor; the weights come by svgan.assets.cache (100 MB, once)."""
+    """dlib's detector, 68-point predictor and descriptor; svgan.assets.cache fetches the weights (100 MB, once)."""
 
     def __init__(self) -> None:
-        import dlib  # heavy, and needed here alone
+        import dlib  # heavy, and needed only here
 
         from svgan.assets import cache
 
@@ -50,7 +50,7 @@ class FaceReader:
         self._describe = dlib.face_recognition_model_v1(str(cache.path("identity")))
 
     def read(self, frames: np.ndarray, *, descriptors: bool = True) -> Faces:
-        """The largest face of each uint8 [N, R, R, 3] frame."""
+        """Read the largest face of each uint8 [N, R, R, 3] frame."""
         landmarks = np.full((len(frames), 68, 2), np.nan, np.float32)
         described = np.full((len(frames), 128), np.nan, np.float32)
         for row, frame in enumerate(frames):
@@ -67,7 +67,7 @@ class FaceReader:
 
 
 class FaceDescriber:
-    """dlib's identity descriptor of a face whose 68 landmarks are known."""
+    """dlib's identity descriptor for faces with known 68 landmarks."""
 
     def __init__(self) -> None:
         import dlib
@@ -78,7 +78,7 @@ class FaceDescriber:
         self._describe = dlib.face_recognition_model_v1(str(cache.path("identity")))
 
     def __call__(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """[128] float32 of the face at landmarks [68, 2] in a uint8 [H, W, 3] picture."""
+        """Return the descriptor [128] float32 of the face at landmarks [68, 2] in a uint8 [H, W, 3] picture."""
         points = [self._dlib.point(*point) for point in landmarks.round().astype(int).tolist()]
         (left, top), (right, bottom) = landmarks.min(0).tolist(), landmarks.max(0).tolist()
         box = self._dlib.rectangle(int(left), int(top), int(right), int(bottom))
@@ -88,7 +88,7 @@ class FaceDescriber:
 
 
 def enlarged(frame: np.ndarray) -> tuple[np.ndarray, float]:
-    """A uint8 [H, W, 3] frame at least DETECT_AT wide, and how much larger it is now."""
+    """Enlarge a uint8 [H, W, 3] frame to a width of DETECT_AT or more; return it and the scale."""
     from PIL import Image
 
     height, width = frame.shape[:2]
@@ -100,19 +100,21 @@ def enlarged(frame: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def identity_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Euclidean distance of descriptors a [..., 128] and b [..., 128]; NaN where either is."""
+    """Euclidean distance between descriptors a [..., 128] and b [..., 128]; NaN if either is."""
     return np.linalg.norm(np.asarray(a) - np.asarray(b), axis=-1)
 
 
 def typical_descriptor(descriptors: np.ndarray) -> np.ndarray:
-    """The mean descriptor [128] of one person's frames [N, 128], frames without a face left out; NaN if all are."""
+    """The mean descriptor [128] of one person's frames [N, 128] without those that lack a face; NaN if all do."""
     found = descriptors[np.isfinite(descriptors[:, 0])]
     return found.mean(0) if len(found) else np.full(descriptors.shape[1], np.nan)
 
 
 def content_distance(descriptors: np.ndarray) -> float:
-    """ACD, the average content distance: the mean distance of descriptors [T, 128] of a clip's frames from one another
-    (Tulyakov et al. 2018, arXiv:1707.04993, section 4); NaN for fewer than two frames with a face."""
+    """ACD, the average content distance: the mean distance between descriptors [T, 128] of a clip's frames.
+
+    Tulyakov et al. 2018, arXiv:1707.04993, section 4. NaN for fewer than two frames with a face.
+    """
     found = descriptors[np.isfinite(descriptors[:, 0])].astype(np.float64)
     if len(found) < 2:
         return float("nan")
@@ -121,7 +123,7 @@ def content_distance(descriptors: np.ndarray) -> float:
 
 
 def subject_distance(descriptors: np.ndarray, subject: np.ndarray) -> float:
-    """Mean distance of a clip's descriptors [T, 128] from a subject's [128]; NaN where no frame has a face."""
+    """Mean distance between a clip's descriptors [T, 128] and a subject's [128]; NaN if no frame has a face."""
     apart = identity_distance(descriptors, subject)
     return float(np.nanmean(apart)) if np.isfinite(apart).any() else float("nan")
 
@@ -136,7 +138,7 @@ def eye_distance(landmarks: np.ndarray) -> np.ndarray:
 
 
 def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
-    """Mean gap between the inner lips over the distance of the eyes, [N]."""
+    """Mean gap between the inner lips divided by the distance between the eyes, [N]."""
     return _distance(landmarks, UPPER_LIP, LOWER_LIP).mean(1) / eye_distance(landmarks)
 
 
@@ -151,7 +153,9 @@ def eye_opening(landmarks: np.ndarray) -> np.ndarray:
 
 
 def head_yaw(landmarks: np.ndarray) -> np.ndarray:
-    """Where the nose tip falls between the jaw's ends: 0 in the middle, -1 and 1 at the ends, [N]. A proxy (ours)."""
+    """Position of the nose tip between the ends of the jaw: 0 in the middle, -1 and 1 at the ends, [N]. A proxy
+    (ours).
+    """
     left, right = landmarks[:, JAW_LEFT], landmarks[:, JAW_RIGHT]
     across = right - left
     along = np.sum((landmarks[:, NOSE] - left) * across, -1) / np.sum(across * across, -1)

@@ -1,8 +1,8 @@
-"""FID (Heusel et al. 2017, arXiv:1706.08500) with the network it is defined by: Inception-v3 of 2015-12-05.
+"""FID (Heusel et al. 2017, arXiv:1706.08500) with the network that defines it: Inception-v3 of 2015-12-05.
 
-That graph differs from the usual Inception-v3: average pooling leaves its padding out, and the last block pools by
-maximum. Batch norm without a learned scale, eps 1e-3, is folded into the convolutions. 2048 features, no classifier,
-so no Inception Score.
+That graph differs from the usual Inception-v3: average pooling excludes its padding, and the last block uses max
+pooling. Batch norm has no learned scale and eps 1e-3, and is folded into the convolutions. It gives 2048 features.
+There is no classifier, so there is no Inception Score.
 
 Axes: N picture, H x W pixels.
 """
@@ -25,7 +25,7 @@ Layer = tuple[int, int, int] | tuple[int, int, int, int]  # outputs, kernel heig
 
 
 class Conv(nn.Module):
-    """Convolution with a folded batch norm, then ReLU. Padded to keep the size, or not at all."""
+    """Convolution with a folded batch norm, followed by ReLU; padded to keep the size, or not at all."""
 
     def __init__(self, inputs: int, layer: Layer, *, same: bool = True):
         super().__init__()
@@ -45,7 +45,7 @@ class AveragePool(nn.Module):
 
 
 def tower(inputs: int, *layers: Layer, pooled: bool = False) -> nn.Sequential:
-    """Convolutions in a row, named as in the weights: conv, conv_1, conv_2."""
+    """Consecutive convolutions, named as in the weights: conv, conv_1, conv_2."""
     row = nn.Sequential()
     if pooled:
         row.add_module("pool", AveragePool())
@@ -56,7 +56,7 @@ def tower(inputs: int, *layers: Layer, pooled: bool = False) -> nn.Sequential:
 
 
 class Side(nn.Module):
-    """Branches side by side, their outputs joined by channel in the order given."""
+    """Parallel branches, whose outputs are concatenated by channel in the given order."""
 
     def __init__(self, **branches: nn.Module):
         super().__init__()
@@ -68,7 +68,7 @@ class Side(nn.Module):
 
 
 class Fork(nn.Module):
-    """The last two blocks, in which two towers end in a 1x3 and a 3x1 convolution side by side."""
+    """The last two blocks, in which two towers end in parallel 1x3 and 3x1 convolutions."""
 
     def __init__(self, inputs: int, last_pool: str):
         super().__init__()
@@ -99,7 +99,7 @@ def block_a(inputs: int, pooled: int) -> Side:
 
 
 def block_c(inputs: int, width: int) -> Side:
-    """Sevenfold kernels, split into rows and columns."""
+    """A block with kernels of size 7, split into rows and columns."""
     row, column = (width, 1, 7), (width, 7, 1)
     return Side(
         conv=Conv(inputs, (192, 1, 1)),
@@ -110,7 +110,7 @@ def block_c(inputs: int, width: int) -> Side:
 
 
 def layers() -> dict[str, nn.Module]:
-    """All layers in order, under the names that the weights carry."""
+    """All layers in order, under their names in the weights."""
     halve = nn.MaxPool2d(3, stride=2)
     return {
         "conv": Conv(3, (32, 3, 3, 2)),
@@ -141,7 +141,7 @@ def layers() -> dict[str, nn.Module]:
 
 
 class Inception(nn.Module):
-    """uint8 pictures [N, H, W, 3] to features [N, 2048]."""
+    """Map uint8 pictures [N, H, W, 3] to features [N, 2048]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Inception(nn.Module):
             self.layers.add_module(name, layer)
 
     def features(self, x: Tensor) -> Tensor:
-        """Network input [N, 3, 299, 299], (v - 128) / 128, to features [N, 2048]."""
+        """Map network input [N, 3, 299, 299], (v - 128) / 128, to features [N, 2048]."""
         return self.layers(x.contiguous(memory_format=torch.channels_last)).mean((2, 3))
 
     @torch.inference_mode()
@@ -161,7 +161,7 @@ class Inception(nn.Module):
 
 
 def preprocess(pictures: Tensor) -> Tensor:
-    """uint8 [N, H, W, 3] to [N, 3, 299, 299]: bilinear, antialiased where it shrinks, then (v - 128) / 128."""
+    """uint8 [N, H, W, 3] to [N, 3, 299, 299]: bilinear, antialiased when shrinking, then (v - 128) / 128."""
     x = pictures.permute(0, 3, 1, 2).float()
     if x.shape[2:] != (SIZE, SIZE):
         shrinks = max(x.shape[2:]) > SIZE
@@ -170,7 +170,7 @@ def preprocess(pictures: Tensor) -> Tensor:
 
 
 def fold(state: Mapping[str, Tensor], eps: float = 1e-3) -> dict[str, Tensor]:
-    """Weights as the asset has them (`net.layers.*.weight, beta, mean, var`) as ours, batch norm folded in."""
+    """Convert the asset's weights (`net.layers.*.weight, beta, mean, var`) to ours, with batch norm folded in."""
     ours: dict[str, Tensor] = {}
     for name in (key.removesuffix(".weight") for key in state if key.endswith(".weight")):
         gain = torch.rsqrt(state[f"{name}.var"].double() + eps)
@@ -181,7 +181,7 @@ def fold(state: Mapping[str, Tensor], eps: float = 1e-3) -> dict[str, Tensor]:
 
 
 def load(device: str | torch.device = "cpu") -> Inception:
-    """The network, fetched by svgan.assets.cache when it is not in the cache. Float32."""
+    """Load the network in float32; svgan.assets.cache fetches it if it is not in the cache."""
     from safetensors.torch import load_file
 
     from svgan.assets import cache
@@ -193,7 +193,7 @@ def load(device: str | torch.device = "cpu") -> Inception:
 
 
 def picture_moments(network: Inception, pictures: np.ndarray, batch: int = 16) -> Moments:
-    """Moments of the features of uint8 pictures [N, H, W, 3]."""
+    """Compute moments of the features of uint8 pictures [N, H, W, 3]."""
     moments = Moments(FEATURES)
     for start in range(0, len(pictures), batch):
         moments.update(network(torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch]))))
@@ -201,5 +201,5 @@ def picture_moments(network: Inception, pictures: np.ndarray, batch: int = 16) -
 
 
 def fid(real: Moments, fake: Moments) -> float:
-    """FID. Fewer than about ten thousand pictures a side bias it upwards: compare equal counts only."""
+    """FID. With fewer than about ten thousand pictures a side it is biased upwards: compare equal counts only."""
     return frechet_distance(real.mean, real.cov, fake.mean, fake.cov)

@@ -1,7 +1,7 @@
-"""How sure is a figure? Bootstrap intervals, a paired comparison of two models, and the value for endless clips.
+"""Bootstrap intervals of metrics, paired comparison of two models, and extrapolation to infinitely many clips.
 
-A statistic here is a function of counts [n]: how often each of n samples is there. The real side stays as it is, so an
-interval says what another seed of the generator could have given, not what other footage could.
+A statistic is a function of counts [n]: how often each of n samples occurs. The real side is not resampled. So an
+interval covers other seeds of the generator, not other footage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ POINTS, SUBSETS = 15, 4
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the ends of its interval."""
+    """A value and the ends of its interval."""
 
     value: float
     low: float
@@ -29,9 +29,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of two models under one protocol: their figures' difference (first minus second; below zero the first is
-    better), its interval, and the share of resamples that agree which is better, 0.5 being a toss. NaN where one of
-    the two has no such figure."""
+    """The comparison of one metric of two models under one protocol.
+
+    difference: first minus second, with its interval; if it is below zero, the first is better. sure: the share of
+    resamples that agree which is better; 0.5 means undecided. NaN if one of the models lacks the metric.
+    """
 
     difference: float
     low: float
@@ -44,7 +46,7 @@ class Comparison:
 
 
 def weighted(values: Sequence[float] | np.ndarray) -> Statistic:
-    """The mean of a value per sample, those that are NaN left out; NaN where all are."""
+    """Return the mean of one value per sample as a statistic; NaN values are excluded, and it is NaN if all are."""
     known = np.asarray(values, np.float64)
     there = np.isfinite(known)
 
@@ -56,7 +58,9 @@ def weighted(values: Sequence[float] | np.ndarray) -> Statistic:
 
 
 def resamples(n: int, draws: int = DRAWS, seed: int = 0) -> Iterator[np.ndarray]:
-    """Counts [n] of n samples drawn with replacement (Efron 1979). Raises UserError for fewer than two samples."""
+    """Yield counts [n] of n samples drawn with replacement (Efron 1979). Raises UserError for fewer than two
+    samples.
+    """
     if n < 2:
         raise UserError(f"bootstrap: {n} samples tell nothing of their spread; give two or more clips")
     generator = np.random.default_rng(seed)
@@ -65,11 +69,11 @@ def resamples(n: int, draws: int = DRAWS, seed: int = 0) -> Iterator[np.ndarray]
 
 
 def interval(value: float, redrawn: np.ndarray, level: float = LEVEL) -> Interval:
-    """The percentiles of resampled figures [draws], moved so that their mean is the figure's own.
+    """Percentiles of resampled values [draws], shifted so that their mean equals the value.
 
-    A resample has only some two thirds of the samples, so a Fréchet distance of it lies above that of all: moved back,
-    the percentiles say the spread alone. (Ours; the plain ones can lie wholly above the figure.) Resamples that give
-    no number are left out; NaN where none gives one.
+    A resample has only about two thirds of the distinct samples, so its Fréchet distance exceeds that of all samples.
+    After the shift the percentiles show the spread alone. (Ours: plain percentiles can lie wholly above the value.) NaN
+    resamples are excluded; the ends are NaN if all are.
     """
     known = redrawn[np.isfinite(redrawn)]
     if not known.size:
@@ -79,7 +83,7 @@ def interval(value: float, redrawn: np.ndarray, level: float = LEVEL) -> Interva
 
 
 def bootstrap(statistic: Statistic, n: int, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Interval:
-    """The statistic of all n samples, with the interval of `draws` resamples."""
+    """Return the statistic of all n samples, with the interval of `draws` resamples."""
     redrawn = np.array([statistic(counts) for counts in resamples(n, draws, seed)])
     return interval(statistic(np.ones(n)), redrawn, level)
 
@@ -87,7 +91,9 @@ def bootstrap(statistic: Statistic, n: int, *, draws: int = DRAWS, seed: int = 0
 def paired(
     first: Statistic, second: Statistic, n: int, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
 ) -> Comparison:
-    """Which of two is lower: the i-th samples of both are of one seed, and every resample takes the same of both."""
+    """Compare which statistic is lower. The i-th samples of both have the same seed, and each resample uses the same
+    counts.
+    """
     difference = first(np.ones(n)) - second(np.ones(n))
     redrawn = np.array([first(counts) - second(counts) for counts in resamples(n, draws, seed)])
     found = interval(difference, redrawn, level)
@@ -99,11 +105,11 @@ def paired(
 
 
 def endless(statistic: Statistic, n: int, *, seed: int = 0) -> float:
-    """The figure's value for endlessly many samples: a line in 1/N through figures of random subsets of N, at 1/N = 0
-    (Chong and Forsyth 2020, arXiv:1911.07023, section 3.1: 15 sizes). Ours from a quarter of n to n, four subsets each.
+    """Extrapolate a metric to infinitely many samples: fit a line in 1/N to its values for random subsets of size N.
 
-    The bias is a line in 1/N only where N is well above the number of features that vary. Raises UserError for fewer
-    than 16 samples.
+    The result is the line's value at 1/N = 0 (Chong and Forsyth 2020, arXiv:1911.07023, section 3.1: 15 sizes). Ours:
+    sizes from a quarter of n to n, with four subsets each. The bias is linear in 1/N only if N is well above the number
+    of features that vary. Raises UserError for fewer than 16 samples.
     """
     if n < 16:
         raise UserError(f"extrapolation: {n} samples are too few to draw subsets of; give 16 clips or more")

@@ -1,7 +1,7 @@
-"""Kernel distances: KVD on I3D's features of clips, KID on Inception's of pictures. Unbiased, so that few samples do
-not raise them as they raise a Fréchet distance; both sides' features are needed, not only their moments.
+"""Kernel distances: KVD on I3D features of clips, KID on Inception features of pictures.
 
-All in float64 on the CPU. Axes: n, m sample, F feature.
+They are unbiased: few samples do not raise them, as they raise a Fréchet distance. They need the features of both
+sides, not only their moments. All is computed in float64 on the CPU. Axes: n, m sample, F feature.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ DEGREE = 3
 
 
 def polynomial_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """k(a, b) = (a . b / F + 1)^3 of x [n, F] and y [m, F], as [n, m] (Bińkowski et al. 2018, arXiv:1801.01401,
-    section 4)."""
+    """k(a, b) = (a . b / F + 1)^3 of x [n, F] and y [m, F], as [n, m].
+
+    Bińkowski et al. 2018, arXiv:1801.01401, section 4.
+    """
     return (x @ y.T / x.shape[1] + 1) ** DEGREE
 
 
 def polynomial_mmd(x: np.ndarray, y: np.ndarray) -> float:
-    """The squared maximum mean discrepancy of x [n, F] and y [m, F], unbiased: it may fall below zero.
+    """The unbiased squared maximum mean discrepancy of x [n, F] and y [m, F]; it can be below zero.
 
     Raises UserError for differing widths, fewer than two samples, or non-finite numbers.
     """
@@ -33,7 +35,7 @@ def polynomial_mmd(x: np.ndarray, y: np.ndarray) -> float:
 
 
 class KernelTo:
-    """The squared discrepancy to one set of samples y [m, F], whose share of the work is done once.
+    """The squared discrepancy to one set of samples y [m, F], whose own term is computed once.
 
     MMD^2 = sum_{i != j} k(x_i, x_j) / (n (n - 1)) + sum_{i != j} k(y_i, y_j) / (m (m - 1)) - 2 mean k(x_i, y_j)
     (Gretton et al. 2012, equation 3).
@@ -45,11 +47,11 @@ class KernelTo:
         self.within = off_diagonal_mean(own, np.ones(len(own)))
 
     def __call__(self, x: np.ndarray) -> float:
-        """Of samples x [n, F]."""
+        """Compute the discrepancy of samples x [n, F]."""
         return self.prepared(x)(np.ones(len(x)))
 
     def prepared(self, x: np.ndarray) -> Callable[[np.ndarray], float]:
-        """The distance of x as a function of counts [n] alone: both kernels are computed once for all resamples."""
+        """Return the distance of x as a function of counts [n]; both kernels are computed once for all resamples."""
         x = check_features(x)
         own, across = polynomial_kernel(x, x), polynomial_kernel(x, self.y).mean(1)
 
@@ -60,13 +62,13 @@ class KernelTo:
 
 
 def off_diagonal_mean(kernel: np.ndarray, counts: np.ndarray) -> float:
-    """Mean of a kernel [n, n] over pairs of different samples, sample i being there counts[i] times."""
+    """Mean of a kernel [n, n] over pairs of different samples, with sample i occurring counts[i] times."""
     total = counts.sum()
     return float((counts @ kernel @ counts - counts @ np.diag(kernel)) / (total * (total - 1)))
 
 
 def check_features(x: np.ndarray) -> np.ndarray:
-    """Features [n, F] in float64. Raises UserError for fewer than two, or any that is not finite."""
+    """Return features [n, F] in float64. Raises UserError for fewer than two samples, or non-finite numbers."""
     x = np.asarray(x, np.float64)
     if x.ndim != 2 or len(x) < 2:
         raise UserError(f"kernel distance: features {x.shape}; needs [n, F] with n of 2 or more")

@@ -1,15 +1,15 @@
-"""Latent Fréchet distance (ours): how far generated windows of codes are from real ones, in milliseconds.
+"""Latent Fréchet distance (ours): the distance of generated windows of codes from real ones, in milliseconds.
 
-It steers a sweep where FVD would take minutes. A window is described by its codes and by how far they move over
-three lags, so that a model of right pictures and wrong motion is told apart: a frozen clip moves too little, a
-shuffled one too much, a looping one comes back too early.
+It steers a sweep where FVD would take minutes. A window is described by its codes and by their movement over three
+lags, so that wrong motion is detected even if all pictures are right. A frozen clip moves too little, a shuffled one
+too much, a looping one returns too early.
 
     d = mean over lags k in {0, 1, (T-1)//2, T-1} of  d_F^2(real_k, fake_k) / c
 
-lag 0: the codes; lag k: x_{t+k} - x_t, all t pooled. Each is cut to the c leading coordinates and divided by the
-real standard deviation, so d is in real variances per coordinate: 0 is equality, 1 a shift of every coordinate by
-its own spread. Unlike one Gaussian over whole windows (T c numbers), each part has c and stays well-conditioned
-with a hundred windows.
+lag 0: the codes; lag k: x_{t+k} - x_t, all t pooled. Each is cut to the c leading coordinates and divided by the real
+standard deviation. So d is in units of the real variance per coordinate: 0 is equality, 1 a shift of every coordinate
+by its own spread. One Gaussian over whole windows would have T c dimensions. Here each part has c, and stays
+well-conditioned with a hundred windows.
 
 Axes: n window, T frame, K width of the space, c leading coordinate.
 """
@@ -50,7 +50,7 @@ def leading_axes(real: Tensor, count: int) -> Tensor:
 
 
 class LatentDistance:
-    """The distance to one set of real windows [n, T, K], whose share of the work is done once."""
+    """The distance to one set of real windows [n, T, K], whose own part is computed once."""
 
     def __init__(self, real: Tensor, coordinates: int = COORDINATES):
         if real.ndim != 3 or real.shape[1] < 2 or len(real) < 2:
@@ -68,11 +68,11 @@ class LatentDistance:
             self.real[lag] = self._moments(moved, lag)
 
     def __call__(self, fake: Tensor) -> float:
-        """Distance of generated windows [m, T, K]; NaN codes give NaN."""
+        """Compute the distance of generated windows [m, T, K]; NaN codes give NaN."""
         return float(np.mean(list(self.parts(fake).values())))
 
     def parts(self, fake: Tensor) -> dict[int, float]:
-        """The part of each lag, whose mean is the distance."""
+        """Compute the part of each lag; the distance is their mean."""
         if fake.ndim != 3 or fake.shape[1:] != self.shape[1:]:
             raise UserError(f"latent distance: generated windows {tuple(fake.shape)}, the real ones are {self.shape}")
         leading = fake.float() @ self.axes.to(fake.device)
@@ -89,5 +89,5 @@ class LatentDistance:
 
 
 def latent_frechet_distance(real: Tensor, fake: Tensor, coordinates: int = COORDINATES) -> float:
-    """Distance between windows real [n, T, K] and fake [m, T, K] of codes in one space. See the module."""
+    """Distance between windows real [n, T, K] and fake [m, T, K] of codes in one space; see the module."""
     return LatentDistance(real, coordinates)(fake)

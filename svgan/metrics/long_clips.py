@@ -1,5 +1,6 @@
-"""Long clips, of the footage and of a model, as coordinates in the footage's first principal components: what loops,
-freezing and motion are measured on.
+"""Long clips of the footage and of a model, in coordinates of the footage's first principal components.
+
+Loops, freezing and motion are measured on them.
 
 Axes: n clip, T frame, L W+ layer, D width of W, K coordinate.
 """
@@ -27,7 +28,7 @@ CLIPS, FRAMES, COORDINATES = 16, 1000, 16
 class LongClips:
     """`footage` [n, T, K]: evenly spaced windows of 1000 frames, or of the longest run.
 
-    Raises UserError for footage whose longest run is too short to tell of loops.
+    Raises UserError if the longest run of the footage is too short to detect loops.
     """
 
     def __init__(self, latents: Latents):
@@ -43,7 +44,7 @@ class LongClips:
         self.footage = np.stack([self.coordinates(codes[start : start + length]) for start in starts])
 
     def generate(self, sampler: ClipModel, domain: Domain, seed: int, progress: Progress) -> np.ndarray:
-        """As many clips of a model, as long, [n, T, K]."""
+        """Generate equally many clips of a model, of the same length, [n, T, K]."""
         clips, length = self.footage.shape[:2]
         pieces = []
         for done, piece in enumerate(sampler.stream(clips, length, seed)):
@@ -52,7 +53,7 @@ class LongClips:
         return np.concatenate(pieces, 1)
 
     def coordinates(self, codes: torch.Tensor) -> np.ndarray:
-        """W+ codes [..., L, D] as [..., K]."""
+        """Convert W+ codes [..., L, D] to coordinates [..., K]."""
         return self.space.encode(codes.detach().cpu().float()).numpy()
 
 

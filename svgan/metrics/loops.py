@@ -1,7 +1,8 @@
-"""Does a long clip repeat itself, stand still, or drift away? What GAP exists for; measures of codes, ours.
+"""Whether a long clip repeats itself, stands still, or drifts away, which GAP is meant to prevent. Measured on codes
+(ours).
 
-The codes are PCA coordinates about the footage's mean, one unit for all axes. Every measure has the footage's own value
-beside it: a talking man comes back to where he was, too.
+Codes are PCA coordinates about the footage's mean, in one unit for all axes. Every metric is reported with the
+footage's own value, because a talking man returns to earlier poses too.
 
 Axes: n clip, T frame, K coordinate.
 """
@@ -19,19 +20,25 @@ from svgan.metrics.motion_stats import spectrum_statistic, speed_statistic, step
 from svgan.motion.gradient_angle import EPSILON, gap_distance, gradient_angle
 from svgan.motion.gru import GRUMotion
 
-QUANTILE = 0.05  # of the footage's distances to the nearest earlier code: nearer than that is a recurrence
-FROZEN = 1e-3  # a clip whose codes spread less, in the footage's spread, repeats itself at every lag
-ENDS = 0.1  # the share of a clip whose norms count as its beginning, and as its end
+QUANTILE = 0.05  # quantile of the footage's distances to the nearest earlier code; nearer ones are recurrences
+FROZEN = 1e-3  # a clip with less spread, in units of the footage's, counts as a repetition at every lag
+ENDS = 0.1  # share of a clip that counts as its beginning, and as its end
 LEAST_SECONDS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loops:
-    """repeat: the autocorrelation's peak beyond one second, 1 for a loop. recurrence: share of frames (past the first
-    second) that lie nearer to a code at least a second older than the footage's nearest 5 %. still: share of steps of
-    less than a tenth of the footage's median. norm_drift: how much further from the footage's mean a clip ends than it
-    begins, in the footage's mean distance. speed, spectrum: how far speeds and the power spectrum of motion are from
-    the footage's (W1; in the footage's median speed, and in Hz). The footage's own: of one half from the other."""
+    """Metrics of long clips.
+
+    - repeat: the highest autocorrelation at lags above one second; 1 is a loop.
+    - recurrence: share of frames after the first second whose code is close to one at least a second older. Close means
+      nearer than the nearest 5 % in the footage.
+    - still: share of steps below a tenth of the footage's median step.
+    - norm_drift: increase of the distance from the footage's mean from a clip's beginning to its end, in units of the
+      footage's mean distance.
+    - speed, spectrum: W1 distances of speeds and of the motion's power spectrum from the footage's, in units of the
+      footage's median speed and in Hz. The footage's own values compare one half with the other.
+    """
 
     repeat: float
     recurrence: float
@@ -42,7 +49,7 @@ class Loops:
 
 
 class LoopJudge:
-    """The measures against one footage's clips [n, T, K], n and T of two or more, T of three seconds or more."""
+    """Measures clips against the footage's clips [n, T, K], with n and T of two or more, T of three seconds or more."""
 
     def __init__(self, footage: np.ndarray, fps: float):
         self.footage, self.fps, self.second = np.asarray(footage, np.float64), fps, round(fps)
@@ -61,11 +68,11 @@ class LoopJudge:
         self.own = replace(whole, speed=parts.speed, spectrum=parts.spectrum)
 
     def __call__(self, clips: np.ndarray) -> Loops:
-        """Of generated clips [m, T, K]. Raises UserError for codes that are not finite, or of another shape."""
+        """Measure generated clips [m, T, K]. Raises UserError for codes that are not finite, or of another shape."""
         return _all(self.prepared(clips), len(clips))
 
     def prepared(self, clips: np.ndarray) -> dict[str, Statistic]:
-        """The measures of clips [m, T, K] as functions of counts [m], how often each clip is there."""
+        """Return the metrics of clips [m, T, K] as functions of counts [m] (how often each clip occurs)."""
         clips = np.asarray(clips, np.float64)
         if clips.ndim != 3 or clips.shape[1:] != self.footage.shape[1:]:
             raise UserError(f"loops: clips of shape {clips.shape}, the footage's are {self.footage.shape}")
@@ -97,8 +104,11 @@ def _all(statistics: dict[str, Statistic], clips: int) -> Loops:
 
 
 def autocorrelation(x: np.ndarray) -> np.ndarray:
-    """r(k) of codes [T, K] for lags 0 to T // 2: the products <x_t - m, x_{t+k} - m> with mean m, summed over t, by the
-    mean power of the two stretches multiplied, so that 1 is a repetition (McLeod and Wyvill 2005, their n'(tau))."""
+    """r(k) of codes [T, K] for lags 0 to T // 2, normalised so that 1 is a repetition.
+
+    r(k) is the sum over t of <x_t - m, x_{t+k} - m> with mean m, divided by the mean power of the two stretches (McLeod
+    and Wyvill 2005, their n'(tau)).
+    """
     length = len(x)
     lags = np.arange(length // 2 + 1)
     centred = x - x.mean(0)
@@ -109,8 +119,10 @@ def autocorrelation(x: np.ndarray) -> np.ndarray:
 
 
 def nearest_earlier(x: np.ndarray, lag: int) -> np.ndarray:
-    """For each frame from `lag` on, the distance of its code to the nearest one at least `lag` frames older; [T - lag]
-    (the close returns of a recurrence plot, Eckmann et al. 1987)."""
+    """For each frame from `lag` on, the distance of its code to the nearest one at least `lag` frames older, [T - lag].
+
+    These are the close returns of a recurrence plot (Eckmann et al. 1987).
+    """
     codes = torch.from_numpy(np.ascontiguousarray(x, np.float64))
     apart = torch.cdist(codes[lag:], codes, compute_mode="donot_use_mm_for_euclid_dist")
     too_new = torch.arange(len(codes))[None] > torch.arange(len(codes) - lag)[:, None]
@@ -118,15 +130,17 @@ def nearest_earlier(x: np.ndarray, lag: int) -> np.ndarray:
 
 
 def norm_change(x: np.ndarray) -> float:
-    """Mean norm of the last tenth of the codes [T, K] less that of the first."""
+    """Mean norm of the last tenth of the codes [T, K] minus that of the first."""
     norms = np.linalg.norm(x, axis=1)
     part = max(1, round(ENDS * len(x)))
     return float(norms[-part:].mean() - norms[:part].mean())
 
 
 def gradient_angles(motion: GRUMotion, length: int, clips: int, generator: torch.Generator) -> np.ndarray:
-    """phi of clips of `length` frames, in radians, [clips]: near 0 where a clip follows from its first frame alone.
-    d's mean and spread are those of these clips (in training they run)."""
+    """phi of clips of `length` frames, in radians, [clips]; near 0 if the first frame alone determines a clip.
+
+    The mean and spread in d are those of these clips; in training they are running values.
+    """
     noise = motion.draw(clips, length, generator).requires_grad()
     with torch.enable_grad():
         _, latents = motion(noise)

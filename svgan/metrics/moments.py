@@ -1,4 +1,4 @@
-"""Count, mean and covariance of features, streamed, merged and kept in a file.
+"""Count, mean and covariance of features: streamed, merged, and saved to a file.
 
 Axes: n sample, F feature.
 """
@@ -18,9 +18,9 @@ from svgan.metrics.protocol import Covariance
 
 
 class Moments:
-    """First and second moments in float64: the same numbers whichever way the samples are cut into batches.
+    """First and second moments in float64; batches of any size give the same numbers.
 
-    `facts` goes into the file with them: what they are the moments of (JSON).
+    facts: a description of what they are the moments of (JSON), saved with them.
     """
 
     def __init__(self, features: int, facts: dict[str, Any] | None = None):
@@ -51,7 +51,7 @@ class Moments:
         return self
 
     def merge(self, other: Moments) -> Moments:
-        """Add all samples of another, as if they had been given here."""
+        """Add all samples of another Moments, as if they had been added here."""
         if other.mean.shape != self.mean.shape:
             raise UserError(f"moments of {len(self.mean)} and {len(other.mean)} features do not merge")
         if other.count:
@@ -67,9 +67,9 @@ class Moments:
         self.count = total
 
     def save(self, path: Path, dtype: Literal["float32", "float64"] = "float64") -> None:
-        """One safetensors file: count, mean, the covariance's lower triangle; in one rename.
+        """Write one safetensors file, atomically: count, mean, and the covariance's lower triangle.
 
-        Raises UserError where the disk is full.
+        Raises UserError if the disk is full.
         """
         from safetensors.numpy import save_file
 
@@ -80,7 +80,7 @@ class Moments:
 
     @classmethod
     def load(cls, path: Path) -> Moments:
-        """What `save` wrote. Raises UserError naming a missing or broken file."""
+        """Load what `save` wrote. Raises UserError naming a missing or damaged file."""
         from safetensors import SafetensorError, safe_open
 
         try:

@@ -1,11 +1,11 @@
-"""By which rules a figure was made: an object whose hash goes with every FVD.
+"""Protocols: the rules by which FVD and other metrics are computed. The hash of a protocol is stored with every FVD.
 
-Two figures compare only under one hash. With a few dozen generated clips the covariance of 400 features has low
-rank and FVD comes out too high: the bias is the same for every model scored on as many clips, so ranks hold, but
-such a figure does not compare with one made from 2048 clips (the usual count).
+Two values are comparable only under one hash. With a few dozen generated clips the covariance of 400 features has low
+rank, and FVD is too high. The bias is the same for every model measured on equally many clips, so ranks are valid. Such
+a value is not comparable with one from 2048 clips (the usual count).
 
-PROTOCOLS has ours and those of two papers' code, as far as they can be stated of codes and a domain. What is not
-theirs: the pictures are the domain's, of its size, where theirs are 256 px (StyleGAN-V) or recorded frames.
+PROTOCOLS has ours and those of two papers' code, as far as they apply to codes and a domain. One thing differs:
+pictures have the domain's size, while theirs are 256 px (StyleGAN-V) or recorded frames.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ REAL_FIELDS = (
     *("split", "per_video", "starts", "image_size"),
 )
 INCEPTION = "inception-2015-12-05/7ff4a85c3a63"  # start of the weights' sha256 in svgan.assets.cache
-LEAST_REAL = 64  # real clips of a protocol that is asked for by its name
-# Rules that were always kept and are fields since 2026-11-22: at these values they stay out of the hashes, so that
-# figures of before and the moments that ship keep theirs.
+LEAST_REAL = 64  # least number of real clips of a protocol that was requested by name
+# Rules that always held, and are fields since 2026-11-22. At these values they do not enter the hashes, so earlier
+# values and shipped moments keep theirs.
 ALWAYS: dict[str, Any] = {
     "split": "all",
     "per_video": None,
@@ -47,14 +47,15 @@ KNOWN: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """One way to compute an FVD. Every field enters `hash`; those of the real side alone enter `real_hash`.
+    """One way to compute FVD. Every field enters `hash`; the fields of the real side alone enter `real_hash`.
 
-    Generated: `clips` rollouts of `rollout` frames, the last `frames` of each, every `stride`-th. Real:
-    `real_clips` windows of as many frames, of the videos in `split` (all), their starts drawn with `seed` uniformly
-    among all windows, overlap allowed; with `per_video` 1 one window of each video instead, of at most `real_clips`
-    videos in their order, those shorter than frames * stride left out. Pictures are brought to `image_size` pixels
-    (None: the domain's own), then by `resize` to the detector's. `covariance` is that of either side. FID and KID look
-    at `pictures` evenly spaced frames of each clip.
+    - Generated: `clips` rollouts of `rollout` frames, and of each the last `frames` frames at a distance of `stride`.
+    - Real: `real_clips` windows of as many frames, from the videos in `split` (all). `seed` draws their starts
+      uniformly among all windows; windows may overlap.
+    - With `per_video` 1: one window of each video, of at most `real_clips` videos in their order. Videos shorter than
+      frames * stride are left out.
+    - Pictures are resized to `image_size` pixels (None: the domain's own), then by `resize` to the detector's size.
+    - `covariance` is that of both sides. FID and KID use `pictures` evenly spaced frames of each clip.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Protocol:
 
     @property
     def span(self) -> int:
-        """Frames from the first to the last that is scored."""
+        """Number of frames from the first to the last that is scored."""
         return (self.frames - 1) * self.stride + 1
 
     @property
@@ -100,12 +101,14 @@ class Protocol:
 
     @property
     def real_hash(self) -> str:
-        """12 hex digits over what decides the real moments: equal for protocols that share their real side."""
+        """12 hex digits over the fields that determine the real moments: equal for protocols with the same real
+        side.
+        """
         return _digest({k: getattr(self, k) for k in REAL_FIELDS})
 
     @property
     def figure(self) -> str:
-        """The name of its FVD: fvd_short and fvd_long for the two of every study, else fvd/NAME."""
+        """The name of its FVD: fvd_short and fvd_long for the two protocols of every study, else fvd/NAME."""
         kind = self.name.removeprefix("svg-")
         return f"fvd_{kind}" if kind in ("short", "long") and kind != self.name else f"fvd/{self.name}"
 
@@ -120,7 +123,7 @@ class Protocol:
 
     @classmethod
     def from_json(cls, d: dict[str, Any]) -> Protocol:
-        """What to_json gave. Raises UserError for unknown or missing fields."""
+        """Read what `to_json` returned. Raises UserError for unknown or missing fields."""
         unknown = sorted(set(d) - {f.name for f in fields(cls)})
         if unknown or "name" not in d:
             raise UserError(f"protocol: {f'unknown fields {unknown}' if unknown else 'no name'}; was it edited?")
@@ -132,39 +135,40 @@ def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-# One random clip of each video, covariance with 1/N, resize inside the detector: systems.md 3.6, and read in
+# One random clip of each video, covariance with 1/N, resize inside the detector: docs/papers.md#fvd-protocol, from
 # universome/stylegan-v, src/metrics (FeatureStats.get_mean_cov; fvd2048_16f, _128f, _128f_subsample8f).
 STYLEGAN_V: dict[str, Any] = {"clips": 2048, "real_clips": 2048, "per_video": 1, "covariance": "1/N"}
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        # systems.md 1.8; the paper does not define short and long, so the lengths are ours.
+        # StyleVideoGAN's Table 1 (docs/papers.md#stylevideogan-results) does not define short and long; the lengths are
+        # ours.
         Protocol(name="svg-short"),
         Protocol(name="svg-long", rollout=250),
         Protocol(name="stylegan-v-16", frames=16, rollout=16, **STYLEGAN_V),
         Protocol(name="stylegan-v-128", frames=128, rollout=128, **STYLEGAN_V),
         Protocol(name="stylegan-v-128-s8", frames=16, stride=8, rollout=121, **STYLEGAN_V),
-        # systems.md 2.6: 2048 clips of either side at 128 px, one of a video; google-research's FVD is TF-GAN's
-        # distance, whose covariance has 1/(N-1). Its resize to 224 px counts corners otherwise than ours.
+        # docs/papers.md#mocogan-hd-protocol: 2048 clips on each side at 128 px, one per video. google-research's FVD is
+        # TF-GAN's distance, whose covariance has 1/(N-1). Its resize to 224 px treats corners differently from ours.
         Protocol(name="mocogan-hd-16", clips=2048, real_clips=2048, frames=16, rollout=16, per_video=1, image_size=128),
     )
 }
 
 
 def named(name: str) -> Protocol:
-    """The protocol of that name. Raises UserError naming those there are."""
+    """Return the protocol of that name. Raises UserError listing the known names."""
     if name not in PROTOCOLS:
         raise UserError(f"protocol {name!r}: unknown; one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 
 def usual_precision(device: str) -> Literal["float32", "bfloat16"]:
-    """bfloat16 where the device multiplies it in hardware, else float32.
+    """Return bfloat16 if the device multiplies it in hardware, else float32.
 
-    Measured on one core with AMX: 0.28 s a 25-frame clip instead of 1.4 s; features off by 1.6 % of their length,
-    FVD 59.4 instead of 59.1 (held-out footage) and 332.2 instead of 332.2 (blurred; 48 real clips against 24). The
-    precision is part of a protocol's hash: decide once for a study, not per worker.
+    Measured on one core with AMX: 0.28 s for a clip of 25 frames instead of 1.4 s, with features off by 1.6 % of their
+    length. FVD is 59.4 instead of 59.1 (held-out footage), and 332.2 in both (blurred; 48 real clips against 24). The
+    precision is part of a protocol's hash: choose it once for a study, not per worker.
     """
     import torch
 

@@ -1,8 +1,9 @@
-"""Is the moved clip the other person, and does it make the same movements? (systems.md 1.7)
+"""Metrics of motion transfer: whether the moved clip shows the target person, and makes the same movements.
 
-The same frames are rendered unmoved, as the source clip, and moved; the target is its own code, rendered. Identity is
-dlib's descriptor. Expression and pose are mouth opening, eye opening and head yaw, correlated over time between the two
-clips, on frames in which both show a face. Reading a face takes 0.1 s, so evenly spaced frames stand for a long clip.
+The same frames are rendered unmoved, as the source clip, and moved by the offset (docs/papers.md#stylevideogan-offset).
+The target is its own code, rendered. Identity is dlib's descriptor. Expression and pose are mouth opening, eye opening
+and head yaw. They are correlated over time between the two clips, on frames in which both show a face. Reading a face
+takes 0.1 s, so evenly spaced frames represent a long clip.
 
 Axes: T frame, L W+ layer, D width of W.
 """
@@ -34,9 +35,14 @@ FRAMES, STEP = 60, 8
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Medians over the frames: identity_similarity, the cosine between descriptors of a moved frame and of the target;
-    identity_distance, their distance (same person below 0.6), and source_distance, the unmoved clip's from the target.
-    mouth, eyes, yaw: correlations with the source clip. faces: share of moved frames with a face. NaN: not known."""
+    """Metrics of a moved clip; NaN means unknown. The first three are medians over frames.
+
+    - identity_similarity: cosine between the descriptors of a moved frame and of the target.
+    - identity_distance: distance between them (same person below 0.6).
+    - source_distance: distance of the unmoved clip from the target.
+    - mouth, eyes, yaw: correlations with the source clip.
+    - faces: share of moved frames with a face.
+    """
 
     frames: int
     faces: float
@@ -48,7 +54,7 @@ class Transfer:
     yaw: float
 
     def to_json(self) -> dict[str, float | None]:
-        """Rounded; None for NaN, which JSON does not know."""
+        """Convert to JSON: rounded, with None for NaN."""
         return {name: None if math.isnan(value) else round(value, 4) for name, value in asdict(self).items()}
 
 
@@ -59,7 +65,7 @@ def transfer(
     domain: Domain,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Transfer:
-    """Figures of moving frames' codes [T, L, D], in order of time, to the subject of code `target` [L, D]."""
+    """Measure the transfer of frames' codes [T, L, D], in order of time, to the subject of code `target` [L, D]."""
     reader = FaceReader()
     own = typical_descriptor(reader.read(domain.render(target[None])).descriptors)
     sides: tuple[list[Faces], list[Faces]] = ([], [])
@@ -87,7 +93,7 @@ def transfer(
 
 
 def evenly(pieces: Iterable[Tensor], length: int, count: int = FRAMES) -> Tensor:
-    """At most `count` evenly spaced frames [n, L, D] of the first clip of a stream of codes [B, T', L, D]."""
+    """Select at most `count` evenly spaced frames [n, L, D] of the first clip of a stream of codes [B, T', L, D]."""
     wanted = np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int))
     kept, start = [], 0
     for piece in pieces:

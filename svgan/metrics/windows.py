@@ -1,4 +1,4 @@
-"""Which frames a protocol looks at: real windows of the footage, and what is cut out of generated rollouts.
+"""The frames that a protocol scores: real windows of the footage, and parts of generated rollouts.
 
 Axes: n clip, T frame, L W+ layer, D width of W, R pixels.
 """
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from svgan.latents.manifest import Latents
     from svgan.metrics.clip_model import ClipModel
 
-# A rollout is cut out of a stream of at least so many frames: its pieces, and with them every bit, are then the same
-# whether one protocol is measured or several together.
+# A rollout is cut from a stream of at least this many frames. Its chunks, and so every bit, are then the same whether
+# one protocol is measured or several.
 STREAMED = max(PROTOCOLS[name].rollout for name in ("svg-short", "svg-long"))
 CHUNK = 25
-GROUP = 64  # clips whose codes are in memory at a time
+GROUP = 64  # clips whose codes are in memory together
 
 
 def real_windows(protocol: Protocol, latents: Latents) -> np.ndarray:
-    """Rows [n, frames] of the real windows, n at most real_clips; distinct starts as long as there are enough.
+    """Rows [n, frames] of the real windows, with n at most real_clips; starts are distinct if there are enough.
 
-    Raises UserError where footage is too short, or has too few videos for a protocol of one clip a video.
+    Raises UserError if footage is too short, or has too few videos for a protocol of one clip per video.
     """
     starts = latents.windows(protocol.span)
     generator = rng.generator("cpu", protocol.seed, protocol.real_clips, "real windows")
@@ -46,7 +46,7 @@ def real_windows(protocol: Protocol, latents: Latents) -> np.ndarray:
 
 
 def _one_a_video(protocol: Protocol, latents: Latents, starts: np.ndarray, generator: torch.Generator) -> np.ndarray:
-    """A start in each of the first real_clips videos that are long enough, uniform over those it has."""
+    """Draw a start in each of the first real_clips videos that are long enough, uniform over the video's starts."""
     chosen = _long_enough(protocol, latents)[: protocol.real_clips]
     places = torch.rand(len(chosen), generator=generator, dtype=torch.float64).numpy()
     own = [starts[latents.video[starts] == video] for video in chosen]
@@ -54,12 +54,14 @@ def _one_a_video(protocol: Protocol, latents: Latents, starts: np.ndarray, gener
 
 
 def _long_enough(protocol: Protocol, latents: Latents) -> np.ndarray:
-    """Videos, in their order, with a run of frames * stride frames."""
+    """The videos, in their order, that have a run of frames * stride frames."""
     return np.unique(latents.video[latents.windows(protocol.frames * protocol.stride)])
 
 
 def real_count(protocol: Protocol, latents: Latents) -> int:
-    """How many real clips there are: videos long enough where one is taken of each, else clips that do not overlap."""
+    """The number of real clips: videos that are long enough if one clip is taken of each, else non-overlapping
+    clips.
+    """
     if protocol.per_video is not None:
         return min(len(_long_enough(protocol, latents)), protocol.real_clips)
     starts = latents.windows(protocol.span)
@@ -68,7 +70,7 @@ def real_count(protocol: Protocol, latents: Latents) -> int:
 
 
 def check_real(protocol: Protocol, latents: Latents) -> None:
-    """Raises UserError for footage of fewer than LEAST_REAL real clips."""
+    """Raise UserError if the footage has fewer than LEAST_REAL real clips."""
     count = real_count(protocol, latents)
     if count >= LEAST_REAL:
         return
@@ -82,11 +84,11 @@ def check_real(protocol: Protocol, latents: Latents) -> None:
 
 
 def rollouts(sampler: ClipModel, protocols: dict[str, Protocol], seed: int) -> Iterator[dict[str, Tensor]]:
-    """Codes [<= GROUP, T, L, D] of the scored frames for each protocol, all cut from one rollout of the longest; the
-    clips of the protocols, equally many, group by group.
+    """Yield the scored frames' codes [<= GROUP, T, L, D] for each protocol, in groups of clips.
 
-    A longer clip begins with the shorter one of the same seed, so each protocol sees what it would see alone. Frames
-    between are generated and let go. Raises UserError for codes that are NaN or infinite.
+    All are cut from one rollout of the longest protocol; the protocols must have equally many clips. A longer clip
+    begins with the shorter one of the same seed, so each protocol gets the same frames as alone. Other frames are
+    generated and dropped. Raises UserError for codes that are NaN or infinite.
     """
     clips = next(iter(protocols.values())).clips
     for start in range(0, clips, GROUP):
@@ -115,8 +117,10 @@ def _group(sampler: ClipModel, protocols: dict[str, Protocol], seed: int, part: 
 
 
 def resize(clip: np.ndarray, size: int | None) -> np.ndarray:
-    """uint8 [T, R, R, 3] to [T, size, size, 3]: block means where size divides R, as MoCoGAN-HD pools, else bilinear,
-    antialiased where it shrinks; None leaves it."""
+    """Resize uint8 [T, R, R, 3] to [T, size, size, 3]; None leaves it.
+
+    Block means if size divides R, as MoCoGAN-HD pools; else bilinear, antialiased when shrinking.
+    """
     if size is None or clip.shape[1] == size:
         return clip
     x = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float()

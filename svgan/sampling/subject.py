@@ -58,7 +58,7 @@ def photo_code(path: Path, domain: Domain, flag: str) -> np.ndarray:
     faces = face_finder()(picture)
     if not faces:
         raise UserError(
-            f"{flag} {path}: no face found; give a photo of one frontal face, at least an eighth of its longer side"
+            f"{flag} {path}: no face found; give a photo of one frontal face, an eighth of the photo or larger"
         )
     centres, axes = ffhq_frame(np.stack(faces).astype(np.float64))
     meant = largest(np.arange(len(faces)), np.linalg.norm(axes, axis=-1))
