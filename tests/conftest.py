@@ -21,6 +21,12 @@ from xdist.scheduler import LoadScopeScheduling
 import svgan.systems  # noqa: F401  (registers them)
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
+# Of a machine's own: accounts and servers that tests must not meet, and what would change what programs print.
+FOREIGN = ("AWS_", "MLFLOW_", "RAY_ADDRESS", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS")
+for name in [name for name in os.environ if name.startswith(FOREIGN)]:
+    del os.environ[name]
+for name in ("no_proxy", "NO_PROXY"):
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,6 +64,12 @@ def database(tmp_path_factory) -> Path:
     open_experiment(f"sqlite:///{folder}/mlflow.db", "other")
     sqlite3.connect(folder / "mlflow.db").close()
     return folder / "mlflow.db"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests that are not for a GPU see none: they ask for the CPU's figures, and for what is usual without a GPU."""
+    if "not gpu" in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 class Files(LoadScopeScheduling):

@@ -20,7 +20,7 @@ def answers(port: int, host: str = HERE) -> bool:
         return not probe.connect_ex((host, port))
 
 
-def wait_until_answers(port: int, process: subprocess.Popen, log: Path | None = None, seconds: float = 120) -> None:
+def wait_until_answers(port: int, process: subprocess.Popen, log: Path | None = None, seconds: float = 300) -> None:
     """Until a server started as `process` takes connections; its end, or none in time, is an error that shows `log`."""
     deadline = time.monotonic() + seconds
     while not answers(port):

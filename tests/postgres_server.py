@@ -76,7 +76,7 @@ def postgres(postgres_server: str) -> str:
     return f"{postgres_server}{name}"
 
 
-def _wait(url: str, server: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+def _wait(url: str, server: subprocess.Popen, log: Path, seconds: float = 300) -> None:
     import psycopg
 
     end = time.monotonic() + seconds

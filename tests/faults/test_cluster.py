@@ -2,7 +2,7 @@
 
 import psutil
 import pytest
-from harness import FLAGS, Sweep, assert_as_if_nothing_had_happened, named, told
+from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, named, told
 from ray_cluster import Cluster
 
 pytestmark = pytest.mark.slow
@@ -18,12 +18,15 @@ def cluster():
 def test_a_lost_node_is_waited_for_and_the_trial_goes_on_where_another_joins(undisturbed, footage, tmp_path, cluster):
     first = cluster.add(1)
     cluster.until_cpus(1)
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--concurrency", "1", environment=cluster.environment)
+    flags = ("--name", "hurt", *FLAGS, "--concurrency", "1")
+    sweep = Sweep(tmp_path, footage[0], *flags, environment=cluster.environment, holds_at=2 * EVERY + 5)
     sweep.until_reports(2)
+    sweep.until_held()
     relays = named(psutil.Process(cluster.head.process.pid).children(recursive=True), "ray::Relay")
     assert len(relays) == 1, "workers on another node reach the head's database through the relay"
     first.lose()
-    sweep.until_told("waits for a node: 1 x 1 CPU asked, room for 0 of 1", timeout=240)
+    sweep.release()
+    sweep.until_told("waits for a node: 1 x 1 CPU asked, room for 0 of 1")
     cluster.add(1)
     sweep.end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)

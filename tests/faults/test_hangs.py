@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from harness import FLAGS, SMALL, WORKER, Sweep, assert_as_if_nothing_had_happened, told, trials
+from harness import EVERY, FLAGS, SMALL, WORKER, Sweep, assert_as_if_nothing_had_happened, told, trials
 from optuna.trial import TrialState
 
 from sweeps.tracking.client import Tracking
@@ -12,9 +12,10 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_frozen_worker_is_given_up_and_started_again(undisturbed, footage, tmp_path):
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--patience", "0.3")
-    sweep.until_reports(1)
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--patience", "0.3", holds_at=EVERY + 5)
+    sweep.until_held()
     sweep.processes(WORKER)[0].send_signal(signal.SIGSTOP)
+    sweep.release()
     sweep.end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
     assert "workers started again (2 times now)" in told(sweep.plan)

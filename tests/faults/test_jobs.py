@@ -95,7 +95,7 @@ class Head:
 
     def run(self, *command: str) -> tuple[int, str]:
         process = self.start(*command)
-        shown, _ = process.communicate(timeout=240)
+        shown, _ = process.communicate(timeout=600)
         return process.returncode, shown
 
     def kill(self) -> None:
@@ -113,7 +113,9 @@ class Head:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory, footage):
-    made = Head(tmp_path_factory.mktemp("home"), footage[0])
+    home = tmp_path_factory.mktemp("home")
+    waits = {"TOY_PACE": "0", "TOY_HEEDS": "long", "TOY_HEEDS_AT": "45", "TOY_MARK": str(home / "waits")}
+    made = Head(home, footage[0], **waits)
     yield made
     made.end()
 
@@ -183,6 +185,7 @@ def test_a_head_whose_agents_port_is_taken_takes_no_job_and_its_user_learns_why(
 
 
 def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):
+    """At step 45 its worker waits for the stop."""
     flags = ("--steps", "320", "--clips", "0", "--grid", "gap_weight=100", "width=8")
     process = head.start("toy.py", "--name", "long", *flags)
     shown = ""
@@ -191,7 +194,7 @@ def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):
         assert line, shown
         shown += line
     os.killpg(process.pid, signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=300)
     assert process.returncode == 130, rest
     assert "goes on" in rest
     code, said = head.run("-m", "sweeps", "stop", "long")

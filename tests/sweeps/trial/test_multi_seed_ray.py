@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import threading
-import time
 
 import pytest
 from test_ray import optuna_trials, place, ray_here  # noqa: F401  (fixtures)
@@ -59,21 +58,41 @@ def test_a_grid_of_two_seeds_gives_means_of_what_each_seed_gives_alone(ray_here,
     assert "ablation.csv" in artifacts
 
 
-def test_a_stop_between_seeds_loses_nothing(ray_here, place, footage):  # noqa: F811
+def test_a_stop_between_seeds_loses_nothing(ray_here, place, footage, tmp_path):  # noqa: F811
+    """It comes while the second seed, at step 30 behind a report, waits for it."""
     asked = ["--grid", "gap_weight=50", "--steps", "200", "--clips", "0", "--seeds", "2"]
     study.run(gridded(footage[0]), [*asked, "--name", "whole2"])
 
+    waits, ended = tmp_path / "waits", threading.Event()
+
+    def waiting_loop(config):
+        from toy import heed
+
+        from sweeps.trial import worker
+
+        inner, plan = worker.iterate, Plan.from_json(config["plan"])
+
+        def iterate(state, clips, process):
+            if (state.config.seed, state.step) == (1, 30):
+                heed(plan, waits)
+            return inner(state, clips, process)
+
+        worker.iterate = iterate
+        return worker.train_loop(config)
+
     def stop_in_the_middle():
-        folder, deadline = place / "runs" / "cut2", time.monotonic() + 300
-        while time.monotonic() < deadline and not list(folder.glob("train-0000/checkpoint_2*")):
-            time.sleep(0.2)
-        stop_request.request(Plan.load(folder))
+        while not waits.exists() and not ended.wait(0.2):
+            pass
+        stop_request.request(Plan.load(place / "runs" / "cut2"))
 
     stopper = threading.Thread(target=stop_in_the_middle)
     stopper.start()
-    with pytest.raises(KeyboardInterrupt):
-        study.run(gridded(footage[0]), [*asked, "--name", "cut2"])
-    stopper.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            study.run(gridded(footage[0]), [*asked, "--name", "cut2"], loop=waiting_loop)
+    finally:
+        ended.set()
+        stopper.join()
     plan = Plan.load(place / "runs" / "cut2")
     assert [t.state.name for t in optuna_trials(plan)] == ["WAITING"]
     study.run(gridded(footage[0]), ["--resume", "cut2"])
