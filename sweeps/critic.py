@@ -16,6 +16,7 @@ Cost: five controls finish, so 30 to 40 min on two cores. Expect: FVD figures to
 win, and critics of frames learn little in that time.
 """
 
+from svgan.metrics.names import FVD_LONG, FVD_SHORT
 from sweeps.study import Study, main
 
 FRAMES = {"pairs": "mocogan-hd", "contrast": "mocogan-hd-cross"}
@@ -51,7 +52,7 @@ STUDY = Study(
         *({"critic": design, "lr_frames": 1e-4} | own for design, own in OWN_FRAMES.items()),
     ],
     trials=8,
-    objectives=("fvd_short", "fvd_long"),
+    objectives=(FVD_SHORT, FVD_LONG),
     grid={"critic": list(OWN), "seed": [0, 1]},
 )
 

@@ -16,6 +16,7 @@ Cost: 10 min on two cores with AMX; without it FVD takes 3 min more for each fin
 short clips, and improves long ones.
 """
 
+from svgan.metrics.names import LATENT_FD
 from sweeps.study import Study, main
 
 
@@ -27,7 +28,7 @@ STUDY = Study(
     name="gap",
     space=space,
     recipe="tiny",
-    metric="latent_fd",
+    metric=LATENT_FD,
     controls=[{"gap_weight": 0.0}, {"gap_weight": 1.0}],
     grid={"gap_weight": [0.0, 0.3, 1.0, 3.0, 10.0]},
 )

@@ -13,6 +13,7 @@ Cost: as sweeps/gap.py, 10 to 15 min on two cores. Expect: width 32 at a lower l
 beyond.
 """
 
+from svgan.metrics.names import LATENT_FD
 from sweeps.study import Study, main
 
 
@@ -24,7 +25,7 @@ STUDY = Study(
     name="width",
     space=space,
     recipe="tiny",
-    metric="latent_fd",
+    metric=LATENT_FD,
     controls=[{"width": 8}, {"width": 32}],
     grid={"width": [8, 16, 32, 64]},
 )

@@ -27,6 +27,7 @@ from svgan.metrics.kernel import KernelTo
 from svgan.metrics.long_clips import LongClips
 from svgan.metrics.loops import LoopJudge, gradient_angles
 from svgan.metrics.moments import Moments
+from svgan.metrics.names import ACD, ARCFACE_WITHIN, LOOPS_PHI
 from svgan.metrics.protocol import Protocol
 from svgan.metrics.windows import check_real, rollouts
 from svgan.motion import GRUMotion
@@ -272,7 +273,7 @@ class Judge:
         subject = typical_descriptor(theirs.reshape(-1, theirs.shape[-1]))
         found = {}
         for name, measure in (
-            ("acd", content_distance),
+            (ACD, content_distance),
             ("identity", lambda clip: subject_distance(clip, subject)),
             ("faces", lambda clip: float(np.isfinite(clip[:, 0]).mean())),
         ):
@@ -287,7 +288,7 @@ class Judge:
         theirs = self.real["wplus"]["arcface"]
         known = theirs.reshape(-1, theirs.shape[-1])
         found = {}
-        for name, measure in (("arcface_within", within), ("arcface", lambda clip: to_subject(clip, known))):
+        for name, measure in ((ARCFACE_WITHIN, within), ("arcface", lambda clip: to_subject(clip, known))):
             own = float(np.mean([measure(clip) for clip in theirs]))
             found[name] = Statistics(weighted([measure(clip) for clip in seen]), len(seen), footage=own)
         return found
@@ -304,7 +305,7 @@ class Judge:
         window = int(sampler.meta["config"]["window"]) if "config" in sampler.meta else self.protocol.frames
         generator = rng.generator(sampler.space.mean.device, seed, "phi")
         phi = gradient_angles(sampler.motion, window, PHI_CLIPS, generator)
-        return found | {"loops/phi": Statistics(weighted(phi), len(phi))}
+        return found | {LOOPS_PHI: Statistics(weighted(phi), len(phi))}
 
 
 def to_json(protocol: Protocol, figures: Mapping[str, Figure]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from svgan.io.atomic import write_whole
+from svgan.metrics.names import ARCFACE_WITHIN, LOOPS_NORM_DRIFT, LOOPS_PHI, LOOPS_RECURRENCE, LOOPS_REPEAT, LOOPS_STILL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,12 +32,12 @@ WITHOUT_PROTOCOL = ("identity", "arcface", "loops")  # the same whatever the pro
 NO_ORDER = (
     "faces",
     "arcface",
-    "arcface_within",
-    "loops/repeat",
-    "loops/recurrence",
-    "loops/still",
-    "loops/norm_drift",
-    "loops/phi",
+    ARCFACE_WITHIN,
+    LOOPS_REPEAT,
+    LOOPS_RECURRENCE,
+    LOOPS_STILL,
+    LOOPS_NORM_DRIFT,
+    LOOPS_PHI,
 )
 
 

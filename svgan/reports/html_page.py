@@ -24,6 +24,17 @@ from svgan.io.video_writer import contact_sheet, enlarge, evenly
 from svgan.metrics.fvd import Progress, silent
 from svgan.metrics.long_clips import LongClips, spaced_windows
 from svgan.metrics.loops import LoopJudge
+from svgan.metrics.names import (
+    ACD,
+    ARCFACE_WITHIN,
+    LOOPS_NORM_DRIFT,
+    LOOPS_PHI,
+    LOOPS_RECURRENCE,
+    LOOPS_REPEAT,
+    LOOPS_SPECTRUM,
+    LOOPS_SPEED,
+    LOOPS_STILL,
+)
 from svgan.reports import plots
 from svgan.reports.evaluation import format_figure, format_interval
 from svgan.runs.training import LARGE
@@ -43,18 +54,18 @@ MEANINGS = {  # of a figure by the beginning of its name, the first that fits
     "kvd": "kernel distance of the same features, unbiased; the lower the better",
     "fid": "Fréchet distance of Inception's features of pictures; the lower the better",
     "kid": "kernel distance of the same features, unbiased; the lower the better",
-    "arcface_within": "cosine of the descriptors of a clip's frames with one another (ArcFace); as the footage",
+    ARCFACE_WITHIN: "cosine of the descriptors of a clip's frames with one another (ArcFace); as the footage",
     "arcface": "cosine of a clip's descriptors with the footage's subject (ArcFace); as the footage",
-    "acd": "how far a clip's faces are from one another (dlib's descriptor); as the footage",
+    ACD: "how far a clip's faces are from one another (dlib's descriptor); as the footage",
     "identity": "how far faces are from the footage's subject; one person is below 0.6",
     "faces": "share of the frames in which a face is found",
-    "loops/repeat": "the autocorrelation's peak beyond one second; 1 is a loop",
-    "loops/recurrence": "share of frames that come back to an earlier code; as the footage",
-    "loops/still": "share of frames that stand still; as the footage",
-    "loops/norm_drift": "how much further from the mean a clip ends than it begins; near 0",
-    "loops/speed": "how far speeds are from the footage's (W1, in its median); the lower the better",
-    "loops/spectrum": "how far the spectrum of motion is from the footage's (W1, Hz); the lower the better",
-    "loops/phi": "GAP's angle: near 0 where a clip follows from its first frame, pi/4 or more where it does not; "
+    LOOPS_REPEAT: "the autocorrelation's peak beyond one second; 1 is a loop",
+    LOOPS_RECURRENCE: "share of frames that come back to an earlier code; as the footage",
+    LOOPS_STILL: "share of frames that stand still; as the footage",
+    LOOPS_NORM_DRIFT: "how much further from the mean a clip ends than it begins; near 0",
+    LOOPS_SPEED: "how far speeds are from the footage's (W1, in its median); the lower the better",
+    LOOPS_SPECTRUM: "how far the spectrum of motion is from the footage's (W1, Hz); the lower the better",
+    LOOPS_PHI: "GAP's angle: near 0 where a clip follows from its first frame, pi/4 or more where it does not; "
     "of the generator's noise, so that footage has none",
 }
 STYLE = """

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from svgan.latents.spaces import Space
+from svgan.metrics.names import LATENT_FD
 from svgan.sampling.judged_pictures import prepare_for_judges
 from svgan.sampling.sampler import Sampler
 from svgan.training.data import Material
@@ -44,6 +45,6 @@ def latent_judge(source: Source, seed: int, material: Material | None = None) ->
             sampler = prepare_for_judges(sampler, material)
             clips = JUDGED_CLIPS if sampler.painter is None else RENDERED_CLIPS
             windows = sampler.coordinates(clips, source.window, seed, material.domain, judged)
-        return {"latent_fd": distance(compared(windows))}
+        return {LATENT_FD: distance(compared(windows))}
 
     return judge

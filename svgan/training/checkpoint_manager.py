@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 
+from svgan.metrics.names import LATENT_FD
 from svgan.training import checkpoint
 from svgan.training.state import State
 
@@ -60,7 +61,7 @@ def last_whole(
 class FolderKeeper:
     """Checkpoints `step-00000100`, ... in a folder: the last `last` of them, and the one with the lowest `metric`."""
 
-    def __init__(self, folder: Path | str, *, last: int = 2, metric: str = "latent_fd"):
+    def __init__(self, folder: Path | str, *, last: int = 2, metric: str = LATENT_FD):
         self.folder, self.last, self.metric = Path(folder), last, metric
 
     def save(self, state: State) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from svgan.metrics.names import ITERATIONS_PER_SECOND
 from svgan.torch_utils import rng
 from svgan.torch_utils.distributed import SINGLE, Process
 from svgan.training.checkpoint_manager import Keeper, NullKeeper
@@ -59,7 +60,7 @@ def train(
                 with torch.no_grad():
                     metrics |= evaluate(state)
             state.history.append({"step": state.step, **metrics})
-            reporter.report(state.step, metrics | {"iterations_per_second": speed}, state)
+            reporter.report(state.step, metrics | {ITERATIONS_PER_SECOND: speed}, state)
             if process.rank == 0:
                 keeper.save(state)
             begun, started = state.step, time.perf_counter()

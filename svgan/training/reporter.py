@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from svgan.metrics.names import ITERATIONS_PER_SECOND, LATENT_FD
+
 if TYPE_CHECKING:
     from svgan.training.state import State
 
@@ -47,7 +49,7 @@ class ConsoleReporter:
 
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
         total = state.config.steps
-        left = duration((total - step) / max(metrics["iterations_per_second"], 1e-9))
+        left = duration((total - step) / max(metrics[ITERATIONS_PER_SECOND], 1e-9))
         self.console.print(f"step {step}/{total}  {figures(metrics)}  {left} left", soft_wrap=True)
         if self.task is not None:
             self.progress.update(self.task, completed=step, total=total, description=f"{left} left")
@@ -55,9 +57,9 @@ class ConsoleReporter:
 
 def figures(metrics: dict[str, float]) -> str:
     """Format metrics as 'latent_fd 0.35  8.1 it/s'; without latent_fd the losses are shown."""
-    told = ("latent_fd",) if "latent_fd" in metrics else ("critic_loss", "generator_loss")
+    told = (LATENT_FD,) if LATENT_FD in metrics else ("critic_loss", "generator_loss")
     shown = [f"{name} {metrics[name]:.3g}" for name in told if name in metrics]
-    return "  ".join([*shown, f"{metrics['iterations_per_second']:.2g} it/s"])
+    return "  ".join([*shown, f"{metrics[ITERATIONS_PER_SECOND]:.2g} it/s"])
 
 
 def duration(seconds: float) -> str:

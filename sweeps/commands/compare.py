@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
+from svgan.metrics.names import FVD_LONG, FVD_LONG_ORIGINAL, FVD_SHORT, FVD_SHORT_ORIGINAL
 from sweeps.commands import where
+from sweeps.storage.metric_names import LATENT_FD_BEST, STEPS_DONE
+from sweeps.storage.tag_names import PROTOCOL_LONG, PROTOCOL_SHORT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +34,9 @@ ABOUT = """Show what differs between two studies or two trials: settings, digest
 If protocol, codes or domain differ, it says so first, because such figures cannot be compared.
 """
 # Figures with different values of these tags cannot be compared.
-MUST_AGREE = ("latents", "domain", "protocol.short", "protocol.long")
+MUST_AGREE = ("latents", "domain", PROTOCOL_SHORT, PROTOCOL_LONG)
 NOT_SETTINGS = ("name", "folder", "storage", "tracking", "experiment", "digests", "format")
-FIGURES = ("latent_fd_best", "fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original")
+FIGURES = (LATENT_FD_BEST, FVD_SHORT, FVD_LONG, FVD_SHORT_ORIGINAL, FVD_LONG_ORIGINAL)
 SHEET, GAP = "contact_sheet.png", 8
 
 
@@ -87,7 +90,7 @@ def side(asked: argparse.Namespace, what: str) -> Side:
         run = where.trial_run(tracking, what)
         settings = {**run.data.params, "clips": str(plan.clips), "workers": str(plan.workers)}
         digests = {key: value for key, value in run.data.tags.items() if key in plan.tags}
-        figures = {name: run.data.metrics[name] for name in (*FIGURES, "steps_done") if name in run.data.metrics}
+        figures = {name: run.data.metrics[name] for name in (*FIGURES, STEPS_DONE) if name in run.data.metrics}
         return Side(what, plan, tracking, [run], settings, digests, figures)
     settings = {key: str(value) for key, value in plan.to_json().items() if key not in NOT_SETTINGS}
     return Side(what, plan, tracking, tracking.runs(), settings, plan.tags, study_figures(tracking.runs()))
@@ -169,7 +172,7 @@ def sheet(side: Side) -> np.ndarray:
 
     def rank(run: Run) -> tuple[float, float]:
         known = run.data.metrics
-        return known.get("fvd_long", float("inf")), known.get("latent_fd_best", float("inf"))
+        return known.get(FVD_LONG, float("inf")), known.get(LATENT_FD_BEST, float("inf"))
 
     with tempfile.TemporaryDirectory(prefix="svgan-sheet-") as folder:
         for run in sorted(side.runs, key=rank):

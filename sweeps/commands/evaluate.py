@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError, one_line
+from svgan.metrics.names import LATENT_FD
 from sweeps.commands import spread, where
+from sweeps.storage.tag_names import PROTOCOL_LONG, PROTOCOL_SHORT, SEED, STEP, SWEEP, TRIAL
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -34,7 +36,8 @@ logged it. The command says whether it does. `svgan evaluate --help` lists proto
 protocol.PROTOCOL, or fvd_long/HASH if a study's own protocol has other counts. It also adds a page with clips and plots
 to reports/ of the model's run; --report writes that page to a file. Cost: as svgan evaluate.
 """
-USUAL = {"svg-short": "protocol.short", "svg-long": "protocol.long"}  # and the tag of its hash on a logged model
+# The tag of a protocol's hash on a logged model.
+USUAL = {"svg-short": PROTOCOL_SHORT, "svg-long": PROTOCOL_LONG}
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,6 @@ def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
 
     from mlflow.entities import Metric
 
-    from sweeps.tracking.client import STEP
-
     model, client = logged.model, where.open_tracking(logged.plan).client
     had = {metric.key for metric in model.metrics or []}
     values = {logged_name(name, told["protocols"], model.tags): one["value"] for name, one in told["figures"].items()}
@@ -113,7 +114,7 @@ def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
 
 def keep_page(logged: Logged, page: str) -> str:
     """Log a report page to the model's run, replacing an earlier one; return its name there."""
-    from sweeps.tracking.client import SEED, STEP, of_seed
+    from sweeps.tracking.client import of_seed
 
     tags = logged.model.tags
     step = f"step-{int(tags[STEP]):06d}"
@@ -134,7 +135,7 @@ def logged_name(name: str, protocols: dict[str, Any], tags: Mapping[str, str]) -
 
 def find(asked: argparse.Namespace, what: str) -> Logged:
     """Find the model that `what` names. Raises UserError if there is none."""
-    from sweeps.tracking.client import SWEEP, sweep_models
+    from sweeps.tracking.client import sweep_models
 
     if what.startswith("models:/"):
         model = registered(asked, what)
@@ -154,7 +155,7 @@ def _rank(model: LoggedModel) -> tuple[float, float]:
     """A sort key: FVD long if the model has it, else latent_fd."""
     from sweeps.promotion.registry import FIGURE, figure
 
-    ranks = (figure(model, name) for name in (FIGURE, "latent_fd"))
+    ranks = (figure(model, name) for name in (FIGURE, LATENT_FD))
     first, second = (float("inf") if value is None else value for value in ranks)
     return first, second
 
@@ -191,7 +192,6 @@ def measured(
     from svgan.sampling.sampler import Sampler
     from svgan.torch_utils.device import pick_device
     from sweeps.promotion.model_store import downloaded
-    from sweeps.tracking.client import STEP, TRIAL
     from sweeps.trial.training import material_of
 
     plan = logged.plan

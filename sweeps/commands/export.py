@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from svgan.errors import UserError
 from svgan.io.atomic import write_whole
 from sweeps.commands import where
+from sweeps.storage.tag_names import TRIAL
 
 if TYPE_CHECKING:
     import pandas
@@ -112,7 +113,7 @@ def curves(client: MlflowClient, runs: list[Run], progress: Callable[[str, int, 
     for done, run in enumerate(runs, start=1):
         for key in sorted(run.data.metrics):
             points = sorted(client.get_metric_history(run.info.run_id, key), key=lambda point: point.step)
-            records += [(int(run.data.tags["svgan.trial"]), key, p.step, p.value, p.timestamp) for p in points]
+            records += [(int(run.data.tags[TRIAL]), key, p.step, p.value, p.timestamp) for p in points]
         progress("trials", done, len(runs))
     frame = pandas.DataFrame(records, columns=["number", "metric", "step", "value", "time"])
     frame["time"] = pandas.to_datetime(frame["time"], unit="ms", utc=True)

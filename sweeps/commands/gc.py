@@ -16,7 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.metrics.names import LATENT_FD
 from sweeps.commands import where
+from sweeps.storage.tag_names import SEED, TRIAL
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -37,7 +39,6 @@ registered model, clips, figures, error texts, Optuna's record. If it is interru
 
 MLflow keeps a deleted model's entry, without its files; `mlflow gc` removes such entries from its database.
 """
-SEED = "svgan.seed"  # tag of a model in a trial of several seeds
 TUNE_FILES = re.compile(
     r"tuner\.pkl|trainable\.pkl|\.validate_storage_marker|(experiment_state|search_gen_state|searcher-state|"
     r"basic-variant-state|search_gen_state-)[\w.:-]*\.(json|pkl)|trial-\d{4,}/(error\.pkl|params\.(json|pkl)|"
@@ -120,7 +121,7 @@ def trials_over(plan: Plan, tracking: Tracking) -> set[int]:
 def models(tracking: Tracking, over: set[int]) -> Iterator[Item]:
     """The superseded models of trials that have ended, seed by seed, with the bytes of their files."""
     from sweeps.promotion.registry import FIGURE
-    from sweeps.tracking.client import TRIAL, sweep_models
+    from sweeps.tracking.client import sweep_models
 
     registered = registered_models(tracking)
     rivals: dict[tuple[int, str], list[LoggedModel]] = {}
@@ -128,7 +129,7 @@ def models(tracking: Tracking, over: set[int]) -> Iterator[Item]:
         rivals.setdefault((int(model.tags[TRIAL]), model.tags.get(SEED, "")), []).append(model)
     for number, seed in sorted(key for key in rivals if key[0] in over):
         own = rivals[number, seed]
-        best = {best_by(own, "latent_fd"), best_by(own, FIGURE)} - {None}
+        best = {best_by(own, LATENT_FD), best_by(own, FIGURE)} - {None}
         # If none of them has figures, the best one is unknown.
         for model in own if best else ():
             if model.model_id not in best | registered:

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.metrics.names import ITERATIONS_PER_SECOND, LATENT_FD
 from sweeps.commands import where
+from sweeps.storage.metric_names import BEST_STEP, LATENT_FD_BEST, STEPS_DONE
+from sweeps.storage.tag_names import OUTCOME
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +43,7 @@ others it prints the largest relative difference. Exit code 0: equal, 1: differe
 Cost: the trial's own training and FVD, in one process. Nothing is logged.
 """
 # Figures of the machine or of the report itself, not of the model.
-NOT_COMPARED = ("iterations_per_second", "steps_done", "step")
+NOT_COMPARED = (ITERATIONS_PER_SECOND, STEPS_DONE, "step")
 
 Points = dict[str, dict[int, float]]  # metric -> step -> value
 
@@ -60,7 +63,7 @@ def run(asked: argparse.Namespace) -> int:
     plan = where.find_plan(asked, asked.trial.partition(":")[0])
     tracking = where.open_tracking(plan)
     logged = where.trial_run(tracking, asked.trial)
-    if logged.data.tags.get("svgan.outcome") != "finished":
+    if logged.data.tags.get(OUTCOME) != "finished":
         raise UserError(f"{asked.trial}: it did not finish, so it has no figures to come back to; give one that did")
     config = logged_config(logged)
     differences = list(mismatches(plan, logged))
@@ -136,7 +139,7 @@ def repeat_all(plan: Plan, config: dict[str, Any], seeds: int, tell: Callable[[s
     found: Points = {}
     for seed in range(config["seed"], config["seed"] + seeds):
         own = repeat(plan, config | {"seed": seed}, lambda stage, *far, seed=seed: tell(f"seed {seed}: {stage}", *far))
-        found |= {f"{name}/seed-{seed}": own[name] for name in ("latent_fd", *figures_of(plan)) if name in own}
+        found |= {f"{name}/seed-{seed}": own[name] for name in (LATENT_FD, *figures_of(plan)) if name in own}
     return found
 
 
@@ -155,7 +158,7 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
     with tempfile.TemporaryDirectory(prefix="svgan-again-") as folder:
         memory = Memory(Path(folder))
         state = setting.train(memory, iteration=_told(setting.run.steps, tell))
-        best = int(figures_so_far(state.history)["best_step"])
+        best = int(figures_so_far(state.history)[BEST_STEP])
         if plan.clips:
             sampler = Sampler.load(memory.best, device)
             figures = score(sampler, setting.material, plan, tell)
@@ -186,7 +189,7 @@ class Memory:
 
         save_with_best(state, self.scratch / "state", self.best)
         so_far = figures_so_far(state.history)
-        for name, value in {**metrics, "latent_fd_best": so_far["latent_fd_best"]}.items():
+        for name, value in {**metrics, LATENT_FD_BEST: so_far[LATENT_FD_BEST]}.items():
             if name not in NOT_COMPARED:
                 self.points.setdefault(name, {})[step] = float(value)
 

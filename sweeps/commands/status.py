@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import one_line
+from svgan.metrics.names import FVD_LONG, FVD_SHORT
 from sweeps.commands import where
+from sweeps.storage.metric_names import GPU_HOURS, LATENT_FD_BEST
+from sweeps.storage.tag_names import OUTCOME, ROLE, SWEEP
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -150,8 +153,6 @@ def studies(client: MlflowClient, experiment: str) -> Table:
     from rich.table import Table
 
     from sweeps.reports.trial_table import figure
-    from sweeps.storage.usage import GPU_HOURS
-    from sweeps.tracking.client import OUTCOME, ROLE, SWEEP
 
     shown = Table(title="studies", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     figures = ("GPU hours", "latent FD", "FVD short", "FVD long")
@@ -166,7 +167,7 @@ def studies(client: MlflowClient, experiment: str) -> Table:
     for study in (run for run in runs if run.data.tags[ROLE] == "study"):
         own = trials.get(study.data.tags[SWEEP], [])
         ended = [run.data.tags.get(OUTCOME) for run in own]
-        best = [figure(_least(own, key)) for key in ("latent_fd_best", "fvd_short", "fvd_long")]
+        best = [figure(_least(own, key)) for key in (LATENT_FD_BEST, FVD_SHORT, FVD_LONG)]
         hours = figure(sum(run.data.metrics[GPU_HOURS] for run in own if GPU_HOURS in run.data.metrics) or None)
         counts = [len(own), *(ended.count(outcome) for outcome in ("finished", "pruned", "failed"))]
         shown.add_row(study.data.tags[SWEEP], study.info.status.lower(), *map(str, counts), hours, *best)

@@ -15,6 +15,7 @@ from svgan.errors import UserError
 from sweeps.storage import environment
 from sweeps.storage.paths import absolute, default_tracking, study_folder
 from sweeps.storage.plan import PLAN_FILE, Plan
+from sweeps.storage.tag_names import ROLE, SWEEP, TRIAL
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -119,8 +120,6 @@ def logged_plan(asked: argparse.Namespace, name: str) -> Plan:
     """
     from mlflow.exceptions import MlflowException
 
-    from sweeps.tracking.client import ROLE, SWEEP
-
     uri, experiment = tracking_uri(asked), asked.experiment or EXPERIMENT
     client, experiment_id = known_experiment(uri, experiment)
     runs = client.search_runs([experiment_id], filter_string=f"tags.`{ROLE}` = 'study'", max_results=50_000)
@@ -148,7 +147,7 @@ def trial_run(tracking: Tracking, what: str) -> Run:
     name, _, number = what.partition(":")
     if not number.isdigit():
         raise UserError(f"{what}: give a trial as {name}:NUMBER, for example {name}:0")
-    runs = {run.data.tags["svgan.trial"]: run for run in tracking.runs()}
+    runs = {run.data.tags[TRIAL]: run for run in tracking.runs()}
     if str(int(number)) not in runs:
         raise UserError(
             f"{what}: {name} has trials {', '.join(runs) or 'none yet'}; see: python -m sweeps status {name}"

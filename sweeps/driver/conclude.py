@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from svgan.errors import UserError
+from svgan.metrics.names import FVD_LONG, LATENT_FD
 from sweeps.ray_runtime import resources
 from sweeps.reports import trial_table
 from sweeps.storage import environment
 from sweeps.storage.paths import absolute, is_remote
 from sweeps.storage.plan import Plan
+from sweeps.storage.tag_names import PARETO, TRIAL
 from sweeps.tracking.client import Tracking
 from sweeps.tracking.relay import LOOPBACK
 from sweeps.tracking.sender import failures
@@ -101,7 +103,7 @@ def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[t
     fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}
     for path in plots.write_plots(record, fvd, Path(plan.folder, "plots"), plan.objectives):
         tracking.client.log_artifact(tracking.parent_id(), str(path), "plots")
-    best = {"latent_fd": [row.latent_fd for row in rows], "fvd_long": [row.fvd_long for row in rows]}
+    best = {LATENT_FD: [row.latent_fd for row in rows], FVD_LONG: [row.fvd_long for row in rows]}
     for name, values in best.items():
         known = [value for value in values if value is not None]
         if known:
@@ -139,7 +141,6 @@ def cluster_feature_pool(plan: Plan, domain: Domain) -> FeaturePool | None:
 
 def pareto(plan: Plan, tracking: Tracking, record: optuna.Study) -> str:
     """Tag the trials of the Pareto front in MLflow, untag those that left it, and print them."""
-    from sweeps.tracking.client import PARETO, TRIAL
 
     front = {trial.number: trial.values for trial in record.best_trials}
     for run in tracking.runs():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.metrics.names import LATENT_FD
 from sweeps.reports.variant_table import VARIANT
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from sweeps.storage.plan import Plan
 
-METRICS = ("latent_fd",)
+METRICS = (LATENT_FD,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Study:
     name: str
     space: Callable[[optuna.Trial], dict[str, Any]] | Mapping[str, Any]
     recipe: str = "tiny"
-    metric: str = "latent_fd"
+    metric: str = LATENT_FD
     controls: Sequence[dict[str, Any]] = ()
     trials: int = 6
     steps: int = 1700

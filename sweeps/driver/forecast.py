@@ -16,6 +16,7 @@ import torch
 
 from svgan.errors import NonFiniteLoss
 from svgan.metrics import i3d
+from svgan.metrics.names import ITERATIONS_PER_SECOND
 from svgan.metrics.protocol import PROTOCOLS
 from svgan.torch_utils.distributed import SINGLE
 from svgan.training import registry
@@ -24,8 +25,10 @@ from svgan.training.registry import Source, iterate
 from sweeps.promotion import final_evaluation
 from sweeps.ray_runtime import resources
 from sweeps.ray_runtime.resources import device_name
+from sweeps.storage.metric_names import SECONDS_SCORING
 from sweeps.storage.plan import Plan
-from sweeps.tracking.client import ATTEMPTS, DEVICE, OUTCOME, ROLE
+from sweeps.storage.tag_names import OUTCOME, PROTOCOL_LONG, ROLE
+from sweeps.tracking.client import ATTEMPTS, DEVICE
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
     from sweeps.tracking.client import Tracking
 
 Clock = Callable[[], float]
-SCORING, SPEED = "seconds_scoring", "iterations_per_second"
 # Seconds measured on two cores (bench/LOG.md): from Ray's start to the first trial, from the last trial to the
 # champion's clip, a trial's start and end, one report (latent distance, checkpoint, MLflow).
 STUDY_START, STUDY_END, TRIAL_START, REPORT = 10.0, 15.0, 8.0, 0.5
@@ -74,23 +76,27 @@ def earlier(tracking: Tracking, run: RunConfig, device: str, most: int = 50) -> 
     same = {name: str(getattr(run, name)) for name in run.paced}
     usual = {name: str(value) for name, value in (run.quiet | run.unhashed).items()}  # which a run may not name
     clauses = [f"params.`{name}` = '{value}'" for name, value in same.items() if name not in usual]
-    clauses += [f"tags.`{ROLE}` = 'trial'", f"tags.`{DEVICE}` LIKE '{device}'", f"metrics.`{SPEED}` > 0"]
+    clauses += [
+        f"tags.`{ROLE}` = 'trial'",
+        f"tags.`{DEVICE}` LIKE '{device}'",
+        f"metrics.`{ITERATIONS_PER_SECOND}` > 0",
+    ]
     found = tracking.client.search_runs([tracking.experiment], filter_string=" and ".join(clauses), max_results=most)
     return [one for one in found if all(one.data.params.get(n, usual[n]) == same[n] for n in same if n in usual)]
 
 
 def learned(runs: Sequence[Run], plan: Plan) -> Pace:
     """Medians over earlier trials. The time around training and scoring comes from trials without an interruption."""
-    step = statistics.median(1 / (run.data.metrics[SPEED] * _seeds(run)) for run in runs)
+    step = statistics.median(1 / (run.data.metrics[ITERATIONS_PER_SECOND] * _seeds(run)) for run in runs)
     scored = [
-        run.data.metrics[SCORING] / _seeds(run)
+        run.data.metrics[SECONDS_SCORING] / _seeds(run)
         for run in runs
-        if SCORING in run.data.metrics and _same_protocol(run, plan)
+        if SECONDS_SCORING in run.data.metrics and _same_protocol(run, plan)
     ]
     around = [
         (run.info.end_time - run.info.start_time) / 1000
-        - float(run.data.params["steps"]) / run.data.metrics[SPEED]  # of all seeds together
-        - run.data.metrics.get(SCORING, 0)
+        - float(run.data.params["steps"]) / run.data.metrics[ITERATIONS_PER_SECOND]  # of all seeds together
+        - run.data.metrics.get(SECONDS_SCORING, 0)
         for run in runs
         if run.data.tags.get(OUTCOME) == "finished" and run.data.tags.get(ATTEMPTS) == "1"
     ]
@@ -107,7 +113,7 @@ def _seeds(run: Run) -> int:
 
 
 def _same_protocol(run: Run, plan: Plan) -> bool:
-    return run.data.tags.get("protocol.long") == plan.tags.get("protocol.long")
+    return run.data.tags.get(PROTOCOL_LONG) == plan.tags.get(PROTOCOL_LONG)
 
 
 def timed(

@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.live import Live
 
 from svgan.io import storage
-from sweeps.reports.trial_table import SPEED, STATUS_OF_RUN, Row, differing, line, render
+from svgan.metrics.names import FVD_LONG, FVD_SHORT, ITERATIONS_PER_SECOND
+from sweeps.reports.trial_table import STATUS_OF_RUN, Row, differing, line, render
 from sweeps.reports.variant_table import labels
 from sweeps.storage import events
+from sweeps.storage.metric_names import LATENT_FD_BEST
 from sweeps.storage.paths import is_remote
 from sweeps.storage.trial_failure import failure
 from sweeps.storage.trial_outcome import FINISHED, Ending, how_it_ended
@@ -64,10 +66,10 @@ class Board(Callback):
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         row = self._row(trial)
         step = int(result.get("step", row.step))
-        figures = {name: result[name] for name in ("fvd_short", "fvd_long") if name in result}
+        figures = {name: result[name] for name in (FVD_SHORT, FVD_LONG) if name in result}
         status = "finished" if result.get(FINISHED) else "scoring" if step >= row.total else "running"
-        best = result.get("latent_fd_best", row.latent_fd)
-        speed = result.get(SPEED, row.speed)
+        best = result.get(LATENT_FD_BEST, row.latent_fd)
+        speed = result.get(ITERATIONS_PER_SECOND, row.speed)
         self.show(dataclasses.replace(row, step=step, latent_fd=best, status=status, speed=speed, **figures))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

@@ -22,6 +22,7 @@ from sweeps.ray_runtime.session import cluster_joined, ray_started
 from sweeps.storage import driver_lock, environment, stop_request
 from sweeps.storage.paths import fresh_name
 from sweeps.storage.plan import PLAN_FILE, Plan, check_asked
+from sweeps.storage.tag_names import ROLE, SWEEP
 from sweeps.storage.usage import Spent
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     from sweeps.driver.step_timing import lengths
     from sweeps.ray_runtime import resources
     from sweeps.search import grid
-    from sweeps.tracking.client import ROLE, SWEEP, Tracking
+    from sweeps.tracking.client import Tracking
     from sweeps.tracking.sender import failures
 
     cleared = preflight(study, plan)

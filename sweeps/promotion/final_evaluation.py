@@ -14,9 +14,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from svgan.metrics.names import FVD_LONG
 from svgan.metrics.protocol import PROTOCOLS
 from sweeps.storage.plan import Plan
-from sweeps.tracking.client import STEP, Tracking
+from sweeps.storage.tag_names import PROTOCOL_LONG, STEP
+from sweeps.tracking.client import Tracking
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from sweeps.parallel.feature_pool import FeaturePool
 
 FINALISTS = 3
-FIGURE = "fvd_long"
+FIGURE = FVD_LONG
 SAME = ("domain", "pictures", "latents")  # tags of a model whose kept values are the study's own
 MakePool = Callable[["Domain"], "FeaturePool | None"]
 
@@ -74,7 +76,11 @@ class Finals:
     def rule(self) -> dict[str, str]:
         """The tags of a champion that this evaluation chose."""
         seeds = ",".join(map(str, self.seeds))
-        return {"protocol.long": self.protocol.hash, "clips": str(self.protocol.clips), "generation_seeds": seeds}
+        return {
+            PROTOCOL_LONG: self.protocol.hash,
+            "clips": str(self.protocol.clips),
+            "generation_seeds": seeds,
+        }
 
     def of(self, model: LoggedModel) -> Final:
         """Return the model's final figure; measure the seeds that have no value yet."""

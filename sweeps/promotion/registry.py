@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
+from svgan.metrics.names import LATENT_FD
 from sweeps.promotion.final_evaluation import FIGURE, FINALISTS, Finals, MakePool
 from sweeps.promotion.final_evaluation import asked as finals_asked
 from sweeps.promotion.model_store import DOMAIN, at_hand, downloaded
 from sweeps.storage.plan import Plan
-from sweeps.tracking.client import SEED, STEP, SWEEP, TRIAL, Tracking, of_seed, sweep_models
+from sweeps.storage.tag_names import PROTOCOL_LONG, SEED, STEP, SWEEP, TRIAL
+from sweeps.tracking.client import Tracking, of_seed, sweep_models
 from sweeps.tracking.trial_log import TrialLog
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 ALIAS, PREVIOUS = "champion", "previous-champion"
 # Tags that must agree before two figures may be compared: the protocol, the renderers and the codes.
-MEASURED_BY = ("protocol.long", "domain", "pictures", "latents")
+MEASURED_BY = (PROTOCOL_LONG, "domain", "pictures", "latents")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,7 @@ def best_models(tracking: Tracking, plan: Plan) -> list[LoggedModel]:
     measured first. Raises UserError if the study has no model.
     """
     models = sweep_models(tracking.client, tracking.experiment, plan.name)
-    judged = {m.model_id: value for m in models if (value := figure(m, "latent_fd")) is not None}
+    judged = {m.model_id: value for m in models if (value := figure(m, LATENT_FD)) is not None}
     if not judged:
         raise UserError(f"{plan.name}: no model was logged, so there is nothing to promote; let a trial reach a report")
     scored = {m.model_id: value for m in models if (value := figure(m, FIGURE)) is not None}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from svgan.metrics.names import FVD_LONG, LATENT_FD
 from sweeps.search.optuna_store import reports
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 COLOURS = {TrialState.COMPLETE: "tab:blue", TrialState.PRUNED: "tab:grey"}
 FRONT = "tab:red"
 LEAST_FOR_IMPORTANCE = 4
-LATENT = "latent_fd"
 
 
 def write_plots(
@@ -37,7 +37,7 @@ def write_plots(
         return []
     folder.mkdir(parents=True, exist_ok=True)
     written = [_figure(folder / "history.png", lambda axes: _history(axes, trials))]
-    values = {LATENT: {t.number: min(reports(t).values()) for t in trials}, "fvd_long": fvd}
+    values = {LATENT_FD: {t.number: min(reports(t).values()) for t in trials}, FVD_LONG: fvd}
     for name in sorted({name for trial in trials for name in trial.params}):
         for label, known in values.items():
             shown = [t for t in trials if name in t.params and t.number in known]
@@ -87,7 +87,7 @@ def _history(axes: Axes, trials: list[FrozenTrial]) -> None:
         points = sorted(reports(trial).items())
         axes.plot(*zip(*points, strict=True), color=COLOURS[trial.state], lw=1)
         axes.annotate(str(trial.number), points[-1])
-    axes.set(xlabel="generator step", ylabel=f"{LATENT}, best so far", yscale="log", title="trials (grey: stopped)")
+    axes.set(xlabel="generator step", ylabel=f"{LATENT_FD}, best so far", yscale="log", title="trials (grey: stopped)")
 
 
 def _against(axes: Axes, trials: list[FrozenTrial], name: str, label: str, values: Mapping[int, float]) -> None:

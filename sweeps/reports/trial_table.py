@@ -12,9 +12,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from svgan.metrics.names import FVD_LONG, FVD_SHORT, ITERATIONS_PER_SECOND, LATENT_FD
 from svgan.training.reporter import duration
 from sweeps.reports.variant_table import VARIANT
-from sweeps.tracking.client import PARETO
+from sweeps.storage.metric_names import LATENT_FD_BEST, STEPS_DONE
+from sweeps.storage.tag_names import OUTCOME, PARETO, TRIAL
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from sweeps.storage.plan import Plan
 
-STEPS_DONE, SPEED = "steps_done", "iterations_per_second"
 STATUS_OF_RUN = {"finished": "finished", "pruned": "stopped", "failed": "failed", "halted": "halted"}
 STATUS_OF_RECORD = {"COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed", "WAITING": "halted"}
 ENDED = ("finished", "stopped", "failed")
@@ -204,16 +205,16 @@ def _row_of(run: Run, alive: bool) -> Row:
     params, metrics, tags = run.data.params, run.data.metrics, run.data.tags
     whole = tags.get("attempts", "1") == "1" and run.info.end_time is not None
     return Row.of(
-        int(tags["svgan.trial"]),
+        int(tags[TRIAL]),
         params,
         step=int(metrics.get(STEPS_DONE, 0)),
-        latent_fd=metrics.get("latent_fd_best"),
-        fvd_short=metrics.get("fvd_short"),
-        fvd_long=metrics.get("fvd_long"),
+        latent_fd=metrics.get(LATENT_FD_BEST),
+        fvd_short=metrics.get(FVD_SHORT),
+        fvd_long=metrics.get(FVD_LONG),
         status=_status(run, alive),
         note=tags.get("error", ""),
         front=tags.get(PARETO) == "true",
-        speed=metrics.get(SPEED),
+        speed=metrics.get(ITERATIONS_PER_SECOND),
         seconds=(run.info.end_time - run.info.start_time) / 1000 if whole else None,
     )
 
@@ -225,7 +226,7 @@ def _status(run: Run, alive: bool) -> str:
     if run.info.status == "RUNNING":
         whole = run.data.metrics.get(STEPS_DONE, 0) >= int(run.data.params.get("steps", 0)) > 0
         return ("scoring" if whole else "running") if alive else "cut"
-    return STATUS_OF_RUN.get(run.data.tags.get("svgan.outcome", ""), "cut")
+    return STATUS_OF_RUN.get(run.data.tags.get(OUTCOME, ""), "cut")
 
 
 def rows_of_record(trials: Iterable[FrozenTrial], plan: Plan, alive: bool = True) -> list[Row]:
@@ -235,7 +236,7 @@ def rows_of_record(trials: Iterable[FrozenTrial], plan: Plan, alive: bool = True
     rows = []
     for trial in filter(optuna_store.was_out, trials):
         told = optuna_store.reports(trial)
-        figures = {"latent_fd": min(told.values(), default=None)}
+        figures = {LATENT_FD: min(told.values(), default=None)}
         if trial.values:
             figures |= dict(zip((name.removesuffix("_best") for name in plan.told), trial.values, strict=True))
         rows.append(

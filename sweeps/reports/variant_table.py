@@ -11,6 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.io.atomic import write_whole
+from svgan.metrics.names import (
+    ACD,
+    FID_LONG,
+    FID_SHORT,
+    FVD_LONG,
+    FVD_SHORT,
+    LOOPS_RECURRENCE,
+    LOOPS_REPEAT,
+    LOOPS_STILL,
+)
+from sweeps.storage.metric_names import SECONDS_SCORING
+from sweeps.storage.tag_names import OUTCOME
 from sweeps.storage.usage import CORE_HOURS
 
 if TYPE_CHECKING:
@@ -21,17 +33,17 @@ if TYPE_CHECKING:
 
 VARIANT, FILE = "variant", "comparison.md"
 FIGURES = {
-    "fvd_short": "FVD short",
-    "fvd_long": "FVD long",
-    "fid_short": "FID short",
-    "fid_long": "FID long",
-    "acd": "ACD",
-    "loops/repeat": "repeat",
-    "loops/recurrence": "recurrence",
-    "loops/still": "still",
+    FVD_SHORT: "FVD short",
+    FVD_LONG: "FVD long",
+    FID_SHORT: "FID short",
+    FID_LONG: "FID long",
+    ACD: "ACD",
+    LOOPS_REPEAT: "repeat",
+    LOOPS_RECURRENCE: "recurrence",
+    LOOPS_STILL: "still",
 }
 NAME, GAP = 24, 3  # columns that a variant's name may take before it wraps, and that lie around each cell
-LOWER_IS_BETTER = ("fvd_short", "fvd_long", "fid_short", "fid_long")
+LOWER_IS_BETTER = (FVD_SHORT, FVD_LONG, FID_SHORT, FID_LONG)
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ def lines(plan: Plan, runs: Sequence[Run]) -> list[Line]:
             if name in metrics:
                 keys = (name, f"{name}_low", f"{name}_high") if f"{name}_low" in metrics else (name,)
                 figures[name] = tuple(metrics[key] for key in keys)
-        outcome = run.data.tags.get("svgan.outcome", "running")
+        outcome = run.data.tags.get(OUTCOME, "running")
         found.append(Line(params[VARIANT], int(params["steps"]), seconds_of(plan, metrics), figures, outcome))
     return found
 
@@ -74,7 +86,7 @@ def seconds_of(plan: Plan, metrics: dict[str, float]) -> float | None:
     if CORE_HOURS not in metrics:
         return None
     held = 3600 * metrics[CORE_HOURS] / (plan.workers * plan.cpus_per_worker)
-    return (held - metrics.get("seconds_scoring", 0.0)) / plan.seeds
+    return (held - metrics.get(SECONDS_SCORING, 0.0)) / plan.seeds
 
 
 def cells(table: Sequence[Line]) -> tuple[list[str], list[list[str]]]:

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from svgan.io.atomic import write_whole
+from svgan.metrics.names import FVD_LONG, FVD_SHORT
 from svgan.training.overrides import value_of
+from sweeps.storage.metric_names import LATENT_FD_BEST
+from sweeps.storage.tag_names import OUTCOME, TRIAL
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from rich.table import Table
 
 Grid = Mapping[str, Sequence[Any]]
-FIGURES = {"latent_fd_best": "latent FD", "fvd_short": "FVD short", "fvd_long": "FVD long"}
+FIGURES = {LATENT_FD_BEST: "latent FD", FVD_SHORT: "FVD short", FVD_LONG: "FVD long"}
 TABLE = "ablation.csv"
 
 
@@ -81,7 +84,7 @@ def ablation(grid: Grid, runs: Sequence[Run]) -> list[dict[str, str]]:
     for run in runs:
         own = {name: str(run.data.params.get(name, "")) for name in grid}
         figures = {name: f"{run.data.metrics[name]:.6g}" if name in run.data.metrics else "" for name in names}
-        rows.append({"trial": run.data.tags["svgan.trial"], **own, **figures, "outcome": _outcome(run)})
+        rows.append({"trial": run.data.tags[TRIAL], **own, **figures, "outcome": _outcome(run)})
     return rows
 
 
@@ -95,7 +98,7 @@ def _any_has(runs: Sequence[Run], name: str) -> bool:
 
 
 def _outcome(run: Run) -> str:
-    return run.data.tags.get("svgan.outcome", "running")
+    return run.data.tags.get(OUTCOME, "running")
 
 
 def render(rows: Sequence[Mapping[str, str]], title: str) -> Table:

@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 from svgan.errors import UserError
 from svgan.io.atomic import write_whole
+from svgan.metrics.names import FVD_LONG, FVD_SHORT, LATENT_FD
 from sweeps.storage.environment import check_passwordless
+from sweeps.storage.metric_names import LATENT_FD_BEST
 
 FORMAT = 1
 PLAN_FILE = "study.json"
@@ -23,7 +25,7 @@ JOURNAL = "journal"
 AT_LEAST_ONE = ("trials", "steps", "workers", "concurrency", "seeds", "promotion_seeds")
 LEAST = {"clips": 0, "promotion_clips": 0} | dict.fromkeys(AT_LEAST_ONE, 1)
 # What a study may minimise, each with the figure of a finished trial that stands for it.
-OBJECTIVES = {"latent_fd": "latent_fd_best", "fvd_short": "fvd_short", "fvd_long": "fvd_long"}
+OBJECTIVES = {LATENT_FD: LATENT_FD_BEST, FVD_SHORT: FVD_SHORT, FVD_LONG: FVD_LONG}
 _DATABASE = re.compile(r"^postgresql(\+psycopg)?://")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 
@@ -62,7 +64,7 @@ class Plan:
     reports: int
     rungs: tuple[int, ...]
     reduction: int
-    objective: str = "latent_fd_best"
+    objective: str = LATENT_FD_BEST
     patience: float = 15.0
     digests: tuple[tuple[str, str], ...] = ()
     optuna: str = ""

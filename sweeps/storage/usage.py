@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from svgan.errors import UserError
 from svgan.io import storage
 from sweeps.storage import study_files
+from sweeps.storage.metric_names import CORE_HOURS, GPU_HOURS
 
 if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
 FOLDER, SECONDS = "usage", "worker_seconds"
-GPU_HOURS, CORE_HOURS = "gpu_hours", "core_hours"
 
 
 class Spent(Exception):

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from svgan.errors import UserError
+from sweeps.storage.tag_names import OUTCOME, ROLE, SWEEP, TRIAL
 from sweeps.storage.trial_outcome import Ending
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from sweeps.storage.plan import Plan
 
-SWEEP, ROLE, TRIAL, STEP, OUTCOME = "svgan.sweep", "svgan.role", "svgan.trial", "svgan.step", "svgan.outcome"
-PARETO, SEED = "svgan.pareto", "svgan.seed"
 ATTEMPTS, DEVICE = "attempts", "device"
 STATUS: dict[Ending, str] = {"finished": "FINISHED", "pruned": "KILLED", "halted": "KILLED", "failed": "FAILED"}
 # MLflow's own retries would hold a training loop for minutes; `trial_log` keeps what could not be sent.

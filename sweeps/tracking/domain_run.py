@@ -17,11 +17,11 @@ from svgan.images.domain import Domain
 from svgan.io.video_writer import write_png
 from svgan.metrics.domain_report import Progress, measure_footage, pairs_sheet
 from svgan.metrics.identity import FaceReader
+from sweeps.storage.tag_names import ROLE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ROLE = "svgan.role"
 SHOWN = 48  # frames in the picture
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from sweeps.storage.tag_names import SEED, STEP, SWEEP, TRIAL
 from sweeps.storage.trial_outcome import Ending
-from sweeps.tracking.client import ATTEMPTS, DEVICE, SEED, STEP, SWEEP, TRIAL, Tracking, sweep_models
+from sweeps.tracking.client import ATTEMPTS, DEVICE, Tracking, sweep_models
 from sweeps.tracking.outbox import Entry
 
 if TYPE_CHECKING:

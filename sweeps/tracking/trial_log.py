@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.io import storage
 from sweeps.storage import events, study_files
+from sweeps.storage.tag_names import SWEEP, TRIAL
 from sweeps.storage.trial_outcome import Ending
 from sweeps.tracking import relay
-from sweeps.tracking.client import SWEEP, TRIAL, Tracking
+from sweeps.tracking.client import Tracking
 from sweeps.tracking.outbox import Entry, Outbox, waiting
 from sweeps.tracking.relay import RelayedSender
 from sweeps.tracking.sender import Sender, failures

@@ -17,6 +17,7 @@ import numpy as np
 from svgan.images.domain import Domain
 from svgan.io.atomic import write_whole
 from svgan.io.video_writer import contact_sheet, write_gif, write_mp4, write_png
+from svgan.metrics.names import ACD, FID_LONG, FID_SHORT, FVD_LONG, FVD_LONG_ORIGINAL, FVD_SHORT, FVD_SHORT_ORIGINAL
 from svgan.sampling.judged_pictures import prepare_for_judges
 from svgan.sampling.sampler import Sampler
 from svgan.systems.mocogan_hd import content_motion
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
     from sweeps.tracking.trial_log import TrialLog
 
-FIGURES = ("fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original")
+FIGURES = (FVD_SHORT, FVD_LONG, FVD_SHORT_ORIGINAL, FVD_LONG_ORIGINAL)
 LOOPS = ("repeat", "recurrence", "still", "norm_drift", "speed", "spectrum", "phi")
 BY_METRIC = {
     "fvd": FIGURES,
-    "fid": ("fid_short", "fid_long"),
-    "identity": ("acd", "identity", "faces"),
+    "fid": (FID_SHORT, FID_LONG),
+    "identity": (ACD, "identity", "faces"),
     "loops": tuple(f"loops/{name}" for name in LOOPS),
 }
 CLIP_FRAMES, GIF_FRAMES, SHARING = 250, 50, 4

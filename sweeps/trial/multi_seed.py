@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 import ray.train
 
 from svgan.errors import NonFiniteLoss, UserError
+from svgan.metrics.names import ITERATIONS_PER_SECOND, LATENT_FD
 from svgan.sampling.sampler import Sampler
 from svgan.torch_utils.distributed import Process
 from svgan.training import checkpoint
 from svgan.training.state import State
-from sweeps.reports.trial_table import STEPS_DONE
 from sweeps.search.optuna_store import REPORTS, STEP
+from sweeps.storage.metric_names import LATENT_FD_BEST, SECONDS_SCORING, STEPS_DONE
+from sweeps.storage.tag_names import SEED
 from sweeps.storage.trial_outcome import FINISHED, HALTED
-from sweeps.tracking.client import SEED, of_seed
+from sweeps.tracking.client import of_seed
 from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
 from sweeps.trial.reporter import BEST, STATE, RankZeroReporter
 from sweeps.trial.stoppable import Halted
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from sweeps.trial.rank import Rank
     from sweeps.trial.stoppable import Attended
 
-SPEED, LATENT = "iterations_per_second", "latent_fd"
 CONFIDENCE = 0.95
 
 
@@ -92,7 +93,7 @@ class Silent:
         self.speed = math.inf
 
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
-        self.speed = metrics[SPEED]
+        self.speed = metrics[ITERATIONS_PER_SECOND]
 
 
 class Seeded:
@@ -166,8 +167,8 @@ class SeedsReporter(RankZeroReporter):
     def report_all(self, step: int, states: dict[int, State], speed: float) -> None:
         latest = {seed: state.history[-1] for seed, state in states.items()}
         for seed, figures in latest.items():
-            if not math.isfinite(figures[LATENT]):
-                raise UserError(f"latent_fd of seed {seed} at step {step} is {figures[LATENT]}; it has diverged")
+            if not math.isfinite(figures[LATENT_FD]):
+                raise UserError(f"latent_fd of seed {seed} at step {step} is {figures[LATENT_FD]}; it has diverged")
         for seed, state in states.items():
             _own(self.scratch, seed).mkdir(exist_ok=True)
             improved = save_with_best(
@@ -175,14 +176,14 @@ class SeedsReporter(RankZeroReporter):
             )
             if improved:
                 self.log.model(step, _own(self.scratch, seed) / BEST, self.plan.tags | {SEED: str(seed)}, self.params)
-            value = {of_seed(LATENT, seed): latest[seed][LATENT]}
+            value = {of_seed(LATENT_FD, seed): latest[seed][LATENT_FD]}
             self.log.metrics(step, value, step if improved else None, seed=str(seed))
-        names = set.intersection(*(set(figures) for figures in latest.values())) - {LATENT, "step"}
+        names = set.intersection(*(set(figures) for figures in latest.values())) - {LATENT_FD, "step"}
         means = {name: statistics.fmean(figures[name] for figures in latest.values()) for name in sorted(names)}
         so_far = figures_so_far(states)
-        spread = over_seeds(LATENT, {seed: figures[LATENT] for seed, figures in latest.items()})
-        own = {SPEED: speed, STEPS_DONE: step}
-        self.log.metrics(step, means | spread | {k: v for k, v in so_far.items() if k not in (STEP, LATENT)} | own)
+        spread = over_seeds(LATENT_FD, {seed: figures[LATENT_FD] for seed, figures in latest.items()})
+        own = {ITERATIONS_PER_SECOND: speed, STEPS_DONE: step}
+        self.log.metrics(step, means | spread | {k: v for k, v in so_far.items() if k not in (STEP, LATENT_FD)} | own)
         first = states[min(states)]
         if step in self.plan.rungs and step < first.config.steps:
             log_sheet(
@@ -208,7 +209,7 @@ class SeedsReporter(RankZeroReporter):
         outcome, best, began = figures_so_far(states), best_of(states), time.perf_counter()
         device = next(iter(states.values())).device
         samplers = {seed: Sampler.load(_own(self.scratch, seed) / BEST, device) for seed in states}
-        shown = min(best, key=lambda seed: best[seed][LATENT])
+        shown = min(best, key=lambda seed: best[seed][LATENT_FD])
         attended.scoring("clip", 0, 1)
         log_clip(self.log, samplers[shown], self.material, self.plan.seed, self.scratch)
         attended.scoring("clip", 1, 1)
@@ -227,14 +228,14 @@ class SeedsReporter(RankZeroReporter):
             for name in names:
                 mean, low, high = interval([figures[name] for figures in scored.values()])
                 spread |= {name: mean, f"{name}_low": low, f"{name}_high": high}
-            self.log.metrics(int(outcome[STEP]), spread | {"seconds_scoring": time.perf_counter() - began})
+            self.log.metrics(int(outcome[STEP]), spread | {SECONDS_SCORING: time.perf_counter() - began})
             outcome |= {name: spread[name] for name in names}
         return {**outcome, **self.meter.told(), REPORTS: minima(states), FINISHED: True}
 
 
 def best_of(states: dict[int, State]) -> dict[int, dict[str, float]]:
     """Each seed's report with the lowest latent_fd."""
-    return {seed: min(state.history, key=lambda report: report[LATENT]) for seed, state in states.items()}
+    return {seed: min(state.history, key=lambda report: report[LATENT_FD]) for seed, state in states.items()}
 
 
 def minima(states: dict[int, State]) -> dict[int, float]:
@@ -245,11 +246,11 @@ def minima(states: dict[int, State]) -> dict[int, float]:
 
 def figures_so_far(states: dict[int, State]) -> dict[str, float]:
     """The step, the mean latent_fd there, and the mean of the seeds' lowest latent_fd with its interval."""
-    mean, low, high = interval([report[LATENT] for report in best_of(states).values()])
+    mean, low, high = interval([report[LATENT_FD] for report in best_of(states).values()])
     return {
         STEP: min(state.step for state in states.values()),
-        LATENT: statistics.fmean(state.history[-1][LATENT] for state in states.values()),
-        f"{LATENT}_best": mean,
-        f"{LATENT}_best_low": low,
-        f"{LATENT}_best_high": high,
+        LATENT_FD: statistics.fmean(state.history[-1][LATENT_FD] for state in states.values()),
+        LATENT_FD_BEST: mean,
+        f"{LATENT_FD_BEST}_low": low,
+        f"{LATENT_FD_BEST}_high": high,
     }

@@ -12,14 +12,15 @@ from typing import Any
 import ray.train
 
 from svgan.errors import UserError
+from svgan.metrics.names import ITERATIONS_PER_SECOND, LATENT_FD
 from svgan.sampling.sampler import Sampler
 from svgan.training import checkpoint
 from svgan.training.data import Material
 from svgan.training.state import State
 from sweeps.ray_runtime.resources import device_name
-from sweeps.reports.trial_table import SPEED, STEPS_DONE
 from sweeps.search.optuna_store import REPORTS, STEP
 from sweeps.storage import events
+from sweeps.storage.metric_names import BEST_STEP, LATENT_FD_BEST, SECONDS_SCORING, STEPS_DONE
 from sweeps.storage.plan import Plan
 from sweeps.storage.trial_outcome import FINISHED
 from sweeps.storage.usage import Meter
@@ -61,20 +62,23 @@ class RankZeroReporter:
             events.tell(plan, config["number"], f"workers started again ({times} times now) on {socket.gethostname()}")
 
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
-        if not math.isfinite(metrics["latent_fd"]):
-            raise UserError(f"latent_fd at step {step} is {metrics['latent_fd']}; the generator has diverged")
+        if not math.isfinite(metrics[LATENT_FD]):
+            raise UserError(f"latent_fd at step {step} is {metrics[LATENT_FD]}; the generator has diverged")
         so_far, model = figures_so_far(state.history), None
         folder = self.scratch / "report"
         if save_with_best(state, folder / STATE, self.scratch / BEST):
             self.log.model(step, self.scratch / BEST, self.plan.tags, self.params)
             model = step
-        figures = {**metrics, "latent_fd_best": so_far["latent_fd_best"], STEPS_DONE: step}
+        figures = {**metrics, LATENT_FD_BEST: so_far[LATENT_FD_BEST], STEPS_DONE: step}
         self.log.metrics(step, figures, model)
         if step in self.plan.rungs and step < state.config.steps:
             log_sheet(
                 self.log, Sampler.from_state(state), self.material, state.config.window, self.plan.seed, self.scratch
             )
-        self._report(folder, {**so_far, SPEED: metrics[SPEED], REPORTS: running_minima(state.history)})
+        self._report(
+            folder,
+            {**so_far, ITERATIONS_PER_SECOND: metrics[ITERATIONS_PER_SECOND], REPORTS: running_minima(state.history)},
+        )
 
     def keep(self, state: State) -> None:
         """Save a state between two reports. The next report carries its figures."""
@@ -91,7 +95,7 @@ class RankZeroReporter:
     def finish(self, state: State, attended: Attended) -> dict[str, Any]:
         """Measure the trial's best generator, log a clip of it, and return the outcome."""
         outcome, began = figures_so_far(state.history), time.perf_counter()
-        best = int(outcome["best_step"])
+        best = int(outcome[BEST_STEP])
         sampler = Sampler.load(self.scratch / BEST, state.device)
         attended.scoring("clip", 0, 1)
         log_clip(self.log, sampler, self.material, self.plan.seed, self.scratch)
@@ -101,6 +105,6 @@ class RankZeroReporter:
             if not figures:
                 figures = score(sampler, self.material, self.plan, attended.scoring)
                 self.log.metrics(best, figures, best)
-                self.log.metrics(best, {"seconds_scoring": time.perf_counter() - began})
+                self.log.metrics(best, {SECONDS_SCORING: time.perf_counter() - began})
             outcome |= figures
         return {**outcome, **self.meter.told(), REPORTS: running_minima(state.history), FINISHED: True}

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from svgan.metrics.names import LATENT_FD
 from svgan.runs.validation import latent_judge
 from svgan.torch_utils.distributed import SINGLE, Process
 from svgan.training import checkpoint, registry
@@ -21,6 +22,7 @@ from svgan.training.loop import train
 from svgan.training.registry import Iteration, Source, iterate
 from svgan.training.reporter import Reporter
 from svgan.training.state import State
+from sweeps.storage.metric_names import BEST_STEP, LATENT_FD_BEST
 from sweeps.storage.plan import Plan
 from sweeps.trial.artifacts import export_generator
 
@@ -74,12 +76,12 @@ def material_of(plan: Plan, device: torch.device | str) -> Material:
 
 def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:
     """The last step and its latent_fd, and the lowest latent_fd with its step."""
-    best = min(history, key=lambda report: report["latent_fd"])
+    best = min(history, key=lambda report: report[LATENT_FD])
     return {
         "step": int(history[-1]["step"]),
-        "latent_fd": history[-1]["latent_fd"],
-        "latent_fd_best": best["latent_fd"],
-        "best_step": int(best["step"]),
+        LATENT_FD: history[-1][LATENT_FD],
+        LATENT_FD_BEST: best[LATENT_FD],
+        BEST_STEP: int(best["step"]),
     }
 
 
@@ -87,14 +89,14 @@ def running_minima(history: list[dict[str, float]]) -> dict[int, float]:
     """The lowest latent_fd so far, by the step of each report: a driver that missed reports learns them again
     from it.
     """
-    least = itertools.accumulate((report["latent_fd"] for report in history), min)
+    least = itertools.accumulate((report[LATENT_FD] for report in history), min)
     return {int(report["step"]): value for report, value in zip(history, least, strict=True)}
 
 
 def save_with_best(state: State, folder: Path, best: Path) -> bool:
     """Save the state in `folder`; if its generator is the best so far, export it to `best` and return True."""
     checkpoint.save(state, folder)
-    if figures_so_far(state.history)["best_step"] != state.step:
+    if figures_so_far(state.history)[BEST_STEP] != state.step:
         return False
     export_generator(folder, best)
     return True

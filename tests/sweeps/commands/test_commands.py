@@ -128,7 +128,7 @@ def test_status_tells_the_hours_that_count_towards_the_budget(capsys, study):
     for number, run in enumerate(first.tracking.runs()):
         usage.Meter(first.plan, number).told()
         storage.write(study_files.place(first.plan, usage.FOLDER, f"{number:06d}", "1"), b"900")
-        first.tracking.client.log_metric(run.info.run_id, usage.GPU_HOURS, 0.25)
+        first.tracking.client.log_metric(run.info.run_id, "gpu_hours", 0.25)
     assert "used: 0.5 GPU-hours of 10 (--max-gpu-hours)" in told(capsys, "status", "first")
     row = next(line.split() for line in told(capsys, "status").splitlines() if line.startswith("first"))
     assert row[6] == "0.5"

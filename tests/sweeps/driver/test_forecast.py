@@ -100,7 +100,8 @@ def test_scoring_is_timed_here_and_follows_the_number_of_clips(random_domain):
 
 def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     from svgan.training import recipes
-    from sweeps.tracking.client import TRIAL, Tracking
+    from sweeps.storage.tag_names import TRIAL
+    from sweeps.tracking.client import Tracking
     from sweeps.tracking.trial_log import TrialLog
 
     shutil.copy(database, tmp_path / "mlflow.db")
@@ -115,7 +116,7 @@ def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     for number, (speed, device) in enumerate([(10, "cpu A"), (5, "cpu A"), (20, "cpu A"), (1, "cpu B")]):
         log = TrialLog(asked, number)
         log.open(run.to_json(), 1, device)
-        log.metrics(400, {forecast.SPEED: speed, forecast.SCORING: 30.0 + number})
+        log.metrics(400, {"iterations_per_second": speed, "seconds_scoring": 30.0 + number})
     found = forecast.earlier(tracking, run, "cpu A")
     assert len(found) == 3
     known = forecast.learned(found, asked)
@@ -127,7 +128,7 @@ def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     for one in found:  # of two seeds, whose steps went at 4 a second, together at 2
         log = TrialLog(asked, int(one.data.tags[TRIAL]))
         tracking.client.log_param(one.info.run_id, "seeds", 2)
-        log.metrics(401, {forecast.SPEED: 2.0})
+        log.metrics(401, {"iterations_per_second": 2.0})
         tracking.client.set_tag(one.info.run_id, forecast.OUTCOME, "finished")
         end = one.info.start_time + 1000 * (400 // 2 + 32 + 7)
         tracking.client.set_terminated(one.info.run_id, "FINISHED", end_time=end)

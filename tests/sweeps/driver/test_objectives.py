@@ -16,7 +16,8 @@ from sweeps.search.asha import Halving
 from sweeps.search.optuna_store import open_record, open_study, reports
 from sweeps.search.tune_searcher import OptunaSearcher
 from sweeps.storage.plan import Plan
-from sweeps.tracking.client import PARETO, Tracking
+from sweeps.storage.tag_names import PARETO
+from sweeps.tracking.client import Tracking
 
 METRIC = "latent_fd_best"
 

@@ -15,7 +15,8 @@ from svgan.training.checkpoint import Damaged
 from svgan.training.registry import build_state
 from sweeps.promotion import registry
 from sweeps.storage.plan import Plan
-from sweeps.tracking.client import SEED, Tracking, sweep_models
+from sweeps.storage.tag_names import SEED
+from sweeps.tracking.client import Tracking, sweep_models
 from sweeps.tracking.trial_log import TrialLog
 from sweeps.trial import multi_seed
 

@@ -11,7 +11,8 @@ from toy import toy
 from sweeps import study
 from sweeps.storage import stop_request
 from sweeps.storage.plan import Plan
-from sweeps.tracking.client import SEED, Tracking, sweep_models
+from sweeps.storage.tag_names import SEED
+from sweeps.tracking.client import Tracking, sweep_models
 
 pytestmark = pytest.mark.slow
 
