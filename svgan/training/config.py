@@ -37,24 +37,33 @@ class RunConfig:
 
     recipe: str
     """The recipe's name, for the record."""
+
     window: int = 25
     """Frames of a training clip."""
+
     batch: int
     """Clips per step, over all workers."""
+
     steps: int
     """Iterations; each has one generator step, unless the system has more."""
+
     lr: float
     """Adam's learning rate."""
+
     beta1: float = 0.5
     """Adam's beta1."""
+
     beta2: float = 0.999
     """Adam's beta2."""
+
     ema: float
     """Decay of the generator's moving average, which is sampled."""
+
     seed: int = 0
     """Seed of weights, noise and clips."""
+
     precision: Literal["float32", "bfloat16"] = "float32"
-    """'bfloat16' uses autocast."""
+    """'float32', or 'bfloat16' by autocast."""
 
     def __post_init__(self) -> None:
         one_of("precision", self.precision, PRECISIONS)

@@ -13,13 +13,13 @@ def test_a_checkpoint_that_a_run_still_has_is_not_trained_for_again(tmp_path, mo
 
     legs = []
 
-    def carry_out(run, out, **_):
+    def train_run(run, out, **_):
         legs.append(run.config.steps)
         out.mkdir(exist_ok=True)
         run.save(out)
         (out / models.CHECKPOINTS / f"step-{run.config.steps:08d}").mkdir(parents=True)
 
-    monkeypatch.setattr(models, "carry_out", carry_out)
+    monkeypatch.setattr(models, "train_run", train_run)
     out = tmp_path / "model"
     first = models.trained(out, "tiny", {}, [4, 8], torch.device("cpu"))
     assert [place.name for place in first] == ["model-at-4", "model-at-8"]

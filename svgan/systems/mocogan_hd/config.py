@@ -29,60 +29,84 @@ class MoCoConfig(RunConfig):
 
     window: int = 16
     """Frames of a clip; every `time_step`th frame of the footage is taken."""
+
     form: Literal["code", "paper"] = "code"
-    """The formulas where the two differ: of the released 'code', or of the 'paper'.
+    """The formulas to use where released code and paper differ: 'code' or 'paper'.
 
     'paper' needs mode 'cross-domain'. Its losses are logistic, the residual is Eq. 2, H reads h_t only, and the
     contrastive loss is within the batch, without a queue.
     """
+
     mode: Literal["in-domain", "cross-domain"] = "in-domain"
     """What the image critic sees.
 
     'in-domain': pairs of a first and a later frame, against pairs of the footage, with RaLSGAN. 'cross-domain': single
     frames, a clip's own first frame being real, with hinge losses and a contrastive loss.
     """
+
     time_step: int = 2
     """Distance between two frames of a clip, in frames of the footage."""
+
     half_speed: bool = True
     """Whether sampled clips get the means of neighbouring codes between their frames."""
+
     n_generator: int = 5
     """Generator steps per critic step."""
+
     memory: int
     """Width of the LSTM cells."""
+
     components: int
-    """Principal directions of W along which codes move; without effect if basis is false."""
+    """Principal directions of W along which codes move; has no effect if basis is false."""
+
     basis: bool = True
-    """False for the ablation without Eq. 2."""
+    """Whether motion follows Eq. 2, along principal directions; false is the ablation without it."""
+
     mapping_samples: int = 1_000_000
     """Random subjects to which the principal directions are fitted."""
+
     residual_step: float = 0.2
-    """Factor of the residual; the released code has 0.2."""
+    """Factor of each frame's movement (the residual of Eq. 2); the released code has 0.2."""
+
     critic_size: int
-    """Pixels of the critics' frames."""
+    """Width and height of the critics' frames in pixels."""
+
     render_batch: int = 64
     """Frames rendered together; if a batch has more, they are rendered again in the backward pass."""
+
     video_widths: tuple[int, ...]
     """Channels of the clip critic."""
+
     image_widths: tuple[int, ...]
     """Channels of the image critic."""
+
     embedding: int = 256
-    """Width of F."""
+    """Width of F, the embedding head of the image critic."""
+
     queue: int = 4096
-    """Keys in each queue of the contrastive loss."""
+    """Number of embeddings in each queue of the contrastive loss."""
+
     momentum: float = 0.999
-    """Decay of the momentum encoder."""
+    """Decay of the momentum encoder of the contrastive loss."""
+
     temperature: float = 0.07
     """Temperature tau of the contrastive loss."""
+
     video_weight: float = 1.0
     """Weight of the clip critic in the generator's loss."""
+
     image_weight: float = 1.0
     """Weight of the image critic in the generator's loss."""
+
     information_weight: float = 1.0
     """lambda_m, the weight of the mutual information L_m in the generator's loss."""
+
     gp_weight: float = 10.0
     """lambda_GP, the weight of the gradient penalty in the clip critic's loss."""
+
     matching_weight: float = 0.0
     """lambda_f, the weight of the feature matching L_f in the generator's loss."""
+
     contrastive_weight: float = 0.0
     """Weight of the contrastive loss in the image critic's loss."""
 

@@ -35,24 +35,34 @@ class StyleGANVConfig(RunConfig):
     beta2: float = 0.99
     frames: int = 3
     """Frames of a clip; 3 in the paper."""
+
     width: int
-    """Width of z, w, the anchors' noise, u and v, which are all 512 in the paper."""
+    """Width of all codes: z, w, the anchors' noise, u and v, which have 512 in the paper."""
+
     channel_base: int
     """A layer of r pixels has channel_base / r channels, at most channel_max."""
+
     channel_max: int
     """The largest number of channels of a layer."""
+
     mapping_layers: int = 2
     """Layers of the mapping from z to w."""
+
     distance: int = 16
     """Frames between anchors."""
+
     kernel: int = 11
     """Anchors per convolution."""
+
     joined: int = 16
-    """Pixels at which the discriminator joins a clip's frames."""
+    """Resolution in pixels at which the discriminator joins a clip's frames."""
+
     r1_gamma: float | None = None
-    """Weight gamma of R1; None is the paper's, 0.0002 R^2 / batch."""
+    """Weight gamma of R1; null is the paper's, 0.0002 R^2 / batch."""
+
     r1_every: int = 16
     """R1 is added in every r1_every-th step, with r1_every times its weight."""
+
     augment_clips: int = FULL
     """Real clips over which ADA's probability can go from 0 to 1; 0 switches augmentation off."""
 

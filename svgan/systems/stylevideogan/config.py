@@ -37,39 +37,56 @@ class CodesConfig(RunConfig):
     paced: ClassVar[tuple[str, ...]] = (*RunConfig.paced, "width", "n_critic", "iteration", "gap_every", "motion")
 
     space: Literal["wplus", "pca"]
-    """Coordinates of the codes: 'wplus' (all L D of them) or 'pca' (the first `components` principal components)."""
+    """Coordinates of the codes: 'wplus' (all of W+) or 'pca' (the first `components` principal components)."""
+
     components: int | None = None
     """Number of principal components; for space 'pca' only."""
+
     motion: Literal["gru", "acyclic"] = "gru"
     """The motion model: 'gru' is StyleVideoGAN's; 'acyclic' has StyleGAN-V's motion codes and no GAP (gap_weight 0)."""
+
     width: int = 32
-    """Width of the GRU's memories and of i; with 'acyclic', of content and motion codes."""
+    """Width of the GRU's memories and of the first frame's noise i; with 'acyclic', of content and motion codes."""
+
     noise: int = 32
-    """Width of s_k; with 'acyclic', of the noise of an anchor."""
+    """Width of each later frame's noise s_k; with 'acyclic', of the noise of an anchor."""
+
     distance: int = ANCHORS["distance"]
-    """Frames between anchors, of motion 'acyclic'."""
+    """Frames between anchors; for motion 'acyclic' only."""
+
     kernel: int = ANCHORS["kernel"]
-    """Anchors per convolution, of motion 'acyclic'."""
+    """Anchors per convolution; for motion 'acyclic' only."""
+
     trunk: tuple[int, ...]
-    """Widths of T."""
+    """Widths of T, the generator's MLP between motion model and codes."""
+
     critic: str = "tconv"
-    """The critic's design, a key of critics.DESIGNS."""
+    """The critic's design: 'tconv', 'multiscale' or 'holistic' (the keys of critics.DESIGNS)."""
+
     critic_widths: tuple[int, ...]
-    """Widths of E, without its input."""
+    """Widths of E, the critic's MLP on single frames, without its input."""
+
     n_critic: int
     """Critic steps per generator step."""
+
     gp_weight: float = 10.0
     """lambda_GP, the weight of the gradient penalty."""
+
     gap_weight: float = 100.0
     """lambda_GAP, the weight of the gradient angle penalty."""
+
     gap_every: int = 1
     """Compute GAP in every gap_every-th generator step only, with gap_every times its weight (inexact, but cheaper)."""
+
     critic_kernel: int | None = None
-    """Frames per convolution, of critic 'tconv'; None is the design's default."""
+    """Frames per convolution; for critic 'tconv' only. null is the design's default."""
+
     critic_rates: int | None = None
-    """Number of rates, of critic 'multiscale'; None is the design's default."""
+    """Number of rates in time; for critic 'multiscale' only. null is the design's default."""
+
     critic_starts: int | None = None
-    """Least number of triples per span, of critic 'holistic'; None is the design's default."""
+    """Least number of frame triples per span; for critic 'holistic' only. null is the design's default."""
+
     iteration: Literal["plain", "fast", "graph"] = "plain"
     """The implementation of an iteration; metrics differ by rounding only.
 
