@@ -1,1 +1,1 @@
-"""Pictures: StyleGAN2, the encoder to W+, face alignment, domains. Nothing here knows of time."""
+"""How does a code become a picture, and a picture a code? StyleGAN2, its encoders and the domains that hold both."""

@@ -1,4 +1,4 @@
-"""Where W+ codes live (`shards`), how they are standardised (`stats`) and how clips are drawn (`clips`).
+"""Where do W+ codes live, in which coordinates does a model see them, and how are clips drawn?
 
-Nothing here knows of training, or makes pictures.
+Shards and their manifest, spaces, and clips; nothing here trains or renders.
 """

@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +29,7 @@ from svgan.errors import UserError
 from svgan.io import storage
 from svgan.io.atomic import disk_errors, write_whole
 from svgan.latents import shard_cache
-
-if TYPE_CHECKING:
-    from svgan.latents.manifest import Latents
+from svgan.latents.manifest import Latents
 
 AT_MOST = 128 * 2**20  # bytes of pixels in a file
 NAME = "recorded-{:05d}.parquet"

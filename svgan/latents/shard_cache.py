@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from svgan.assets.cache import cache_folder
 from svgan.errors import UserError
 from svgan.io.atomic import write_whole
 
@@ -46,8 +47,6 @@ def fetch(digest: str, download: Callable[[], bytes | None]) -> bytes | None:
 
 
 def folder() -> Path:
-    from svgan.assets.cache import cache_folder
-
     return cache_folder() / "shards"
 
 

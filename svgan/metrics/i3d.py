@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from svgan.assets import cache
 from svgan.errors import UserError
 
 Precision = Literal["float32", "bfloat16"]
@@ -222,7 +223,5 @@ def build(state: Mapping[str, Tensor], *, device: str | torch.device = "cpu", pr
 def load(*, device: str | torch.device = "cpu", precision: Precision = "float32") -> I3D:
     """Load the Kinetics-400 network; svgan.assets.cache fetches it if it is not in the cache."""
     from safetensors.torch import load_file
-
-    from svgan.assets import cache
 
     return build(load_file(cache.path("i3d")), device=device, precision=precision)

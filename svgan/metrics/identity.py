@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from svgan.assets import cache
+
 SAME_PERSON = 0.6
 CHIP = 150  # side of the picture that the descriptor network takes
 DETECT_AT = 320  # smaller frames are enlarged to this; dlib's detector misses faces under 80 pixels
@@ -41,8 +43,6 @@ class FaceReader:
     def __init__(self) -> None:
         import dlib  # heavy, and needed only here
 
-        from svgan.assets import cache
-
         self._dlib = dlib
         self._detect = dlib.get_frontal_face_detector()
         self._predict = dlib.shape_predictor(str(cache.path("landmarks68")))
@@ -71,8 +71,6 @@ class FaceDescriber:
 
     def __init__(self) -> None:
         import dlib
-
-        from svgan.assets import cache
 
         self._dlib = dlib
         self._describe = dlib.face_recognition_model_v1(str(cache.path("identity")))

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from svgan.assets import cache
 from svgan.errors import UserError
 from svgan.metrics.frechet import frechet_distance
 from svgan.metrics.moments import Moments
@@ -183,8 +184,6 @@ def fold(state: Mapping[str, Tensor], eps: float = 1e-3) -> dict[str, Tensor]:
 def load(device: str | torch.device = "cpu") -> Inception:
     """Load the network in float32; svgan.assets.cache fetches it if it is not in the cache."""
     from safetensors.torch import load_file
-
-    from svgan.assets import cache
 
     network = Inception()
     network.load_state_dict(fold(load_file(cache.path("inception"))))

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from svgan.errors import UserError
+from svgan.latents.stats import principal_axes
 from svgan.metrics.frechet import frechet_distance
 from svgan.metrics.moments import Moments
 
@@ -42,8 +43,6 @@ def leading_axes(real: Tensor, count: int) -> Tensor:
     width = real.shape[-1]
     if width <= ORDERED_UP_TO:
         return torch.eye(width, min(count, width), device=real.device)
-    from svgan.latents.stats import principal_axes
-
     rows = real.flatten(0, 1).float().cpu()
     axes, _ = principal_axes((rows - rows.mean(0)).numpy(), count)
     return torch.from_numpy(axes).T.to(real.device)

@@ -1,4 +1,4 @@
-"""A run folder, and what `svgan train` does in it.
+"""The files of a run folder, and the record of the run: what `svgan train` was asked for.
 
 run.json            the configuration, where domain and codes lie, their digests
 checkpoints/        step-00000100, ...: the last two, and the one of lowest latent_fd
@@ -90,13 +90,12 @@ def plan_run(
         config = recipes.make(recipe or "tiny", **overrides)
         where = _absolute(latents) if latents else Domain.load(domain or "default").latents_uri
         every = max(1, config.steps // 20) if report_every is None else report_every
-        shown = None if pictures is None else _named(pictures)
         run = Run(
             config=config,
             domain=_named(domain),
             latents=where,
             report_every=every,
-            pictures=shown,
+            pictures=None if pictures is None else _named(pictures),
             footage=videos or (),
         )
     if run.report_every < 1:

@@ -1,4 +1,4 @@
-"""A trained model from its run folder or checkpoint, with the domain and the codes that belong to it."""
+"""Load a trained model from a run folder or a checkpoint, with the domain and the codes that belong to it."""
 
 from __future__ import annotations
 
@@ -65,13 +65,16 @@ def load_judged(
     footage: Sequence[str] | None,
     device: torch.device,
 ) -> tuple[Sampler, Material]:
-    """The sampler of a run folder or checkpoint as the judges take it, and what it is measured against: the codes
-    given, else its run's; footage: the videos behind them, none named being those kept beside the codes."""
-    sampler, shown = load_pair(path, domain_name, device)
+    """The sampler of a run folder or checkpoint, prepared for the judges, and what it is measured against.
+
+    latents: the codes to compare with, by default the run's. footage: the videos behind those codes; an empty list
+    stands for the recorded frames kept beside them.
+    """
+    sampler, rendering = load_pair(path, domain_name, device)
     run = run_of(path)
     pair = run is not None and run.pictures is not None
-    domain = Domain.load(run.domain, device) if run is not None and pair else shown
+    domain = Domain.load(run.domain, device) if run is not None and pair else rendering
     codes = open_latents(latents_of(path, latents, domain), domain=domain.digest)
     videos = () if footage is None else tuple(map(str, footage)) or (BESIDE,)
-    material = Material(domain=domain, latents=codes, pictures=shown if pair else None, videos=videos)
+    material = Material(domain=domain, latents=codes, pictures=rendering if pair else None, videos=videos)
     return prepare_for_judges(sampler, material), material

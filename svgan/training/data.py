@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from svgan.errors import UserError
+from svgan.faces.original_frames import original_frames
 from svgan.images.domain import Domain
 from svgan.latents.manifest import Latents
 from svgan.latents.recorded_frames import check_kept, open_recorded
@@ -70,8 +71,6 @@ class Material:
 
         Raises UserError if they are not the frames of the codes.
         """
-        from svgan.faces.original_frames import original_frames
-
         if not self.videos:
             return None
         if self.videos == (BESIDE,):
@@ -79,14 +78,15 @@ class Material:
         return original_frames(self.latents, self.videos, self.domain)
 
     @property
-    def shown(self) -> Domain:
+    def rendering_domain(self) -> Domain:
         """The domain that renders generated clips, unless the generator has its own renderer."""
         return self.pictures or self.domain
 
     @property
     def meta(self) -> dict[str, Any]:
         """The metadata that checkpoints keep of the material."""
-        return {"domain": self.shown.digest, "latents": self.latents.digest, "fps": self.latents.manifest.fps}
+        codes = self.latents
+        return {"domain": self.rendering_domain.digest, "latents": codes.digest, "fps": codes.manifest.fps}
 
     def check_pictures(self) -> None:
         """Raise UserError if the other domain's pictures cannot be judged, or if its W has another width."""

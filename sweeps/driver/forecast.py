@@ -67,7 +67,7 @@ def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
         return None
     known = learned(found, plan) if found else timed(plan, run, cleared.material, device)
     if plan.clips and known.scoring is None and here:
-        return replace(known, scoring=timed_scoring(plan, cleared.material.shown, device))
+        return replace(known, scoring=timed_scoring(plan, cleared.material.rendering_domain, device))
     return known
 
 

@@ -75,7 +75,7 @@ def frames_of(sampler: Sampler, domain: Domain, clips: int, frames: int, seed: i
 def log_sheet(log: TrialLog, sampler: Sampler, material: Material, frames: int, seed: int, scratch: Path) -> None:
     """Log a contact sheet of a training window, so that a pruned trial has a picture too."""
     path = scratch / "contact_sheet.png"
-    write_png(contact_sheet(frames_of(sampler, material.shown, 1, frames, seed)[0]), path)
+    write_png(contact_sheet(frames_of(sampler, material.rendering_domain, 1, frames, seed)[0]), path)
     log.artifacts([path])
 
 
@@ -83,7 +83,7 @@ def log_clip(log: TrialLog, sampler: Sampler, material: Material, seed: int, scr
     """Log a 250-frame clip as MP4, its beginning as GIF, and its contact sheet. For MoCoGAN-HD, log clips that share
     content or motion too.
     """
-    domain = material.shown
+    domain = material.rendering_domain
     frames = frames_of(sampler, domain, 1, CLIP_FRAMES, seed)[0]
     fps = float(sampler.meta.get("fps", 25))
     write_mp4(frames, scratch / "clip.mp4", fps)

@@ -16,14 +16,14 @@ from svgan.training.registry import System
 
 
 def fit_space(config: MoCoConfig, material: Material) -> Space:
-    domain = material.shown
+    domain = material.rendering_domain
     config.check_suits(domain.config.w_dim)
     return w_space(domain.generator, config.mapping_samples, config.seed)
 
 
 def make_source(config: MoCoConfig, material: Material, space: Space, device: torch.device) -> FrameSource:
     footage = None if material.pictures is None else material.domain
-    return FrameSource(config, material.shown, material.latents, space, device, material.recorded, footage)
+    return FrameSource(config, material.rendering_domain, material.latents, space, device, material.recorded, footage)
 
 
 SYSTEM = System(

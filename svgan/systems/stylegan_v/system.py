@@ -16,13 +16,13 @@ from svgan.training.registry import System
 
 
 def fit_space(config: StyleGANVConfig, material: Material) -> Space:
-    resolution = material.shown.config.resolution
+    resolution = material.rendering_domain.config.resolution
     config.check_suits(resolution)
     return picture_space(material.latents, resolution)
 
 
 def make_source(config: StyleGANVConfig, material: Material, space: Space, device: torch.device) -> SparseClips:
-    return SparseClips(config, material.shown, material.latents, space, device, material.recorded)
+    return SparseClips(config, material.rendering_domain, material.latents, space, device, material.recorded)
 
 
 def check(config: StyleGANVConfig, material: Material) -> None:
