@@ -58,8 +58,8 @@ def run(options: argparse.Namespace) -> None:
     from svgan.latents.shards import open_latents
     from svgan.reports.evaluation import write_figures
     from svgan.runs.loading import latents_of, load_pair
+    from svgan.sampling import prediction
     from svgan.sampling.subject import load_subject
-    from svgan.systems.mocogan_hd import prediction
     from svgan.torch_utils.device import pick_device
     from svgan.training.data import BESIDE, Material
 

@@ -77,10 +77,9 @@ def run(options: argparse.Namespace) -> None:
     from svgan.reports.evaluation import write_figures
     from svgan.reports.progress import Stages, bars, plain_console
     from svgan.runs.loading import latents_of, load_pair
-    from svgan.sampling import paste_back, render
+    from svgan.sampling import content_motion, paste_back, render
     from svgan.sampling.sampler import check_truncation
     from svgan.sampling.subject import load_subject
-    from svgan.systems.mocogan_hd import content_motion
     from svgan.torch_utils.device import pick_device
 
     video_writer.check_suffix(options.out)

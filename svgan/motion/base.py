@@ -30,6 +30,16 @@ class Motion(nn.Module):
         raise NotImplementedError
 
 
+class ContinuedMotion(Motion):
+    """A motion model whose first frame is content alone, so that it can also be given."""
+
+    def continued(
+        self, first: Tensor, batch: int, length: int, generator: torch.Generator, chunk: int = 64, part: slice = ALL
+    ) -> Iterator[Tensor]:
+        """Yield codes as `stream` does, from given first codes [B, K] in the space's units."""
+        raise NotImplementedError
+
+
 class ContinuousMotion(Motion):
     """A motion model with codes at any time from 0 on.
 

@@ -104,6 +104,11 @@ class RunConfig:
         """Consecutive frames of footage that a training clip covers."""
         return self.window
 
+    @property
+    def stride(self) -> int:
+        """Frames of the footage from one frame of a sampled clip to the next."""
+        return 1
+
     def to_json(self) -> dict[str, Any]:
         """The system's name and every field, except fields at the values in `quiet`."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

@@ -18,9 +18,9 @@ from svgan.images.domain import Domain
 from svgan.io.atomic import write_whole
 from svgan.io.video_writer import contact_sheet, write_gif, write_mp4, write_png
 from svgan.metrics.names import ACD, FID_LONG, FID_SHORT, FVD_LONG, FVD_LONG_ORIGINAL, FVD_SHORT, FVD_SHORT_ORIGINAL
+from svgan.sampling import content_motion
 from svgan.sampling.judged_pictures import prepare_for_judges
 from svgan.sampling.sampler import Sampler
-from svgan.systems.mocogan_hd import content_motion
 from svgan.training import checkpoint
 from svgan.training.data import Material
 

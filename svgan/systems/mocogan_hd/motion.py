@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from svgan.latents.spaces import WSpace
-from svgan.motion.base import Motion
+from svgan.motion.base import ContinuedMotion
 from svgan.motion.noise import ALL, Noise, draw_first, draw_later
 
 RESIDUALS = ("code", "paper", "none")
@@ -33,7 +33,7 @@ COMBINED_STD = 0.02  # standard deviation of M's initial weights, as in the rele
 Memory = tuple[Tensor, Tensor]  # h and c, each [B, M]
 
 
-class LSTMMotion(Motion):
+class LSTMMotion(ContinuedMotion):
     """Map noise to codes in a WSpace, of which it keeps a copy; see `svgan.motion.base`.
 
     half_speed: `stream` inserts the mean between neighbouring codes, the paper's way to slower motion. The residual

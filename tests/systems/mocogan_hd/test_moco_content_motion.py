@@ -12,8 +12,8 @@ from svgan import cli
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.spaces import make_space
+from svgan.sampling import content_motion
 from svgan.sampling.sampler import Sampler
-from svgan.systems.mocogan_hd import content_motion
 from svgan.training import recipes, registry
 
 

@@ -17,8 +17,8 @@ from svgan.latents.shards import open_latents, write_latents
 from svgan.latents.spaces import make_space
 from svgan.metrics.domain_report import psnr, ssim
 from svgan.runs.folder import Run
+from svgan.sampling import prediction
 from svgan.sampling.sampler import Sampler
-from svgan.systems.mocogan_hd import prediction
 from svgan.training import checkpoint, recipes, registry
 from svgan.training.data import Material
 

@@ -1,7 +1,7 @@
 """Separate content and motion: clips that all share the motion, or the content, of the first of them (MoCoGAN-HD).
 
-The content of a clip is its first frame. Its motion is the sum of the residuals of Eq. 2, which can be added to any
-other content as well.
+The content of a clip is its first frame. Its motion is what its codes are moved by, which can be added to any other
+content as well.
 
 Axes: B clip, T frame, L W+ layer, D width of W, R pixels of the domain.
 """
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from svgan.errors import UserError
 from svgan.images.domain import Domain
+from svgan.motion import ContinuedMotion
 from svgan.sampling.sampler import Sampler
-from svgan.systems.mocogan_hd.motion import LSTMMotion
 
 SHARED = ("motion", "content")
 
@@ -41,7 +41,7 @@ class Sharing:
 
 def taken_apart(sampler: Sampler) -> bool:
     """Whether the model's first frame depends on content only."""
-    return isinstance(sampler.motion, LSTMMotion)
+    return isinstance(sampler.motion, ContinuedMotion)
 
 
 def sharing(sampler: Sampler, shared: str) -> Sharing:

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from svgan.errors import UserError
 from svgan.metrics.domain_report import psnr, ssim
+from svgan.motion import ContinuedMotion
 from svgan.sampling.sampler import Sampler
-from svgan.systems.mocogan_hd.config import MoCoConfig
-from svgan.systems.mocogan_hd.motion import LSTMMotion
 from svgan.torch_utils import rng
 from svgan.training.data import Material
+from svgan.training.registry import read_config
 
 
 @torch.no_grad()
@@ -36,9 +36,9 @@ def continued(sampler: Sampler, codes: Tensor, length: int, seed: int) -> Tensor
     return codes.to(space.mean)[:, None] + (space.decode(moved) - space.decode(first)[:, None])
 
 
-def motion_of(sampler: Sampler) -> LSTMMotion:
+def motion_of(sampler: Sampler) -> ContinuedMotion:
     """Return the sampler's motion model. Raises UserError for a model that starts from noise."""
-    if not isinstance(sampler.motion, LSTMMotion):
+    if not isinstance(sampler.motion, ContinuedMotion):
         system = sampler.meta.get("config", {}).get("system", "codes")
         raise UserError(f"a run of {system!r} starts from noise, not from a frame; give one of recipe mocogan-hd")
     return sampler.motion
@@ -70,7 +70,7 @@ def measured(sampler: Sampler, material: Material, *, clips: int, length: int, s
     """
     motion_of(sampler)
     domain, latents, recorded = material.domain, material.latents, material.recorded
-    stride = MoCoConfig.from_json(sampler.meta["config"]).stride
+    stride = read_config(sampler.meta["config"]).stride
     steps = stride * np.arange(length)
     starts = latents.windows(int(steps[-1]) + 1)
     picks = np.linspace(0, len(starts) - 1, min(clips, len(starts))).round().astype(int)
