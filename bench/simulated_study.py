@@ -40,12 +40,12 @@ TABLES = ("runs", "tags", "params", "metrics", "latest_metrics")
 
 
 def plan_of(folder: Path, tracking: str, record: str, trials: int) -> Plan:
-    return Plan(
+    return Plan.from_fields(dict(
         study="simulated", name="simulated", recipe="tiny", metric="latent_fd", domain="default", controls=2,
         trials=trials, steps=STEPS, workers=1, cpus_per_worker=1, gpus_per_worker=0, concurrency=CONCURRENCY,
         latents="none", storage=str(folder), folder=str(folder / "simulated"), tracking=tracking, experiment="svgan",
         model="m", seed=0, clips=64, precision="float32", reports=REPORTS, rungs=(250, 500), reduction=3, optuna=record,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def space(trial: Any) -> dict[str, Any]:
@@ -150,23 +150,23 @@ def search_costs(folder: Path, record_uri: str, size: int, asks: int) -> tuple[d
     from sweeps.search.tune_searcher import OptunaSearcher
 
     plan = plan_of(folder, "sqlite:///none", record_uri, size + CONCURRENCY + asks + 1000)
-    Path(plan.folder).mkdir(parents=True)
+    Path(plan.output.folder).mkdir(parents=True)
     opened, clock = open_record(plan, controls=[]), Clock()
     fill(opened, size)
     opened = clock("open", open_record, plan, controls=[])
     record = opened.study
     searcher = clock(
-        "searcher", OptunaSearcher, opened, space, lambda number, params: {}, metric=plan.objective,
-        trials=plan.trials, concurrency=CONCURRENCY,
+        "searcher", OptunaSearcher, opened, space, lambda number, params: {}, metric=plan.search.objective,
+        trials=plan.search.trials, concurrency=CONCURRENCY,
     )  # fmt: skip
-    scheduler = Halving(metric=plan.objective, rungs=plan.rungs, reduction=plan.reduction)
+    scheduler = Halving(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
     clock("recall", scheduler.recall, record.get_trials(deepcopy=False))
     out: list[tuple[str, dict[str, Any], int]] = []
     warm = Clock()
     while len(out) < CONCURRENCY:
         name = f"first-{len(out)}"
         # the first are drawn at random: what is timed is the 200th and later ones
-        searcher.study.sampler, kept = _random(plan.seed), searcher.study.sampler
+        searcher.study.sampler, kept = _random(plan.search.seed), searcher.study.sampler
         out.append((name, warm("ask", searcher.suggest, name), 0))
         searcher.study.sampler = kept
     for number in range(asks):
@@ -174,7 +174,7 @@ def search_costs(folder: Path, record_uri: str, size: int, asks: int) -> tuple[d
         going = True
         while going and step < STEPS:
             step += STEPS // REPORTS
-            result = {"step": step, plan.objective: merit(config["params"], step)}
+            result = {"step": step, plan.search.objective: merit(config["params"], step)}
             trial = SimpleNamespace(config=config)
             clock("report", searcher.on_trial_result, name, result)
             going = clock("rung", scheduler.on_trial_result, None, trial, result) == "CONTINUE"

@@ -46,10 +46,20 @@ def test_a_checkpoint_domain_and_codes_belong_together_and_train_on(kept):
     assert domain.render(latents.codes[:2]).shape == (2, 16, 16, 3)
 
 
+def test_a_study_file_is_written_as_it_was_read(kept):
+    """In format 1, flat, with the fields that came later; the kept ones with the values they had."""
+    fields = json.loads((kept / "study" / "study.json").read_text())
+    written = json.loads(json.dumps(Plan.from_json(fields).to_json()))
+    assert written | fields == written
+    later = {name: value for name, value in written.items() if name not in fields}
+    assert later["promotion_clips"] == 0
+    assert (later["grid"], later["objectives"], later["seeds"], later["metrics"]) == ({}, [], 1, ["fvd"])
+
+
 def test_a_study_is_resumed(kept):
     fields = json.loads((kept / "study" / "study.json").read_text())
-    plan = dataclasses.replace(Plan.from_json(fields), folder=str(kept / "study"))
-    assert (plan.name, plan.trials, plan.rungs) == ("kept", 3, (10, 20))
+    plan = Plan.from_json(fields).with_fields(folder=str(kept / "study"))
+    assert (plan.name, plan.search.trials, plan.search.rungs) == ("kept", 3, (10, 20))
     trials = open_study(plan, controls=[{"gap_weight": 0.0}]).get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]
     assert reports(trials[0]) == {10: 1.0, 20: 0.5}

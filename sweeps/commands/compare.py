@@ -88,7 +88,7 @@ def side(asked: argparse.Namespace, what: str) -> Side:
     tracking = where.open_tracking(plan)
     if of_trial:
         run = where.trial_run(tracking, what)
-        settings = {**run.data.params, "clips": str(plan.clips), "workers": str(plan.workers)}
+        settings = {**run.data.params, "clips": str(plan.judging.clips), "workers": str(plan.compute.workers)}
         digests = {key: value for key, value in run.data.tags.items() if key in plan.tags}
         figures = {name: run.data.metrics[name] for name in (*FIGURES, STEPS_DONE) if name in run.data.metrics}
         return Side(what, plan, tracking, [run], settings, digests, figures)

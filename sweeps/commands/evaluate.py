@@ -195,8 +195,8 @@ def measured(
     from sweeps.trial.training import material_of
 
     plan = logged.plan
-    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
-    device = pick_device("auto" if plan.gpus_per_worker else "cpu")
+    torch.set_num_threads(max(1, int(plan.compute.cpus_per_worker)))
+    device = pick_device("auto" if plan.compute.gpus_per_worker else "cpu")
     material = material_of(plan, device)
     domain, latents = material.domain, material.latents
     here = {"domain": domain.digest, "latents": latents.digest}
@@ -208,7 +208,7 @@ def measured(
     pool = spread.feature_pool(asked, plan, domain)
     samplers = []
     for one in filter(None, (logged, other)):
-        with downloaded(one.plan.tracking, one.uri) as folder:
+        with downloaded(one.plan.output.tracking, one.uri) as folder:
             samplers.append(prepare_for_judges(Sampler.load(folder, device), material))
     told = assess(
         samplers[0],
@@ -217,7 +217,7 @@ def measured(
         latents,
         protocols,
         asked.metrics.split(","),
-        seed=plan.seed,
+        seed=plan.search.seed,
         progress=progress,
         frames=material.recorded,
         strict=len(known) < len(protocols),
@@ -225,15 +225,20 @@ def measured(
     )
     same = all(logged.model.tags.get(name) == digest for name, digest in here.items())
     told["logged"] = compared(logged.model, known, told["figures"]) if same else {}
-    about = {"model": logged.uri, "study": plan.name, **here, "seed": plan.seed}
+    about = {"model": logged.uri, "study": plan.name, **here, "seed": plan.search.seed}
     page = ""
     if asked.log or asked.report:
         from svgan.reports.html_page import model_page
 
         tags = logged.model.tags
         title = f"{plan.name}, trial {tags[TRIAL]}, step {tags[STEP]}"
-        more = {"recipe": plan.recipe, **{f"logged {name}": one["value"] for name, one in told["logged"].items()}}
-        page = model_page(title, about | more, told, samplers[0], domain, latents, seed=plan.seed, progress=progress)
+        more = {
+            "recipe": plan.search.recipe,
+            **{f"logged {name}": one["value"] for name, one in told["logged"].items()},
+        }
+        page = model_page(
+            title, about | more, told, samplers[0], domain, latents, seed=plan.search.seed, progress=progress
+        )
     return about | told, page
 
 
@@ -243,9 +248,9 @@ def asked_protocols(asked: argparse.Namespace, plan: Plan) -> list[Protocol]:
 
     from svgan.reports.evaluation import chosen
 
-    found = chosen(asked.protocol, asked.clips, None, plan.precision)
-    if asked.clips is None and plan.clips:
-        found = [replace(p, clips=plan.clips) if p.name in USUAL else p for p in found]
+    found = chosen(asked.protocol, asked.clips, None, plan.judging.precision)
+    if asked.clips is None and plan.judging.clips:
+        found = [replace(p, clips=plan.judging.clips) if p.name in USUAL else p for p in found]
     return found
 
 

@@ -98,7 +98,7 @@ def superfluous(plan: Plan, tracking: Tracking) -> Iterator[Item]:
     """List what can be deleted. It is found anew on each call, so an interrupted gc continues where it stopped."""
     over = trials_over(plan, tracking)
     yield from models(tracking, over)
-    files, root = file_system(plan.storage)
+    files, root = file_system(plan.output.storage)
     for number in sorted(over):
         folder = f"{root}/{plan.trial_name(number)}"
         if files.exists(folder):
@@ -159,7 +159,7 @@ def registered_models(tracking: Tracking) -> set[str]:
 def model_item(tracking: Tracking, number: int, model: LoggedModel) -> Item:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    stored = get_artifact_repository(model.artifact_location, tracking_uri=tracking.plan.tracking)
+    stored = get_artifact_repository(model.artifact_location, tracking_uri=tracking.plan.output.tracking)
 
     def delete() -> None:
         stored.delete_artifacts()  # before the entry, so that a cut gc finds the model again

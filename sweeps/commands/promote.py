@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from functools import partial
 
 from sweeps.commands import spread, where
@@ -47,7 +46,7 @@ def run(asked: argparse.Namespace) -> int | None:
         return spread.submitted("promote")
     plan = where.find_plan(asked, asked.name)
     given = {"model": asked.model, "promotion_clips": asked.promotion_clips, "promotion_seeds": asked.promotion_seeds}
-    plan = dataclasses.replace(plan, **{name: value for name, value in given.items() if value is not None})
+    plan = plan.with_fields(**{name: value for name, value in given.items() if value is not None})
     tracking = where.open_tracking(plan)
     with spread.workers(asked):
         print(registry.promote(tracking, plan, partial(spread.feature_pool, asked, plan)).message)

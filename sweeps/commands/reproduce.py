@@ -108,19 +108,19 @@ def mismatches(plan: Plan, run: Run) -> Iterator[str]:
         if then.get("commit") != here.get("commit"):
             yield f"commit: it was run from {then.get('commit', 'none')}, here is {here.get('commit', 'none')}"
     for name, digest in (
-        ("latents", lambda: read_manifest(plan.latents).digest),
-        ("domain", lambda: Domain.load(plan.domain).digest),
-        *([("pictures", lambda: Domain.load(plan.pictures).digest)] if plan.pictures else []),
+        ("latents", lambda: read_manifest(plan.data.latents).digest),
+        ("domain", lambda: Domain.load(plan.data.domain).digest),
+        *([("pictures", lambda: Domain.load(plan.data.pictures).digest)] if plan.data.pictures else []),
     ):
         try:
             found = digest()
         except UserError as error:
             raise UserError(f"{plan.name}: its {name} cannot be read, so it cannot be run again: {error}") from None
         if then.get(name) != found:
-            yield f"{name}: the digest was {then.get(name)}, that of {getattr(plan, name)} is {found}"
-    if run.data.params.get("seed") != str(plan.seed):
-        yield f"seed: it was trained with {run.data.params.get('seed')}, its study says {plan.seed}"
-    if plan.gpus_per_worker and not _gpu():
+            yield f"{name}: the digest was {then.get(name)}, that of {getattr(plan.data, name)} is {found}"
+    if run.data.params.get("seed") != str(plan.search.seed):
+        yield f"seed: it was trained with {run.data.params.get('seed')}, its study says {plan.search.seed}"
+    if plan.compute.gpus_per_worker and not _gpu():
         yield "device: it was trained on a GPU, here is none"
 
 
@@ -152,14 +152,14 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
     from sweeps.trial.artifacts import score
     from sweeps.trial.training import Setting, figures_so_far
 
-    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
-    device = pick_device("auto" if plan.gpus_per_worker else "cpu")
+    torch.set_num_threads(max(1, int(plan.compute.cpus_per_worker)))
+    device = pick_device("auto" if plan.compute.gpus_per_worker else "cpu")
     setting = Setting.of(plan, config, device)
     with tempfile.TemporaryDirectory(prefix="svgan-again-") as folder:
         memory = Memory(Path(folder))
         state = setting.train(memory, iteration=_told(setting.run.steps, tell))
         best = int(figures_so_far(state.history)[BEST_STEP])
-        if plan.clips:
+        if plan.judging.clips:
             sampler = Sampler.load(memory.best, device)
             figures = score(sampler, setting.material, plan, tell)
             memory.points |= {name: {best: value} for name, value in figures.items()}
@@ -241,5 +241,5 @@ def verdict(trial: str, plan: Plan, before: Points, again: Points, equal: bool) 
         return f"{trial}: reproduced; all {count} figures are equal in every bit"
     gaps = [apart(before[name].get(step), value) for name in again for step, value in again[name].items()]
     off: Sequence[float] = [gap for gap in gaps if gap > 0]
-    why = f" (it ran on {plan.workers} workers, this on one)" if plan.workers > 1 else ""
+    why = f" (it ran on {plan.compute.workers} workers, this on one)" if plan.compute.workers > 1 else ""
     return f"{trial}: NOT equal; {len(off)} of {count} figures differ, by up to {_gap(max(off))}{why}"

@@ -71,4 +71,4 @@ def feature_pool(asked: argparse.Namespace, plan: Plan, domain: Domain) -> Featu
         return None
     from sweeps.parallel.feature_pool import FeaturePool
 
-    return FeaturePool(domain, asked.workers, plan.cpus_per_worker, plan.gpus_per_worker)
+    return FeaturePool(domain, asked.workers, plan.compute.cpus_per_worker, plan.compute.gpus_per_worker)

@@ -58,7 +58,7 @@ def run(asked: argparse.Namespace) -> None:
     plan = where.find_plan(asked, asked.name)
     alive = where.alive(plan)
     rows, away = trials(plan, alive)
-    console.print(render(rows, plan.name, plan.rungs))
+    console.print(render(rows, plan.name, plan.search.rungs))
     below = (driver_lines(plan, rows, alive), used_lines(plan), failure_lines(plan, rows), told_lines(plan))
     for text in (*away, *itertools.chain(*below)):
         console.print(text, markup=False, soft_wrap=True)
@@ -94,16 +94,17 @@ def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterato
     states = [row.status for row in rows]
     ended = sum(state in ENDED for state in states)
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
-    waiting = max(0, plan.trials - len(rows))
-    yield f"{ended} of {plan.trials} trials are over: {', '.join(counts + [f'{waiting} not started'] * (waiting > 0))}"
+    waiting = max(0, plan.search.trials - len(rows))
+    counts += [f"{waiting} not started"] * (waiting > 0)
+    yield f"{ended} of {plan.search.trials} trials are over: {', '.join(counts)}"
     if alive is None:
-        yield f"its folder is not on this machine ({plan.folder}), so whether its driver lives is not known here"
+        yield f"its folder is not on this machine ({plan.output.folder}), so whether its driver lives is not known here"
     elif alive:
-        left = time_left(rows, plan.trials, plan.concurrency)
+        left = time_left(rows, plan.search.trials, plan.compute.concurrency)
         yield f"{driver_lock.driver(plan)} runs it" + ("" if left is None else f"; about {duration(left)} left")
         if stop_request.requested(plan):
             yield "it was asked to stop, and ends when the running trials have kept their state"
-    elif ended < plan.trials:
+    elif ended < plan.search.trials:
         yield f"no driver runs it; go on with: {resume_command(plan)}"
     else:
         yield "it is over"
@@ -116,7 +117,9 @@ def used_lines(plan: Plan) -> Iterator[str]:
 
     with contextlib.suppress(*storage.ERRORS):
         if seconds := sum(usage.recall(plan).values()):
-            budget = "" if plan.max_gpu_hours is None else f" of {plan.max_gpu_hours:g} (--max-gpu-hours)"
+            budget = (
+                "" if plan.compute.max_gpu_hours is None else f" of {plan.compute.max_gpu_hours:g} (--max-gpu-hours)"
+            )
             yield f"used: {usage.told(plan, usage.counted(plan, seconds))}{budget}"
 
 
@@ -129,7 +132,9 @@ def failure_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
     for reason, numbers in list(struck.items())[:REASONS]:
         who = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(map(str, numbers))}"
         yield f"{who} failed: {reason}"
-        trace = Path(plan.storage.removeprefix("file://"), plan.name, "tune", f"trial-{numbers[0]:04d}", "error.txt")
+        trace = Path(
+            plan.output.storage.removeprefix("file://"), plan.name, "tune", f"trial-{numbers[0]:04d}", "error.txt"
+        )
         if trace.exists():
             yield f"  the whole of it: cat {shlex.quote(str(trace))}"
     if len(struck) > REASONS:

@@ -40,9 +40,12 @@ def run(asked: argparse.Namespace) -> int:
         end(plan)
         return 0
     console = plain_console()
-    with console.status(f"{plan.name}: sending {waiting} writes to {plan.tracking}"):
+    with console.status(f"{plan.name}: sending {waiting} writes to {plan.output.tracking}"):
         sent, left = trial_log.sync(plan)
-    print(f"{plan.name}: {sent} writes sent, {left} left" + (f" in {plan.storage}/{plan.name}/outbox" if left else ""))
+    print(
+        f"{plan.name}: {sent} writes sent, {left} left"
+        + (f" in {plan.output.storage}/{plan.name}/outbox" if left else "")
+    )
     if left:
         return 1
     end(plan)
@@ -63,7 +66,7 @@ def end(plan: Plan) -> None:
     except UserError:  # no record of Optuna here: nobody can tell whether it is over
         return
     trials, tracking = record.get_trials(deepcopy=False), Tracking(plan)
-    over = len(trials) >= plan.trials and all(trial.state.is_finished() for trial in trials)
+    over = len(trials) >= plan.search.trials and all(trial.state.is_finished() for trial in trials)
     if over and tracking.client.get_run(tracking.parent_id()).info.status != "FINISHED":
         conclude(plan, record)
         tracking.close("FINISHED")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import glob
 import json
 import sys
@@ -33,14 +32,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--storage",
         default=environment.default("storage", "./runs"),
         metavar="URI",
-        help=f"folder or URL that holds the study's folder [{environment.shown('storage', './runs')}]",
+        help=f"folder or URL that holds the study's folder [{_shown('storage', './runs')}]",
     )
     where.add_argument(
         "--tracking",
         metavar="URI",
-        help=f"MLflow [the study's own, else {environment.shown('tracking', 'sqlite:///mlflow.db')}]",
+        help=f"MLflow [the study's own, else {_shown('tracking', 'sqlite:///mlflow.db')}]",
     )
     where.add_argument("--experiment", metavar="NAME", help=f"MLflow experiment [the study's own or {EXPERIMENT}]")
+
+
+def _shown(name: str, built_in: str) -> str:
+    """`environment.shown` for argparse, which formats help texts."""
+    return environment.shown(name, built_in).replace("%", "%%")
 
 
 def tracking_uri(asked: argparse.Namespace) -> str:
@@ -73,7 +77,7 @@ def find_plan(asked: argparse.Namespace, name: str) -> Plan:
     if folder is None:
         return logged_plan(asked, name)
     plan = Plan.load(folder)
-    return dataclasses.replace(plan, experiment=asked.experiment or plan.experiment)
+    return plan.with_fields(experiment=asked.experiment or plan.output.experiment)
 
 
 def stored_folder(asked: argparse.Namespace, name: str) -> Path | None:
@@ -103,14 +107,14 @@ def folder_plan(asked: argparse.Namespace, name: str, *, exact: bool = False) ->
     found = None if exact else stored_folder(asked, name)
     plan = Plan.load(found or study_folder(absolute(asked.storage), name))
     changes = {"tracking": asked.tracking and absolute(asked.tracking), "experiment": asked.experiment}
-    return dataclasses.replace(plan, **{key: value for key, value in changes.items() if value})
+    return plan.with_fields(**{key: value for key, value in changes.items() if value})
 
 
 def alive(plan: Plan) -> bool | None:
     """Whether a driver runs the study; None if its folder is not on this machine."""
     from sweeps.storage import driver_lock
 
-    return driver_lock.alive(plan) if Path(plan.folder, PLAN_FILE).exists() else None
+    return driver_lock.alive(plan) if Path(plan.output.folder, PLAN_FILE).exists() else None
 
 
 def logged_plan(asked: argparse.Namespace, name: str) -> Plan:
@@ -159,5 +163,5 @@ def open_tracking(plan: Plan) -> Tracking:
     """Open the study's MLflow. Raises UserError if the database or experiment does not exist; creates neither."""
     from sweeps.tracking.client import Tracking
 
-    known_experiment(plan.tracking, plan.experiment)
+    known_experiment(plan.output.tracking, plan.output.experiment)
     return Tracking(plan)

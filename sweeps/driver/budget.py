@@ -45,7 +45,7 @@ class Account(Callback):
         self.on_trial_complete(iteration, trials, trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        budget = self.plan.max_gpu_hours
+        budget = self.plan.compute.max_gpu_hours
         if budget is not None and not self.spent and self.total() >= budget:
             self.spent = True
             print(f"{self.line()}: running trials keep their state, no other is begun", flush=True)
@@ -63,7 +63,7 @@ class Account(Callback):
         return figures(self.plan, seconds) if seconds else {}
 
     def line(self) -> str:
-        return f"--max-gpu-hours {self.plan.max_gpu_hours:g}: used up ({told(self.plan, self.total())})"
+        return f"--max-gpu-hours {self.plan.compute.max_gpu_hours:g}: used up ({told(self.plan, self.total())})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

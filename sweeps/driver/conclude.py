@@ -42,7 +42,8 @@ def conclude(plan: Plan, record: optuna.Study) -> Promotion | None:
     left = sent_to_mlflow(plan, MLFLOW_MAY_TAKE)
     if left:
         print(
-            f"training is done, but MLflow cannot be used: {left} writes wait in the study's folder, {plan.folder}\n"
+            f"training is done, but MLflow cannot be used: {left} writes wait in the study's folder, "
+            f"{plan.output.folder}\n"
             f"when it is back: python -m sweeps sync {plan.name}"
         )
         return None
@@ -52,10 +53,10 @@ def conclude(plan: Plan, record: optuna.Study) -> Promotion | None:
         reasons = [row.note for row in rows if row.note]
         why = f"the first failure said: {reasons[0]}" if reasons else "see the log"
         raise UserError(f"{plan.name}: no trial finished; {why}")
-    promotion = promoted(plan, tracking) if plan.clips else None
-    if not plan.clips:
+    promotion = promoted(plan, tracking) if plan.judging.clips else None
+    if not plan.judging.clips:
         print("no FVD was measured (--clips 0), so no champion was chosen")
-    print(f"see the runs with: {ui_command(plan.tracking)}")
+    print(f"see the runs with: {ui_command(plan.output.tracking)}")
     return promotion
 
 
@@ -66,7 +67,7 @@ def sent_to_mlflow(plan: Plan, wait: float) -> int:
         left = sync(plan)[1] or (0 if reachable(plan) else 1)
         if not left or time.monotonic() >= deadline:
             return left
-        print(f"waiting for MLflow at {plan.tracking} ...", flush=True)
+        print(f"waiting for MLflow at {plan.output.tracking} ...", flush=True)
         time.sleep(min(10.0, max(0.1, deadline - time.monotonic())))
 
 
@@ -85,14 +86,16 @@ def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[t
     from sweeps.reports import plots, variant_table
     from sweeps.search import grid
 
-    front = pareto(plan, tracking, record) if plan.objectives else ""
+    front = pareto(plan, tracking, record) if plan.search.objectives else ""
     runs = tracking.runs()
     rows = trial_table.rows_of(runs)
     Console().print(trial_table.render(rows, plan.name))
-    if plan.grid:
-        ablation = grid.ablation(plan.grid, runs)
+    if plan.search.grid:
+        ablation = grid.ablation(plan.search.grid, runs)
         Console().print(grid.render(ablation, "ablation"))
-        tracking.client.log_artifact(tracking.parent_id(), str(grid.write(ablation, Path(plan.folder, grid.TABLE))))
+        tracking.client.log_artifact(
+            tracking.parent_id(), str(grid.write(ablation, Path(plan.output.folder, grid.TABLE)))
+        )
     if variants := variant_table.lines(plan, runs):
         console = Console()
         console.print(variant_table.render(plan, variants, console.width))
@@ -101,7 +104,7 @@ def show_results(plan: Plan, tracking: Tracking, record: optuna.Study) -> list[t
     if front:
         print(front)
     fvd = {row.number: row.fvd_long for row in rows if row.fvd_long is not None}
-    for path in plots.write_plots(record, fvd, Path(plan.folder, "plots"), plan.objectives):
+    for path in plots.write_plots(record, fvd, Path(plan.output.folder, "plots"), plan.search.objectives):
         tracking.client.log_artifact(tracking.parent_id(), str(path), "plots")
     best = {LATENT_FD: [row.latent_fd for row in rows], FVD_LONG: [row.fvd_long for row in rows]}
     for name, values in best.items():
@@ -136,7 +139,12 @@ def cluster_feature_pool(plan: Plan, domain: Domain) -> FeaturePool | None:
         return None
     from sweeps.parallel.feature_pool import FeaturePool
 
-    return FeaturePool(domain, plan.workers * plan.concurrency, plan.cpus_per_worker, plan.gpus_per_worker)
+    return FeaturePool(
+        domain,
+        plan.compute.workers * plan.compute.concurrency,
+        plan.compute.cpus_per_worker,
+        plan.compute.gpus_per_worker,
+    )
 
 
 def pareto(plan: Plan, tracking: Tracking, record: optuna.Study) -> str:
@@ -148,7 +156,7 @@ def pareto(plan: Plan, tracking: Tracking, record: optuna.Study) -> str:
         if run.data.tags.get(PARETO, "false") != here:
             tracking.client.set_tag(run.info.run_id, PARETO, here)
     told = [f"trial {number} ({', '.join(f'{v:.4g}' for v in front[number])})" for number in sorted(front)]
-    return f"Pareto front of {', '.join(plan.objectives)}: {'; '.join(told) or 'empty, for no trial finished'}"
+    return f"Pareto front of {', '.join(plan.search.objectives)}: {'; '.join(told) or 'empty, for no trial finished'}"
 
 
 def champion_clip(plan: Plan) -> Path:
@@ -158,10 +166,10 @@ def champion_clip(plan: Plan) -> Path:
     from svgan.io.video_writer import contact_sheet, write_mp4, write_png
     from svgan.latents.manifest import read_manifest
 
-    model = mlflow.pyfunc.load_model(f"models:/{plan.model}@champion")
-    frames = model.predict({"clips": 1, "frames": 250, "seed": plan.seed})[0]
-    path = Path(plan.folder, "champion.mp4")
-    write_mp4(frames, path, read_manifest(plan.latents).fps)
+    model = mlflow.pyfunc.load_model(f"models:/{plan.output.model}@champion")
+    frames = model.predict({"clips": 1, "frames": 250, "seed": plan.search.seed})[0]
+    path = Path(plan.output.folder, "champion.mp4")
+    write_mp4(frames, path, read_manifest(plan.data.latents).fps)
     write_png(contact_sheet(frames), path.with_suffix(".png"))
     return path
 

@@ -20,38 +20,50 @@ METRICS = (LATENT_FD,)
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """One question to a model, asked by a sweep.
-
-    space: a module-level define-by-run function of an Optuna trial, or a dict of Optuna distributions, lists and
-    constants; either gives overrides of the recipe. controls: points of it that run first and are never stopped; where
-    all trials are, --trials may ask for the first of them alone.
-    metric: what proposals and stops go by; lower is better. reports: figures per full trial. rungs: fractions of the
-    steps at which all but the best 1/reduction are stopped. grid: the fields and values of `--grid` alone. objectives:
-    two or more of latent_fd, fvd_short and fvd_long in place of the metric; stops still go by the metric. clips: behind
-    each FVD; None: `flags.judged_on`'s. metrics: of `svgan.metrics.assess`, measured of finished trials. seconds: of a
-    trial's training, in place of steps, where all are controls. seeds: of each trial.
+    """One question to a model, asked by a sweep. Its fields are the defaults of the study's flags.
 
     A point may name another `recipe`, `steps` of its own, and, for the tables, a `variant`.
     """
 
     name: str
+    """The study file's name without `.py`."""
     space: Callable[[optuna.Trial], dict[str, Any]] | Mapping[str, Any]
+    """A module-level define-by-run function of an Optuna trial, or a dict of Optuna distributions, lists and constants.
+    Either gives overrides of the recipe."""
     recipe: str = "tiny"
+    """The recipe whose fields a trial's parameters override."""
     metric: str = LATENT_FD
+    """The figure by which trials are proposed and pruned; lower is better."""
     controls: Sequence[dict[str, Any]] = ()
+    """Parameter points that run first and are never pruned. If every trial is a control, --trials N keeps the
+    first N."""
     trials: int = 6
+    """Number of trials, controls included."""
     steps: int = 1700
+    """Generator steps of a trial that is not pruned."""
     clips: int | None = None
+    """Clips behind each FVD. None: as many as a CPU, or a GPU, measures in minutes (`flags.judged_on`)."""
     domain: str = "default"
+    """The domain that renders."""
     reports: int = 8
+    """Number of reports of a trial that is not pruned."""
     rungs: Sequence[float] = (0.25, 0.5)
+    """Fractions of the steps at which ASHA prunes."""
     reduction: int = 3
+    """ASHA's reduction factor: all but the best 1/reduction are pruned at a rung."""
     model: str | None = None
+    """Registered model. None: named after the domain."""
     grid: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    """The fields and values of `--grid` without words."""
     objectives: Sequence[str] = ()
+    """Two or more of latent_fd, fvd_short and fvd_long in place of the metric. Trials are still pruned by the
+    metric."""
     metrics: Sequence[str] = ("fvd",)
+    """Metrics of `svgan.metrics.assess` that are measured of a finished trial."""
     seconds: float | None = None
+    """Seconds of training per trial, in place of steps, where all trials are controls."""
     seeds: int = 1
+    """Seeds of each trial."""
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -79,8 +91,8 @@ class Study:
         what the recipe refuses."""
         from svgan.training import recipes
 
-        own = {"steps": plan.steps, "seed": plan.seed, **params}
-        if number is not None and plan.lengths:
-            own["steps"] = plan.length(number)
+        own = {"steps": plan.search.steps, "seed": plan.search.seed, **params}
+        if number is not None and plan.search.lengths:
+            own["steps"] = plan.search.steps_of(number)
         own.pop(VARIANT, None)
         return recipes.make(own.pop("recipe", self.recipe), **own).to_json()

@@ -38,14 +38,14 @@ def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
     keeps one generator per improvement. A worker's scratch folder holds the checkpoint being written, with two
     generators.
     """
-    checkpoint, generator = plan.seeds * checkpoint, plan.seeds * generator
-    storage = (KEPT * plan.trials + plan.concurrency) * (checkpoint + generator)
-    models = plan.trials * plan.reports * generator
+    checkpoint, generator = plan.search.seeds * checkpoint, plan.search.seeds * generator
+    storage = (KEPT * plan.search.trials + plan.compute.concurrency) * (checkpoint + generator)
+    models = plan.search.trials * plan.search.reports * generator
     asked: dict[int, tuple[Path, int]] = {}
     for place, need in (
-        (None if is_remote(plan.storage) else Path(plan.storage.removeprefix("file://")), storage),
-        (artifact_folder(plan.tracking), models),
-        (Path(tempfile.gettempdir()), plan.concurrency * (checkpoint + 2 * generator)),
+        (None if is_remote(plan.output.storage) else Path(plan.output.storage.removeprefix("file://")), storage),
+        (artifact_folder(plan.output.tracking), models),
+        (Path(tempfile.gettempdir()), plan.compute.concurrency * (checkpoint + 2 * generator)),
     ):
         if place is None:
             continue
@@ -57,8 +57,8 @@ def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
         if need > free:
             raise UserError(
                 f"disk: {folder} has {size(free)} free, the study may keep {size(need)} there ({KEPT} checkpoints of "
-                f"{size(checkpoint)} for each of {plan.trials} trials, and models); free some, ask for fewer --trials, "
-                "or choose another --storage"
+                f"{size(checkpoint)} for each of {plan.search.trials} trials, and models); free some, ask for fewer "
+                "--trials, or choose another --storage"
             )
     return storage + models
 
@@ -71,7 +71,7 @@ def artifact_folder(tracking: str) -> Path | None:
 
 def kept_already(plan: Plan, folder: Path) -> int:
     """Bytes that a resumed study already has on the disk of `folder`: they are part of what it keeps."""
-    own = Path(plan.folder)
+    own = Path(plan.output.folder)
     if not own.exists() or own.stat().st_dev != folder.stat().st_dev:
         return 0
     return sum(path.stat().st_size for path in own.rglob("*") if path.is_file())

@@ -2,148 +2,94 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from svgan.cli import Parser
+from svgan.dataclass_flags import HELP, UNDECIDED, flag, parse
+from svgan.errors import UserError
+from sweeps.driver.definition import Study
 from sweeps.storage import environment
-from sweeps.storage.environment import on_cluster, shown
+from sweeps.storage.environment import on_cluster
 from sweeps.storage.paths import absolute, study_folder
-from sweeps.storage.plan import OBJECTIVES, Plan
+from sweeps.storage.plan import Plan, check_name
+from sweeps.storage.plan_parts import ON_CPU, ON_GPU, PARTS, Compute, Data, Judging, Output, Search
 
-# The ladder of docs/judging.md: clips of a trial's FVD; on a GPU also a champion's, and over how many seeds.
-ON_CPU, ON_GPU = 64, (256, 2048, 3)
-
-
-def parser(
-    study: str, doc: str, *, trials: int, steps: int, clips: int | None, seconds: float | None = None, seeds: int = 1
-) -> argparse.ArgumentParser:
-    """The flags of every study file; their set is frozen by a test."""
-    p = Parser(prog=f"sweeps/{study}.py", description=doc)
-    counts: dict[str, Any] = {"type": int, "metavar": "N"}
-    ask = p.add_argument_group("what to run")
-    ask.add_argument("--trials", **counts, help=f"trials, controls included [{trials}; with --grid, its points]")
-    ask.add_argument("--steps", default=steps, **counts, help="generator steps of a whole trial [%(default)s]")
-    ask.add_argument(
-        "--seconds",
-        default=seconds,
-        type=float,
-        metavar="X",
-        help="of training, in place of steps: each trial, all of them controls or of a grid, has as many steps as take "
-        f"so long by a timing beforehand [{'as many as --steps' if seconds is None else f'{seconds:g}'}]",
-    )
-    usual = f"{ON_CPU}; {ON_GPU[0]} where workers have GPUs" if clips is None else clips
-    ask.add_argument("--clips", default=clips, **counts, help=f"clips behind each FVD; 0: no FVD [{usual}]")
-    ask.add_argument("--seed", default=0, **counts, help="of the search and of every trial [%(default)s]")
-    ask.add_argument(
-        "--grid",
-        nargs="*",
-        metavar="FIELD=V,V",
-        help="every point of a grid in place of a search, each whole, as in gap_weight=0,1,10 [alone: the study's]",
-    )
-    ask.add_argument(
-        "--objectives",
-        metavar="A,B",
-        help=f"several to minimise at once, towards their Pareto front: of {', '.join(OBJECTIVES)}",
-    )
-    ask.add_argument(
-        "--seeds",
-        default=seeds,
-        **counts,
-        help="of each trial, trained in turn: it is judged by their mean [%(default)s]",
-    )
-    ask.add_argument(
-        "--promotion-clips",
-        **counts,
-        help="clips behind the figure by which the champion is chosen among the best few [those of --clips; "
-        f"{ON_GPU[1]} where workers have GPUs and --clips is not given]",
-    )
-    ask.add_argument(
-        "--promotion-seeds", **counts, help=f"of generation, over which that figure is a mean [1; {ON_GPU[2]} as above]"
-    )
-    ask.add_argument(
-        "--latents",
-        default=environment.default("latents"),
-        metavar="URI",
-        help=f"W+ shards: a folder or URL [{shown('latents', 'those of the domain')}]",
-    )
-    ask.add_argument(
-        "--domain", metavar="DIR", help="what renders: a domain's folder, at the same place on every node [the study's]"
-    )
-    ask.add_argument(
-        "--pictures", metavar="DIR", help="another domain, whose pictures are to move (cross-domain recipes) [none]"
-    )
-    ask.add_argument(
-        "--footage",
-        action="store_true",
-        help="recipes of frames see the recorded ones, kept beside the codes by svgan embed --frames [what codes "
-        "render]",
-    )
-    size = p.add_argument_group("on what")
-    size.add_argument(
-        "--workers",
-        default=environment.default("workers", 1),
-        **counts,
-        help=f"DDP workers of a trial [{shown('workers', 1)}]",
-    )
-    size.add_argument(
-        "--gpus-per-worker",
-        default=environment.default("gpus_per_worker"),
-        type=float,
-        metavar="X",
-        help=f"[{shown('gpus_per_worker', 'a share of the GPUs there are, else 0')}]",
-    )
-    size.add_argument(
-        "--concurrency",
-        **counts,
-        help=f"trials at a time [as CPUs, GPUs and memory allow; at most {shown('concurrency', 'any')}]",
-    )
-    size.add_argument(
-        "--max-gpu-hours",
-        type=float,
-        metavar="X",
-        help="GPU-hours, or core-hours where trials have no GPU, after which the study stops, to be resumed with more "
-        f"[{shown('max_gpu_hours', 'none')}]",
-    )
-    size.add_argument(
-        "--patience",
-        type=float,
-        default=15.0,
-        metavar="MIN",
-        help="minutes without a step after which a worker is killed and started again [%(default)g]",
-    )
-    keep = p.add_argument_group("where it is kept")
-    keep.add_argument(
-        "--storage",
-        default=environment.default("storage", "./runs"),
-        metavar="URI",
-        help=f"checkpoints, state and logs [{shown('storage', './runs')}]",
-    )
-    keep.add_argument("--tracking", metavar="URI", help=f"MLflow [{shown('tracking', 'sqlite:///mlflow.db')}]")
-    keep.add_argument(
-        "--optuna", default="", metavar="URL", help="its record: 'journal' or postgresql://... [optuna.db in storage]"
-    )
-    keep.add_argument("--experiment", default="svgan", metavar="NAME", help="MLflow experiment [%(default)s]")
-    keep.add_argument("--name", metavar="NAME", help="of this run of the study [the study's, with date and time]")
-    keep.add_argument(
-        "--resume",
-        metavar="NAME",
-        help="finish the study of that name: done trials stay, cut ones go on (flags remembered)",
-    )
-    return p
+NOT_REMEMBERED = ("resume", "storage", "max_gpu_hours")
 
 
-def judged_on(asked: argparse.Namespace, gpu: bool) -> tuple[int, int, int]:
-    """Clips behind a trial's FVD, those behind a champion's, and over how many seeds: as asked, else what a CPU, or a
-    GPU, does in minutes. Asking for --clips is asking for no more than these at a promotion."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What a user may ask of a study. The frozen set of flags is in `test_flags.py`."""
+
+    search: Search
+    data: Data = dataclasses.field(default_factory=Data)
+    compute: Compute = dataclasses.field(default_factory=Compute)
+    judging: Judging
+    output: Output
+    grid: Annotated[list[str] | None, flag("FIELD=V,V", words=True, default="alone: the study's")] = None
+    """Train every point of a grid, none pruned, in place of a search, as in gap_weight=0,1,10."""
+    name: Annotated[str | None, flag("NAME", default="the study's, with date and time")] = None
+    """Name of this run of the study."""
+    resume: Annotated[str | None, flag("NAME", default="none")] = None
+    """Finish the study of that name: finished trials stay, interrupted ones continue. Flags are remembered."""
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            check_name(self.name)
+
+    @classmethod
+    def defaults(cls, study: Study) -> Flags:
+        """The flags of a study when none is given; what the driver decides is undecided."""
+        return cls(
+            search=Search(
+                recipe=study.recipe,
+                metric=study.metric,
+                objective=f"{study.metric}_best",
+                controls=UNDECIDED,
+                steps=study.steps,
+                seconds=study.seconds,
+                seeds=study.seeds,
+                reports=study.reports,
+                rungs=UNDECIDED,
+                reduction=study.reduction,
+            ),
+            judging=Judging(
+                clips=UNDECIDED if study.clips is None else study.clips,
+                metrics=tuple(study.metrics),
+                precision=UNDECIDED,
+            ),
+            output=Output(folder=UNDECIDED, model=UNDECIDED),
+        )
+
+    @classmethod
+    def parse(cls, study: Study, arguments: Sequence[str] | None, doc: str = "") -> Flags:
+        """The flags given. Raises UserError for one that cannot be read or is out of range."""
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        flags = cls.defaults(study)
+        if set(HELP) & set(given):  # it shows their number
+            flags = dataclasses.replace(flags, search=dataclasses.replace(flags.search, trials=study.trials))
+        return parse(flags, given, prog=f"sweeps/{study.name}.py", description=doc)
+
+    def check_resumable(self, study: Study) -> None:
+        """Raises UserError for a flag that may not be given beside --resume."""
+        usual = Flags.defaults(study)
+        for part, other in [(self, usual), *((getattr(self, name), getattr(usual, name)) for name in PARTS)]:
+            for name, value in vars(part).items():
+                if name not in (*PARTS, *NOT_REMEMBERED) and value != getattr(other, name):
+                    raise UserError(
+                        f"{environment.option(name)}: a study's flags are remembered; leave it out with --resume"
+                    )
+
+
+def judged_on(asked: Judging, gpu: bool) -> dict[str, Any]:
+    """The clips of a trial's FVD, those of a champion's and its seeds: as asked, else what a CPU or a GPU measures in
+    minutes. Whoever gives --clips gets no more of them at a promotion."""
     clips, many, seeds = ON_GPU if gpu and asked.clips is None else (ON_CPU, 0, 1)
-    return (
-        clips if asked.clips is None else asked.clips,
-        many if asked.promotion_clips is None else asked.promotion_clips,
-        seeds if asked.promotion_seeds is None else asked.promotion_seeds,
-    )
+    usual = {"clips": clips, "promotion_clips": many, "promotion_seeds": seeds}
+    return {name: count if getattr(asked, name) is None else getattr(asked, name) for name, count in usual.items()}
 
 
 def resume_command(plan: Plan) -> str:
@@ -155,5 +101,5 @@ def resume_command(plan: Plan) -> str:
         return f"{again}  # its entrypoint with --resume {plan.name}"
     script = Path(sys.argv[0])
     file = script if script.suffix == ".py" and script.name != "__main__.py" else f"sweeps/{plan.study}.py"
-    usual = study_folder(absolute("./runs"), plan.name) == Path(plan.folder)
-    return f"python {file} --resume {plan.name}" + ("" if usual else f" --storage {plan.storage}")
+    usual = study_folder(absolute("./runs"), plan.name) == Path(plan.output.folder)
+    return f"python {file} --resume {plan.name}" + ("" if usual else f" --storage {plan.output.storage}")

@@ -58,7 +58,7 @@ class Pace:
 
 def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
     """The pace of earlier trials if there are any, else of this machine; None for a GPU that is not here."""
-    device = "cuda" if plan.gpus_per_worker else "cpu"
+    device = "cuda" if plan.compute.gpus_per_worker else "cpu"
     here = device == "cpu" or torch.cuda.is_available()
     run = cleared.runs[0]
     wanted = device_name(device) if here and cleared.there.local else f"{device} %"
@@ -66,7 +66,7 @@ def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
     if not found and not here:
         return None
     known = learned(found, plan) if found else timed(plan, run, cleared.material, device)
-    if plan.clips and known.scoring is None and here:
+    if plan.judging.clips and known.scoring is None and here:
         return replace(known, scoring=timed_scoring(plan, cleared.material.rendering_domain, device))
     return known
 
@@ -103,7 +103,7 @@ def learned(runs: Sequence[Run], plan: Plan) -> Pace:
     return Pace(
         step,
         statistics.median(scored) if scored else None,
-        max(0.0, statistics.median(around)) if around else TRIAL_START + REPORT * plan.reports,
+        max(0.0, statistics.median(around)) if around else TRIAL_START + REPORT * plan.search.reports,
         f"as {len(runs)} earlier trial{'s' if len(runs) > 1 else ''} took",
     )
 
@@ -129,10 +129,10 @@ def timed(
     A batch that would take longer is timed in part and scaled up.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
+    torch.set_num_threads(max(1, int(plan.compute.cpus_per_worker)))
     try:
         source = registry.make_source(run, material, device)
-        whole = max(1, run.batch // plan.workers)
+        whole = max(1, run.batch // plan.compute.workers)
         step, count = 0.0, 0
         for batch in dict.fromkeys((max(1, whole // 8), whole)):
             if step > budget / 3:
@@ -141,7 +141,7 @@ def timed(
             step, count = min(laps) * whole / batch, len(laps)
     finally:
         torch.set_num_threads(threads)
-    return Pace(step, None, TRIAL_START + REPORT * plan.reports, f"from {count} iterations timed here")
+    return Pace(step, None, TRIAL_START + REPORT * plan.search.reports, f"from {count} iterations timed here")
 
 
 def _laps(
@@ -166,16 +166,16 @@ def timed_scoring(plan: Plan, domain: Domain, device: str) -> float:
     Trials that run side by side share caches, memory and, on most machines, cores.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
+    torch.set_num_threads(max(1, int(plan.compute.cpus_per_worker)))
     try:
-        network = i3d.load(device=device, precision=plan.precision)
+        network = i3d.load(device=device, precision=plan.judging.precision)
         codes = domain.generator.w_avg.expand(i3d.MIN_FRAMES, domain.config.num_layers, -1)
 
         def one_clip() -> None:
             network(torch.from_numpy(domain.render(codes)[None])).cpu()
 
         one_clip()
-        places = 1 if plan.gpus_per_worker else plan.concurrency
+        places = 1 if plan.compute.gpus_per_worker else plan.compute.concurrency
         with ThreadPoolExecutor(places) as pool:
             started = time.perf_counter()
             for lap in [pool.submit(one_clip) for _ in range(places)]:
@@ -183,7 +183,7 @@ def timed_scoring(plan: Plan, domain: Domain, device: str) -> float:
             seconds = time.perf_counter() - started
     finally:
         torch.set_num_threads(threads)
-    return 2 * plan.clips * seconds * PROTOCOLS["svg-short"].frames / i3d.MIN_FRAMES
+    return 2 * plan.judging.clips * seconds * PROTOCOLS["svg-short"].frames / i3d.MIN_FRAMES
 
 
 def halved(plan: Plan, draws: int = 20, most: int = 100) -> tuple[float, float]:
@@ -194,18 +194,22 @@ def halved(plan: Plan, draws: int = 20, most: int = 100) -> tuple[float, float]:
     """
     from sweeps.search.asha import Halving
 
-    free = min(plan.trials, most) - plan.controls
+    free = min(plan.search.trials, most) - plan.search.controls
     if free <= 0:
         return 1.0, 1.0
     shares, finished, chance = 0.0, 0, random.Random(0)
     for _ in range(draws):
-        rungs = Halving(metric=plan.objective, rungs=plan.rungs, reduction=plan.reduction)
-        for number in range(plan.controls + free):
+        rungs = Halving(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
+        for number in range(plan.search.controls + free):
             merit = chance.random()
-            stop = (rung for rung in plan.rungs if not rungs.goes_on(number, rung, merit) and number >= plan.controls)
-            reached = min(next(stop, plan.steps), plan.steps)
-            if number >= plan.controls:
-                shares, finished = shares + reached / plan.steps, finished + (reached == plan.steps)
+            stop = (
+                rung
+                for rung in plan.search.rungs
+                if not rungs.goes_on(number, rung, merit) and number >= plan.search.controls
+            )
+            reached = min(next(stop, plan.search.steps), plan.search.steps)
+            if number >= plan.search.controls:
+                shares, finished = shares + reached / plan.search.steps, finished + (reached == plan.search.steps)
     return shares / (draws * free), finished / (draws * free)
 
 
@@ -220,25 +224,31 @@ class Forecast:
 
 def forecast(plan: Plan, known: Pace) -> Forecast:
     """The study's wall time if its trials are handed out one after another to `concurrency` places."""
-    free, training = plan.trials - plan.controls, plan.seconds or plan.steps * known.step
+    free, training = plan.search.trials - plan.search.controls, plan.search.seconds or plan.search.steps * known.step
     share, chance = halved(plan)
-    scoring = (known.scoring or 0.0) if plan.clips else 0.0
-    whole = known.around + plan.seeds * (training + scoring)
-    mean = known.around + plan.seeds * (share * training + chance * scoring)
-    places = [0.0] * plan.concurrency
-    for length in [whole] * plan.controls + [mean] * free:
+    scoring = (known.scoring or 0.0) if plan.judging.clips else 0.0
+    whole = known.around + plan.search.seeds * (training + scoring)
+    mean = known.around + plan.search.seeds * (share * training + chance * scoring)
+    places = [0.0] * plan.compute.concurrency
+    for length in [whole] * plan.search.controls + [mean] * free:
         heapq.heapreplace(places, places[0] + length)
-    hours = (whole * plan.controls + mean * free) / 3600
-    return Forecast(STUDY_START + max(places) + STUDY_END + final(plan, known), hours, plan.controls + chance * free)
+    hours = (whole * plan.search.controls + mean * free) / 3600
+    return Forecast(
+        STUDY_START + max(places) + STUDY_END + final(plan, known), hours, plan.search.controls + chance * free
+    )
 
 
 def final(plan: Plan, known: Pace) -> float:
     """Seconds of the final evaluation, if the study asks for one; a cluster's workers share it."""
-    if not final_evaluation.asked(plan) or not plan.clips or known.scoring is None:
+    if not final_evaluation.asked(plan) or not plan.judging.clips or known.scoring is None:
         return 0.0
-    clips = (final_evaluation.FINALISTS + 1) * plan.promotion_seeds * (plan.promotion_clips or plan.clips)
-    places = plan.workers * plan.concurrency if resources.joined() else 1
-    return clips * known.scoring / (2 * plan.clips) / places
+    clips = (
+        (final_evaluation.FINALISTS + 1)
+        * plan.judging.promotion_seeds
+        * (plan.judging.promotion_clips or plan.judging.clips)
+    )
+    places = plan.compute.workers * plan.compute.concurrency if resources.joined() else 1
+    return clips * known.scoring / (2 * plan.judging.clips) / places
 
 
 def told(plan: Plan, known: Pace | None) -> str:
@@ -246,12 +256,12 @@ def told(plan: Plan, known: Pace | None) -> str:
     if known is None:
         return "time: not known, as no trial of this recipe ran on such a GPU in this MLflow and none is here to time"
     coming = forecast(plan, known)
-    kind = "GPU" if plan.gpus_per_worker else "core"
-    hours = coming.trial_hours * plan.workers * (plan.gpus_per_worker or plan.cpus_per_worker)
+    kind = "GPU" if plan.compute.gpus_per_worker else "core"
+    hours = coming.trial_hours * plan.compute.workers * (plan.compute.gpus_per_worker or plan.compute.cpus_per_worker)
     fvd = "FVD, whose time is not known" if known.scoring is None else f"{known.scoring:.0f} s of FVD"
-    scoring = f" and {fvd}" if plan.clips else ""
+    scoring = f" and {fvd}" if plan.judging.clips else ""
     judged = f", {duration(last)} of it for the final judgement" if (last := final(plan, known)) else ""
-    training = f"{plan.seconds:g} s of training" if plan.seconds else f"{known.step:.2g} s a step"
+    training = f"{plan.search.seconds:g} s of training" if plan.search.seconds else f"{known.step:.2g} s a step"
     return (
         f"time: about {duration(coming.seconds)}{judged} and {hours:.2g} {kind}-hours if some {coming.finishers:.0f} "
         f"trials run to the end, with {training}{scoring}, {known.source}"

@@ -33,7 +33,7 @@ class Board(Callback):
 
     def __init__(self, plan: Plan, rows: list[Row], console: Console | None = None) -> None:
         self.plan, self.title, self.console = plan, plan.name, console or Console()
-        self.heard, self.every, self.next = "", 10.0 if is_remote(plan.storage) else 2.0, 0.0
+        self.heard, self.every, self.next = "", 10.0 if is_remote(plan.output.storage) else 2.0, 0.0
         self.rows = {row.number: row for row in rows}
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
 
@@ -51,7 +51,7 @@ class Board(Callback):
             return
         self.rows[row.number] = row
         if self.live:
-            self.live.update(render(list(self.rows.values()), self.title, self.plan.rungs), refresh=True)
+            self.live.update(render(list(self.rows.values()), self.title, self.plan.search.rungs), refresh=True)
             return
         told = line(row, differing(self.rows.values()))
         self.console.print(f"{time.strftime('%H:%M:%S')} {told}", highlight=False, soft_wrap=True)
@@ -84,7 +84,7 @@ class Board(Callback):
 
     def _ended_badly(self, trial: Trial, ending: Ending) -> None:
         number = trial.config["number"]
-        note = f"{failure(trial)}; see {TrialLog(self.plan, number).link() or self.plan.folder}"
+        note = f"{failure(trial)}; see {TrialLog(self.plan, number).link() or self.plan.output.folder}"
         self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending], note=note))
         if self.live:
             self.say(f"trial {number} {STATUS_OF_RUN[ending]}: {note}", "red")

@@ -2,108 +2,115 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps.driver.definition import Study
-from sweeps.driver.flags import judged_on
+from sweeps.driver.flags import Flags, judged_on
 from sweeps.storage import environment
-from sweeps.storage.paths import absolute, default_tracking, fresh_name, study_folder
-from sweeps.storage.plan import PLAN_FILE, Plan, check_asked
+from sweeps.storage.paths import absolute, fresh_name, study_folder
+from sweeps.storage.plan import PLAN_FILE, Plan
+from sweeps.storage.plan_parts import Compute, Data, Judging, Output, Search
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
 
 
-def fresh(study: Study, asked: argparse.Namespace) -> Plan:
+def fresh(study: Study, asked: Flags) -> Plan:
     """The plan of a new study from its flags, everything made absolute, with digests of what figures depend on."""
     from svgan.images.domain import Domain
-    from svgan.latents.manifest import read_manifest
-    from svgan.metrics.protocol import usual_precision
-    from sweeps.ray_runtime import resources
-    from sweeps.storage import provenance
-    from sweeps.trial import artifacts
 
-    check_asked(vars(asked))
     grid = asked_grid(study, asked.grid)
     study = study.along(grid) if grid else study
-    trials = asked.trials
-    if trials is None:
-        trials = len(study.controls) if grid else study.trials
-    elif not grid and study.trials == len(study.controls):
-        study = study.first(trials)
-    name, storage = asked.name or fresh_name(study.name), absolute(asked.storage)
-    folder = study_folder(storage, name)
-    if Path(folder, PLAN_FILE).exists():
-        raise UserError(f"--name {name}: this study exists in {folder}; use --resume {name}, or choose another name")
-    domain = Domain.load(asked.domain or study.domain)
-    pictures = Domain.load(asked.pictures) if asked.pictures else None
-    latents = absolute(asked.latents or domain.latents_uri)
-    there = resources.room()
-    gpus = (
-        resources.gpu_share(there, asked.workers, asked.concurrency)
-        if asked.gpus_per_worker is None
-        else asked.gpus_per_worker
+    search = decided_search(study, asked.search, grid)
+    output, name = decided_output(asked.output, asked.name or fresh_name(study.name))
+    domain = Domain.load(asked.data.domain or study.domain)
+    pictures = Domain.load(asked.data.pictures) if asked.data.pictures else None
+    data = dataclasses.replace(
+        asked.data,
+        latents=absolute(asked.data.latents or domain.latents_uri),
+        domain=_place(domain),
+        pictures=_place(pictures) if pictures else "",
     )
+    compute = decided_compute(asked.compute, search.trials)
+    judging = decided_judging(asked.judging, gpu=bool(compute.gpus_per_worker))
+    model = study.model or f"svgan-{(pictures or domain).folder.name.replace('_', '-')}"
+    return Plan(
+        study=study.name,
+        name=name,
+        search=search,
+        data=data,
+        compute=compute,
+        judging=judging,
+        output=dataclasses.replace(output, model=model),
+        digests=digests(data, judging, domain, pictures),
+    )
+
+
+def decided_search(study: Study, asked: Search, grid: dict[str, list[Any]]) -> Search:
+    """study: as an ablation along the grid, where there is one."""
+    trials, controls = asked.trials, len(study.controls)
+    if trials is None:
+        trials = controls if grid else study.trials
+    elif not grid and study.trials == controls:
+        controls = min(trials, controls)
+    every = max(1, asked.steps // study.reports)
+    return dataclasses.replace(
+        asked,
+        trials=trials,
+        controls=controls,
+        grid=grid,
+        rungs=tuple(sorted({max(1, round(rung * study.reports)) * every for rung in study.rungs})),
+        objectives=tuple(study.objectives if asked.objectives is None else asked.objectives),
+    )
+
+
+def decided_output(asked: Output, name: str) -> tuple[Output, str]:
+    """Places made absolute, and the study's name. Raises UserError where a study of that name is kept there."""
+    storage = absolute(asked.storage)
+    folder = study_folder(storage, name)
+    if (folder / PLAN_FILE).exists():
+        raise UserError(f"--name {name}: this study exists in {folder}; use --resume {name}, or choose another name")
+    return dataclasses.replace(asked, storage=storage, folder=str(folder), tracking=absolute(asked.tracking)), name
+
+
+def decided_compute(asked: Compute, trials: int) -> Compute:
+    """As asked, else as CPUs, GPUs and memory of this machine or cluster allow."""
+    from sweeps.ray_runtime import resources
+
+    there, gpus = resources.room(), asked.gpus_per_worker
+    if gpus is None:
+        gpus = resources.gpu_share(there, asked.workers, asked.concurrency)
     most = environment.default("concurrency", max(1, trials))
     concurrency = asked.concurrency or resources.fitting_concurrency(
         there, workers=asked.workers, cpus=1, gpus=gpus, trials=min(max(1, trials), most)
     )
     budget = environment.default("max_gpu_hours") if asked.max_gpu_hours is None else asked.max_gpu_hours
-    precision = usual_precision("cuda" if gpus else "cpu")
-    clips, promotion_clips, promotion_seeds = judged_on(asked, bool(gpus))
-    digests = {
+    return dataclasses.replace(asked, gpus_per_worker=gpus, concurrency=concurrency, max_gpu_hours=budget)
+
+
+def decided_judging(asked: Judging, gpu: bool) -> Judging:
+    from svgan.metrics.protocol import usual_precision
+
+    return dataclasses.replace(asked, precision=usual_precision("cuda" if gpu else "cpu"), **judged_on(asked, gpu))
+
+
+def digests(data: Data, judging: Judging, domain: Domain, pictures: Domain | None) -> tuple[tuple[str, str], ...]:
+    """What the figures depend on, by name."""
+    from svgan.latents.manifest import read_manifest
+    from sweeps.storage import provenance
+    from sweeps.trial import artifacts
+
+    found = {
         "domain": domain.digest,
         **({"pictures": pictures.digest} if pictures else {}),
-        "latents": read_manifest(latents).digest,
-        **(artifacts.protocols(clips, precision) if clips > 1 else {}),
+        "latents": read_manifest(data.latents).digest,
+        **(artifacts.protocols(judging.clips, judging.precision) if judging.clips > 1 else {}),
         **provenance.code_tags(),
     }
-    every = max(1, asked.steps // study.reports)
-    return Plan(
-        study=study.name,
-        name=name,
-        recipe=study.recipe,
-        metric=study.metric,
-        objective=f"{study.metric}_best",
-        domain=_place(domain),
-        controls=len(study.controls),
-        trials=trials,
-        steps=asked.steps,
-        workers=asked.workers,
-        cpus_per_worker=1,
-        gpus_per_worker=gpus,
-        concurrency=concurrency,
-        latents=latents,
-        storage=storage,
-        folder=str(folder),
-        tracking=absolute(asked.tracking) if asked.tracking else default_tracking(),
-        experiment=asked.experiment,
-        model=study.model or f"svgan-{(pictures or domain).folder.name.replace('_', '-')}",
-        seed=asked.seed,
-        clips=clips,
-        precision=precision,
-        reports=study.reports,
-        rungs=tuple(sorted({max(1, round(rung * study.reports)) * every for rung in study.rungs})),
-        reduction=study.reduction,
-        patience=asked.patience,
-        digests=tuple(sorted(digests.items())),
-        optuna=asked.optuna,
-        grid=grid,
-        seeds=asked.seeds,
-        promotion_clips=promotion_clips,
-        promotion_seeds=promotion_seeds,
-        max_gpu_hours=budget,
-        objectives=tuple(study.objectives if asked.objectives is None else asked.objectives.split(",")),
-        metrics=tuple(study.metrics),
-        seconds=asked.seconds,
-        pictures=_place(pictures) if pictures else "",
-        footage=asked.footage,
-    )
+    return tuple(sorted(found.items()))
 
 
 def _place(domain: Domain) -> str:
@@ -124,12 +131,12 @@ def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[An
     return parse(entries, study.recipe) if entries else checked(study.grid, study.recipe)
 
 
-def resumed(study: Study, flags: argparse.ArgumentParser, asked: argparse.Namespace) -> Plan:
+def resumed(study: Study, asked: Flags) -> Plan:
     """The plan that the study was started with. Only --storage and another budget may be given beside --resume."""
-    for name, value in vars(asked).items():
-        if name not in ("resume", "storage", "max_gpu_hours") and value != flags.get_default(name):
-            raise UserError(f"--{name.replace('_', '-')}: a study's flags are remembered; leave it out with --resume")
-    plan = Plan.load(study_folder(absolute(asked.storage), asked.resume))
+    asked.check_resumable(study)
+    assert asked.resume
+    plan = Plan.load(study_folder(absolute(asked.output.storage), asked.resume))
     if plan.study != study.name:
         raise UserError(f"--resume {asked.resume}: that is a study of sweeps/{plan.study}.py; resume it with that file")
-    return plan if asked.max_gpu_hours is None else dataclasses.replace(plan, max_gpu_hours=asked.max_gpu_hours)
+    budget = asked.compute.max_gpu_hours
+    return plan if budget is None else plan.with_fields(max_gpu_hours=budget)

@@ -44,19 +44,21 @@ def preflight(study: Study, plan: Plan) -> Cleared:
     there = resources.room()
     resources.check_resources(plan, there)
     resources.check_memory(plan, there)
-    check_storage(plan.storage)
+    check_storage(plan.output.storage)
     used = usage.recall(plan)
     usage.check_budget(plan, used)
     optuna_store.check_record(plan)
-    check_tracking(plan.tracking, plan.experiment)
+    check_tracking(plan.output.tracking, plan.output.experiment)
     material = material_of(plan, "cpu")
     latents = material.latents
     runs = [registry.read_config(config) for config in examples(study, plan)]
     for run in runs:
         registry.check_material(run, material)
         latents.windows(run.span)
-        if run.batch % plan.workers:
-            raise UserError(f"--workers {plan.workers}: they cannot share a batch of {run.batch} clips; use a divisor")
+        if run.batch % plan.compute.workers:
+            raise UserError(
+                f"--workers {plan.compute.workers}: they cannot share a batch of {run.batch} clips; use a divisor"
+            )
     disk = check_disk(plan, *max(state_bytes(run, material) for run in runs))
     return Cleared(there, material, runs, disk, used, time.perf_counter() - started)
 
@@ -67,16 +69,20 @@ def prepare(plan: Plan, material: Material) -> None:
     from svgan.metrics import fvd
     from sweeps.trial.artifacts import judge_of, protocol
 
-    if not plan.clips:
+    if not plan.judging.clips:
         return
     cache.path("i3d")
-    under, domain, latents = protocol("short", plan.clips, plan.precision), material.domain, material.latents
+    under, domain, latents = (
+        protocol("short", plan.judging.clips, plan.judging.precision),
+        material.domain,
+        material.latents,
+    )
     wanted = fvd.REFERENCES if material.recorded is not None else fvd.REFERENCES[:1]
     missing = any(fvd.find_moments(under, domain, latents, reference) is None for reference in wanted)
-    if missing and "fvd" in plan.metrics:
+    if missing and "fvd" in plan.judging.metrics:
         print(f"measuring {under.real_clips} real clips once (kept in the cache) ...", flush=True)
-    if plan.metrics != ("fvd",):
-        print(f"looking at real clips once for {', '.join(plan.metrics)} (kept in the cache) ...", flush=True)
+    if plan.judging.metrics != ("fvd",):
+        print(f"looking at real clips once for {', '.join(plan.judging.metrics)} (kept in the cache) ...", flush=True)
     judge_of(plan, "short", material)
 
 
@@ -85,7 +91,7 @@ def examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    trial_run = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=plan.seed))
+    trial_run = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=plan.search.seed))
     for control in study.controls:
         trial_run.enqueue_trial(control)
     return [
@@ -117,24 +123,34 @@ def check_storage(location: str) -> None:
 
 def announce(plan: Plan, cleared: Cleared, time: str, log: Path) -> str:
     """The text that shows the plan before anything starts. time: the forecast's line."""
-    gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
-    scored = f"FVD on {plan.clips} clips (so few bias it upwards, alike for all trials)" if plan.clips else "no FVD"
-    stops = f"stops at steps {', '.join(map(str, plan.rungs))} all but the best 1/{plan.reduction} and controls"
-    long = f"up to {plan.steps} steps"
-    if plan.seconds:
-        long = f"{plan.seconds:g} s of training each ({', '.join(map(str, plan.lengths))} steps)"
+    gpus = f" and {plan.compute.gpus_per_worker:g} GPU" if plan.compute.gpus_per_worker else ""
+    scored = (
+        f"FVD on {plan.judging.clips} clips (so few bias it upwards, alike for all trials)"
+        if plan.judging.clips
+        else "no FVD"
+    )
+    rungs = ", ".join(map(str, plan.search.rungs))
+    stops = f"stops at steps {rungs} all but the best 1/{plan.search.reduction} and controls"
+    long = f"up to {plan.search.steps} steps"
+    if plan.search.seconds:
+        long = f"{plan.search.seconds:g} s of training each ({', '.join(map(str, plan.search.lengths))} steps)"
     lines = [
-        f"{plan.name}: {plan.trials} trials of {long}, {plan.concurrency} at a time, each on "
-        f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}",
-        f"{stops if plan.rungs else 'none is stopped early'}; {scored}",
+        f"{plan.name}: {plan.search.trials} trials of {long}, {plan.compute.concurrency} at a time, each on "
+        f"{plan.compute.workers} x {plan.compute.cpus_per_worker:g} CPU{gpus}",
+        f"{stops if plan.search.rungs else 'none is stopped early'}; {scored}",
         time,
         f"disk: at most {size(cleared.disk)} of checkpoints and models; log: {log}",
     ]
-    if plan.max_gpu_hours is not None:
+    if plan.compute.max_gpu_hours is not None:
         used = usage.counted(plan, sum(cleared.used.values()))
         by_now = f", {usage.told(plan, used)} of them used by now" if used else ""
-        lines.insert(3, f"budget: {usage.told(plan, plan.max_gpu_hours)}{by_now}")
-    fits = cleared.there.workers(plan.cpus_per_worker, plan.gpus_per_worker, now=True) // plan.workers
-    if fits < plan.concurrency:
-        lines.insert(1, f"{fits} of {plan.concurrency} fit now, the rest when nodes come ({cleared.there.growth})")
+        lines.insert(3, f"budget: {usage.told(plan, plan.compute.max_gpu_hours)}{by_now}")
+    fits = (
+        cleared.there.workers(plan.compute.cpus_per_worker, plan.compute.gpus_per_worker, now=True)
+        // plan.compute.workers
+    )
+    if fits < plan.compute.concurrency:
+        lines.insert(
+            1, f"{fits} of {plan.compute.concurrency} fit now, the rest when nodes come ({cleared.there.growth})"
+        )
     return "\n".join(lines)

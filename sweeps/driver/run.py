@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import dataclasses
 import logging
 import os
 import shutil
@@ -15,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
 from sweeps.driver.definition import Study
-from sweeps.driver.flags import parser, resume_command
+from sweeps.driver.flags import Flags, resume_command
 from sweeps.driver.new_plan import fresh, resumed
 from sweeps.ray_runtime import job_submission, log_capture
 from sweeps.ray_runtime.session import cluster_joined, ray_started
 from sweeps.storage import driver_lock, environment, stop_request
 from sweeps.storage.paths import fresh_name
-from sweeps.storage.plan import PLAN_FILE, Plan, check_asked
+from sweeps.storage.plan import PLAN_FILE, Plan
 from sweeps.storage.tag_names import ROLE, SWEEP
 from sweeps.storage.usage import Spent
 
@@ -64,9 +62,7 @@ def prepared() -> None:
 
 def submitted(study: Study, arguments: list[str], doc: str) -> int:
     """Run the study as a Ray Job, its flags checked and its name chosen before; returns the job's exit code."""
-    flags = flags_of(study, doc)
-    asked = flags.parse_args(arguments)
-    check_asked(vars(asked))
+    asked = Flags.parse(study, arguments, doc)
     script, name = Path(sys.modules["__main__"].__file__ or ""), asked.resume or asked.name
     if not name:
         name = fresh_name(study.name)
@@ -74,29 +70,16 @@ def submitted(study: Study, arguments: list[str], doc: str) -> int:
     return job_submission.submit(script, arguments, name)
 
 
-def flags_of(study: Study, doc: str) -> argparse.ArgumentParser:
-    return parser(
-        study.name,
-        doc,
-        trials=study.trials,
-        steps=study.steps,
-        clips=study.clips,
-        seconds=study.seconds,
-        seeds=study.seeds,
-    )
-
-
 def run(
     study: Study, argv: Sequence[str] | None = None, *, doc: str = "", loop: Loop | None = None
 ) -> Promotion | None:
     """Run or resume a study; returns what was promoted. `loop` replaces the workers' training loop (tests)."""
     prepared()
-    flags = flags_of(study, doc)
-    asked = flags.parse_args(argv)
+    asked = Flags.parse(study, argv, doc)
     with cluster_joined():
-        plan = resumed(study, flags, asked) if asked.resume else fresh(study, asked)
-        study = study.along(plan.grid) if plan.grid else study
-        return _run(study.first(plan.controls), plan, loop)
+        plan = resumed(study, asked) if asked.resume else fresh(study, asked)
+        study = study.along(plan.search.grid) if plan.search.grid else study
+        return _run(study.first(plan.search.controls), plan, loop)
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
@@ -113,27 +96,27 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
 
     cleared = preflight(study, plan)
     prepare(plan, cleared.material)
-    if plan.seconds and not plan.lengths:
+    if plan.search.seconds and not plan.search.lengths:
         print("timing iterations of each trial's own ...", flush=True)
-        plan = dataclasses.replace(plan, lengths=lengths(plan, cleared.runs[: plan.controls]))
+        plan = plan.with_fields(lengths=lengths(plan, cleared.runs[: plan.search.controls]))
     tracking = Tracking(plan)
-    if not Path(plan.folder, PLAN_FILE).exists() and tracking.find(**{SWEEP: plan.name, ROLE: "study"}):
+    if not Path(plan.output.folder, PLAN_FILE).exists() and tracking.find(**{SWEEP: plan.name, ROLE: "study"}):
         raise UserError(
-            f"--name {plan.name}: {plan.tracking} has a study of that name, begun elsewhere; choose another name, or "
-            "resume it where its study.json is"
+            f"--name {plan.name}: {plan.output.tracking} has a study of that name, begun elsewhere; choose another "
+            "name, or resume it where its study.json is"
         )
-    with driver_lock.alone(plan), log_capture.quiet(Path(plan.folder, "sweep.log")) as log:
+    with driver_lock.alone(plan), log_capture.quiet(Path(plan.output.folder, "sweep.log")) as log:
         stop_request.clear(plan)
         parent = tracking.parent()
         plan.save()
-        tracking.client.log_artifact(parent, str(Path(plan.folder, PLAN_FILE)))
+        tracking.client.log_artifact(parent, str(Path(plan.output.folder, PLAN_FILE)))
         LOG.info("preflight took %.2f s", cleared.seconds)
         print(announce(plan, cleared, forecast.told(plan, forecast.pace(plan, cleared, tracking)), log), flush=True)
-        if plan.grid:
-            print(grid.told(plan.grid), flush=True)
+        if plan.search.grid:
+            print(grid.told(plan.search.grid), flush=True)
         status, account = "FAILED", Account(plan, cleared.used)
         try:
-            slots = {resources.SLOT: plan.concurrency}
+            slots = {resources.SLOT: plan.compute.concurrency}
             with (
                 ray_started(resources=slots, object_store_memory=256 * 2**20) as local,
                 stop_request.interruptible(plan),

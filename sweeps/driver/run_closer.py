@@ -45,7 +45,7 @@ class Ledger(Callback):
             number, step = trial.config["number"], int((trial.last_result or {}).get(STEP, 0))
             TrialLog(self.plan, number).close(ending, error, self.account.figures(number), step)
         except storage.ERRORS as failed:
-            self.watch.stop(f"neither MLflow nor --storage {self.plan.storage} can be written ({failed})")
+            self.watch.stop(f"neither MLflow nor --storage {self.plan.output.storage} can be written ({failed})")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -57,18 +57,18 @@ def search(
         opened,
         study.space,
         make,
-        metric=plan.objective,
-        trials=plan.trials,
-        concurrency=plan.concurrency,
+        metric=plan.search.objective,
+        trials=plan.search.trials,
+        concurrency=plan.compute.concurrency,
         stopping=watch,
-        objectives=plan.told,
+        objectives=plan.search.objective_keys,
     )
-    scheduler = Halving(metric=plan.objective, rungs=plan.rungs, reduction=plan.reduction)
+    scheduler = Halving(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
     scheduler.recall(record.get_trials(deepcopy=False))
     if not searcher.left:
         return record
     ledger = Ledger(plan, watch, account)
-    to_mlflow = None if local or not relay.of_one_machine(plan.tracking) else relay.start(plan)
+    to_mlflow = None if local or not relay.of_one_machine(plan.output.tracking) else relay.start(plan)
     with Board(plan, rows_of(tracking.runs())) as board:
         tuner = tune.Tuner(
             tune.with_resources(partial(run_trial, loop=loop or train_loop), {SLOT: 1}),
@@ -89,7 +89,7 @@ def search(
                 ],
                 failure_config=tune.FailureConfig(max_failures=DRIVER_RETRIES),
                 verbose=0,
-                **storage_arguments(plan.storage),
+                **storage_arguments(plan.output.storage),
             ),
         )
         try:
@@ -97,10 +97,10 @@ def search(
         except UserError:
             raise
         except Exception as error:
-            broken = storage.trouble(plan.folder, error) or storage.trouble(study_files.place(plan), error)
+            broken = storage.trouble(plan.output.folder, error) or storage.trouble(study_files.place(plan), error)
             if not broken:
                 raise
-            watch.stop(f"--storage {plan.storage}: cannot be written ({broken})")
+            watch.stop(f"--storage {plan.output.storage}: cannot be written ({broken})")
         board.listen()
     del to_mlflow
     if watch.why:

@@ -17,23 +17,23 @@ LONGEST = 10.0  # seconds for which a control is timed
 
 
 def lengths(plan: Plan, runs: Sequence[RunConfig]) -> tuple[int, ...]:
-    """The steps of each run that take plan.seconds, timed one after another.
+    """The steps of each run that take plan.search.seconds, timed one after another.
 
     They are timed in this process or, on a cluster, in a task of a worker's size. Raises UserError if trials have GPUs
     and this machine has none.
     """
     import torch
 
-    assert plan.seconds is not None
+    assert plan.search.seconds is not None
     if resources.joined():
         found = on_a_worker(plan, runs)
-    elif plan.gpus_per_worker and not torch.cuda.is_available():
+    elif plan.compute.gpus_per_worker and not torch.cuda.is_available():
         raise UserError(
             "--seconds: here is no GPU to time iterations on; start the study where one is, or give --steps"
         )
     else:
         found = [step_seconds(plan.to_json(), run.to_json()) for run in runs]
-    return tuple(max(1, round(plan.seconds / seconds)) for seconds in found)
+    return tuple(max(1, round(plan.search.seconds / seconds)) for seconds in found)
 
 
 def on_a_worker(plan: Plan, runs: Sequence[RunConfig]) -> list[float]:
@@ -42,7 +42,7 @@ def on_a_worker(plan: Plan, runs: Sequence[RunConfig]) -> list[float]:
 
     from sweeps.parallel.remote_tasks import cause_of
 
-    task: Any = ray.remote(num_cpus=plan.cpus_per_worker, num_gpus=plan.gpus_per_worker)(step_seconds)
+    task: Any = ray.remote(num_cpus=plan.compute.cpus_per_worker, num_gpus=plan.compute.gpus_per_worker)(step_seconds)
     try:
         return [ray.get(task.remote(plan.to_json(), run.to_json())) for run in runs]
     except ray.exceptions.RayError as error:
@@ -56,8 +56,8 @@ def step_seconds(plan: dict[str, Any], run: dict[str, Any]) -> float:
     from sweeps.trial.training import material_of
 
     of = Plan.from_json(plan)
-    device = "cuda" if of.gpus_per_worker else "cpu"
+    device = "cuda" if of.compute.gpus_per_worker else "cpu"
     material = material_of(of, device)
     clock = time.process_time if device == "cpu" else time.perf_counter
-    budget = min(LONGEST, of.seconds or LONGEST)
+    budget = min(LONGEST, of.search.seconds or LONGEST)
     return forecast.timed(of, read_config(run), material, device, budget, clock).step

@@ -57,7 +57,7 @@ class Final:
 
 def asked(plan: Plan) -> bool:
     """Whether the study's promotion needs more clips or seeds than its trials have."""
-    return plan.promotion_clips not in (0, plan.clips) or plan.promotion_seeds > 1
+    return plan.judging.promotion_clips not in (0, plan.judging.clips) or plan.judging.promotion_seeds > 1
 
 
 class Finals:
@@ -68,9 +68,9 @@ class Finals:
 
     def __init__(self, tracking: Tracking, plan: Plan, make_pool: MakePool | None = None):
         self.tracking, self.plan, self.make_pool = tracking, plan, make_pool
-        clips = plan.promotion_clips or plan.clips
-        self.protocol = dataclasses.replace(PROTOCOLS["svg-long"], clips=clips, precision=plan.precision)
-        self.seeds = range(plan.seed, plan.seed + plan.promotion_seeds)
+        clips = plan.judging.promotion_clips or plan.judging.clips
+        self.protocol = dataclasses.replace(PROTOCOLS["svg-long"], clips=clips, precision=plan.judging.precision)
+        self.seeds = range(plan.search.seed, plan.search.seed + plan.judging.promotion_seeds)
 
     @property
     def rule(self) -> dict[str, str]:
@@ -103,7 +103,7 @@ class Finals:
 
         uri = f"models:/{model.model_id}"
         print(f"measuring FVD long of {uri} on {self.protocol.clips} clips of seed {seed} ...", flush=True)
-        with downloaded(self.plan.tracking, uri) as folder:
+        with downloaded(self.plan.output.tracking, uri) as folder:
             sampler = prepare_for_judges(Sampler.load(folder, self._judge.domain.device), self._material)
         value = self._judge.measure(sampler, seed).statistics[FIGURE].plain
         assert value is not None

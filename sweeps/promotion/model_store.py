@@ -28,7 +28,7 @@ def at_hand(plan: Plan) -> tuple[Material, torch.device]:
     from svgan.torch_utils.device import pick_device
     from sweeps.trial.training import material_of
 
-    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
+    torch.set_num_threads(max(1, int(plan.compute.cpus_per_worker)))
     device = pick_device("auto")
     return material_of(plan, device), device
 

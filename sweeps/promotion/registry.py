@@ -84,8 +84,8 @@ def score_uri(plan: Plan, uri: str) -> dict[str, float]:
     from sweeps.trial.artifacts import score
 
     material, device = at_hand(plan)
-    print(f"measuring FVD of {uri} on {plan.clips} clips ...", flush=True)
-    with downloaded(plan.tracking, uri) as folder:
+    print(f"measuring FVD of {uri} on {plan.judging.clips} clips ...", flush=True)
+    with downloaded(plan.output.tracking, uri) as folder:
         return score(Sampler.load(folder, device), material, plan)
 
 
@@ -110,7 +110,7 @@ def champion_figure(
     """
     if any(version.tags.get(name) != candidate.tags.get(name) for name in ("domain", "pictures")):
         raise UserError(
-            f"models:/{plan.model}@{ALIAS}: version {version.version} is of another domain than this study; "
+            f"models:/{plan.output.model}@{ALIAS}: version {version.version} is of another domain than this study; "
             "promote under another name with --model"
         )
     wanted = {key: candidate.tags.get(key) for key in MEASURED_BY} | (finals.rule if finals else {})
@@ -118,7 +118,7 @@ def champion_figure(
         return float(version.tags[FIGURE])
     if finals:
         return finals.of(tracking.client.get_logged_model(str(version.source).removeprefix("models:/"))).mean
-    return score_uri(plan, f"models:/{plan.model}/{version.version}")[FIGURE]
+    return score_uri(plan, f"models:/{plan.output.model}/{version.version}")[FIGURE]
 
 
 def promote(tracking: Tracking, plan: Plan, make_pool: MakePool | None = None) -> Promotion:
@@ -129,23 +129,23 @@ def promote(tracking: Tracking, plan: Plan, make_pool: MakePool | None = None) -
 
     Raises UserError for a study without FVD (--clips 0), without models, or of another domain than the champion's.
     """
-    if not plan.clips:
+    if not plan.judging.clips:
         raise UserError(f"{plan.name}: run with --clips 0, so without FVD; a champion is chosen by FVD")
     finals = Finals(tracking, plan, make_pool) if finals_asked(plan) else None
     candidate, *others = best_models(tracking, plan)
     value = figure(candidate, FIGURE)
     assert value is not None
-    told_value, clips = f"{value:.4g}", f"{plan.clips} clips"
+    told_value, clips = f"{value:.4g}", f"{plan.judging.clips} clips"
     if finals:
         final = min(map(finals.of, [candidate, *others][:FINALISTS]), key=lambda one: one.mean)
         candidate, value, told_value = final.model, final.mean, str(final)
         seeds = len(finals.seeds)
         clips = f"{finals.protocol.clips} clips of {f'each of {seeds} seeds' if seeds > 1 else 'one seed'}"
-    told = Promotion(plan.model, None, int(candidate.tags[TRIAL]), int(candidate.tags[STEP]), value, "")
-    present = champion(tracking, plan.model)
+    told = Promotion(plan.output.model, None, int(candidate.tags[TRIAL]), int(candidate.tags[STEP]), value, "")
+    present = champion(tracking, plan.output.model)
     if present is not None:
         if present.source == f"models:/{candidate.model_id}":
-            message = f"models:/{plan.model}@{ALIAS} is this checkpoint already (version {present.version})"
+            message = f"models:/{plan.output.model}@{ALIAS} is this checkpoint already (version {present.version})"
             return dataclasses.replace(told, message=message)
         to_beat = champion_figure(tracking, plan, present, candidate, finals)
         if value >= to_beat:
@@ -154,11 +154,11 @@ def promote(tracking: Tracking, plan: Plan, make_pool: MakePool | None = None) -
                 message=f"champion stays (version {present.version}): trial {told.trial}, step {told.step} has FVD "
                 f"long {told_value} against its {to_beat:.4g}, {value - to_beat:.4g} short of it",
             )
-    rule = finals.rule if finals else {"clips": str(plan.clips)}
+    rule = finals.rule if finals else {"clips": str(plan.judging.clips)}
     version = register(tracking, plan, candidate, value, rule)
     against = f", the one before had {to_beat:.4g}" if present is not None else ""
     message = (
-        f"models:/{plan.model}@{ALIAS} is now version {version}: trial {told.trial}, step {told.step}, "
+        f"models:/{plan.output.model}@{ALIAS} is now version {version}: trial {told.trial}, step {told.step}, "
         f"FVD long {told_value} on {clips}{against}"
     )
     return dataclasses.replace(told, version=version, message=message)
@@ -170,25 +170,27 @@ def register(tracking: Tracking, plan: Plan, candidate: LoggedModel, value: floa
     from mlflow.exceptions import MlflowException
 
     client = tracking.client
-    with domain_copy(plan.pictures or plan.domain) as folder:
+    with domain_copy(plan.data.pictures or plan.data.domain) as folder:
         client.log_model_artifacts(candidate.model_id, str(folder), DOMAIN)
     with contextlib.suppress(MlflowException):
-        client.create_registered_model(plan.model)
+        client.create_registered_model(plan.output.model)
     tags = {key: candidate.tags[key] for key in (*MEASURED_BY, SWEEP, TRIAL, STEP, SEED) if key in candidate.tags}
     made = client.create_model_version(
-        plan.model,
+        plan.output.model,
         source=f"models:/{candidate.model_id}",
         run_id=candidate.source_run_id,
         tags={**tags, **rule, FIGURE: repr(value)},
         model_id=candidate.model_id,
     )
-    frames = mlflow.pyfunc.load_model(f"models:/{plan.model}/{made.version}").predict({"clips": 1, "frames": 2})
+    frames = mlflow.pyfunc.load_model(f"models:/{plan.output.model}/{made.version}").predict({"clips": 1, "frames": 2})
     if frames.shape[:2] != (1, 2):
-        raise UserError(f"models:/{plan.model}/{made.version}: does not sample when loaded back; not made champion")
-    present = champion(tracking, plan.model)
+        raise UserError(
+            f"models:/{plan.output.model}/{made.version}: does not sample when loaded back; not made champion"
+        )
+    present = champion(tracking, plan.output.model)
     if present is not None:
-        client.set_registered_model_alias(plan.model, PREVIOUS, present.version)
-    client.set_registered_model_alias(plan.model, ALIAS, made.version)
+        client.set_registered_model_alias(plan.output.model, PREVIOUS, present.version)
+    client.set_registered_model_alias(plan.output.model, ALIAS, made.version)
     return str(made.version)
 
 

@@ -207,7 +207,7 @@ def fitting_concurrency(there: Room, *, workers: int, cpus: float, gpus: float, 
 
 def check_resources(plan: Plan, there: Room) -> None:
     """Raises UserError for workers that could never be placed. Ray itself would wait for ever without a message."""
-    cpus, gpus, workers = plan.cpus_per_worker, plan.gpus_per_worker, plan.workers
+    cpus, gpus, workers = plan.compute.cpus_per_worker, plan.compute.gpus_per_worker, plan.compute.workers
     also = " with all nodes its autoscaler may add" if there.coming else ""
     for kind, each, flag in (("CPU", cpus, "--workers"), ("GPU", gpus, "--gpus-per-worker")):
         trial, has = workers * each, there.total(kind)
@@ -216,23 +216,23 @@ def check_resources(plan: Plan, there: Room) -> None:
                 f"{flag}: a trial asks {workers} x {each:g} = {trial:g} {kind}, {there.where} has {has:g}{also}; "
                 "ask for less"
             )
-        if trial * plan.concurrency > has:
+        if trial * plan.compute.concurrency > has:
             raise UserError(
-                f"--concurrency {plan.concurrency}: so many trials ask {trial * plan.concurrency:g} {kind}, "
-                f"{there.where} has {has:g}{also}; at most {int(has // trial)} fit at a time"
+                f"--concurrency {plan.compute.concurrency}: so many trials ask {trial * plan.compute.concurrency:g} "
+                f"{kind}, {there.where} has {has:g}{also}; at most {int(has // trial)} fit at a time"
             )
     fits = there.workers(cpus, gpus)
-    if fits < workers * plan.concurrency:
-        flag = f"--concurrency {plan.concurrency}" if fits >= workers else f"--workers {workers}"
+    if fits < workers * plan.compute.concurrency:
+        flag = f"--concurrency {plan.compute.concurrency}" if fits >= workers else f"--workers {workers}"
         gpu = f" and {gpus:g} GPU" if gpus else ""
         raise UserError(
-            f"{flag}: {workers * plan.concurrency} workers of {cpus:g} CPU{gpu} are asked, each whole on one node; "
-            f"{there.where} has places for {fits}{also}; ask for fewer or smaller ones"
+            f"{flag}: {workers * plan.compute.concurrency} workers of {cpus:g} CPU{gpu} are asked, each whole on one "
+            f"node; {there.where} has places for {fits}{also}; ask for fewer or smaller ones"
         )
-    if there.slots is not None and there.slots < plan.concurrency:
+    if there.slots is not None and there.slots < plan.compute.concurrency:
         raise UserError(
-            f"--concurrency {plan.concurrency}: {there.where} offers {there.slots:g} {SLOT}; lower it, or start the "
-            f"head with --resources '{{\"{SLOT}\": {plan.concurrency}}}'"
+            f"--concurrency {plan.compute.concurrency}: {there.where} offers {there.slots:g} {SLOT}; lower it, or "
+            f"start the head with --resources '{{\"{SLOT}\": {plan.compute.concurrency}}}'"
         )
 
 
@@ -241,19 +241,23 @@ def check_memory(plan: Plan, there: Room) -> None:
     if there.gb is None:
         return
     place = "" if there.local else "the head has "
-    one = there.base_gb + there.trial_gb(plan.workers)
+    one = there.base_gb + there.trial_gb(plan.compute.workers)
     if there.gb < 0.6 * one:
         raise UserError(
             f"memory: {place}{there.gb:.1f} GB free, one trial needs about {one:.1f}; close something first"
         )
-    need = there.base_gb + there.trial_gb(plan.workers) * plan.concurrency
-    if plan.concurrency > 1 and there.gb < need:
+    need = there.base_gb + there.trial_gb(plan.compute.workers) * plan.compute.concurrency
+    if plan.compute.concurrency > 1 and there.gb < need:
         fits = fitting_concurrency(
-            there, workers=plan.workers, cpus=plan.cpus_per_worker, gpus=plan.gpus_per_worker, trials=plan.concurrency
+            there,
+            workers=plan.compute.workers,
+            cpus=plan.compute.cpus_per_worker,
+            gpus=plan.compute.gpus_per_worker,
+            trials=plan.compute.concurrency,
         )
         raise UserError(
-            f"--concurrency {plan.concurrency}: so many trials need about {need:.1f} GB, {place}{there.gb:.1f} GB "
-            f"free; at most {fits} at a time"
+            f"--concurrency {plan.compute.concurrency}: so many trials need about {need:.1f} GB, {place}{there.gb:.1f} "
+            f"GB free; at most {fits} at a time"
         )
 
 

@@ -238,11 +238,13 @@ def rows_of_record(trials: Iterable[FrozenTrial], plan: Plan, alive: bool = True
         told = optuna_store.reports(trial)
         figures = {LATENT_FD: min(told.values(), default=None)}
         if trial.values:
-            figures |= dict(zip((name.removesuffix("_best") for name in plan.told), trial.values, strict=True))
+            figures |= dict(
+                zip((name.removesuffix("_best") for name in plan.search.objective_keys), trial.values, strict=True)
+            )
         rows.append(
             Row.of(
                 trial.number,
-                {"steps": plan.length(trial.number), **trial.user_attrs.get(optuna_store.CONFIG, {})},
+                {"steps": plan.search.steps_of(trial.number), **trial.user_attrs.get(optuna_store.CONFIG, {})},
                 step=max(told, default=0),
                 status=STATUS_OF_RECORD.get(trial.state.name, "running" if alive else "cut"),
                 note=trial.user_attrs.get(optuna_store.ERROR, ""),

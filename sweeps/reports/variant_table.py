@@ -85,8 +85,8 @@ def seconds_of(plan: Plan, metrics: dict[str, float]) -> float | None:
     """A worker's training time per seed, without scoring; None if the trial has not ended."""
     if CORE_HOURS not in metrics:
         return None
-    held = 3600 * metrics[CORE_HOURS] / (plan.workers * plan.cpus_per_worker)
-    return (held - metrics.get(SECONDS_SCORING, 0.0)) / plan.seeds
+    held = 3600 * metrics[CORE_HOURS] / (plan.compute.workers * plan.compute.cpus_per_worker)
+    return (held - metrics.get(SECONDS_SCORING, 0.0)) / plan.search.seeds
 
 
 def cells(table: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
@@ -121,10 +121,10 @@ def number(value: float) -> str:
 
 def told(plan: Plan) -> str:
     """What the figures are of, in a line."""
-    kind = "GPU" if plan.gpus_per_worker else "CPU"
-    budget = f"{plan.seconds:g} {kind} s of training" if plan.seconds else "the steps that it says"
-    seeds = f"mean and 95 % interval of {plan.seeds} seeds" if plan.seeds > 1 else "one seed"
-    return f"each variant with {budget} a seed; {seeds}; figures of {plan.clips} clips"
+    kind = "GPU" if plan.compute.gpus_per_worker else "CPU"
+    budget = f"{plan.search.seconds:g} {kind} s of training" if plan.search.seconds else "the steps that it says"
+    seeds = f"mean and 95 % interval of {plan.search.seeds} seeds" if plan.search.seeds > 1 else "one seed"
+    return f"each variant with {budget} a seed; {seeds}; figures of {plan.judging.clips} clips"
 
 
 def markdown(plan: Plan, table: Sequence[Line]) -> str:
@@ -160,7 +160,7 @@ def fitting(rows: Sequence[Sequence[str]], width: int) -> int:
 
 
 def write(plan: Plan, table: Sequence[Line]) -> Path:
-    path = Path(plan.folder, FILE)
+    path = Path(plan.output.folder, FILE)
     with write_whole(path) as aside:
         aside.write_text(markdown(plan, table))
     return path

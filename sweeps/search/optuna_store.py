@@ -21,7 +21,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from svgan.errors import UserError
-from sweeps.storage.plan import JOURNAL, PLAN_FILE
+from sweeps.storage.plan import PLAN_FILE
+from sweeps.storage.plan_parts import JOURNAL
 
 if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
@@ -55,9 +56,9 @@ def _suggest(trial: optuna.Trial, name: str, entry: Any) -> Any:
 
 def location(plan: Plan) -> str:
     """The address of Optuna's record, as `optuna-dashboard` takes it."""
-    if not plan.optuna:
-        return f"sqlite:///{plan.folder}/optuna.db"
-    return f"{plan.folder}/optuna.log" if plan.optuna == JOURNAL else plan.optuna
+    if not plan.output.optuna:
+        return f"sqlite:///{plan.output.folder}/optuna.db"
+    return f"{plan.output.folder}/optuna.log" if plan.output.optuna == JOURNAL else plan.output.optuna
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def open_record(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = No
     if controls is None and not _has_file(plan):
         raise UserError(f"{location(plan)}: no record of {plan.name} here; check its name and --storage")
     with _one_line(plan):
-        if controls is not None and plan.optuna == JOURNAL:
+        if controls is not None and plan.output.optuna == JOURNAL:
             mend_journal(Path(location(plan)))
         storage = _storage(plan)
         if controls is None:
@@ -110,7 +111,7 @@ def open_record(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = No
         study = optuna.create_study(
             storage=storage,
             study_name=plan.name,
-            directions=[optuna.study.StudyDirection.MINIMIZE] * max(1, len(plan.objectives)),
+            directions=[optuna.study.StudyDirection.MINIMIZE] * max(1, len(plan.search.objectives)),
             load_if_exists=True,
         )
         known = len(study.get_trials(deepcopy=False))
@@ -128,7 +129,7 @@ def check_record(plan: Plan) -> None:
         return
     with _one_line(plan):
         names = [study.study_name for study in _storage(plan).get_all_studies()]
-    if plan.name in names and not Path(plan.folder, PLAN_FILE).exists():
+    if plan.name in names and not Path(plan.output.folder, PLAN_FILE).exists():
         raise UserError(
             f"--name {plan.name}: {location(plan)} has a study of that name, begun elsewhere; choose another name, or "
             "resume it where its study.json is"
@@ -157,7 +158,9 @@ def reports(trial: FrozenTrial | optuna.Trial) -> dict[int, float]:
 
 
 def _sampler(plan: Plan, known: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(seed=plan.seed + 7919 * known, n_startup_trials=max(4, min(10, plan.trials // 3)))
+    return optuna.samplers.TPESampler(
+        seed=plan.search.seed + 7919 * known, n_startup_trials=max(4, min(10, plan.search.trials // 3))
+    )
 
 
 def _has_file(plan: Plan) -> bool:
@@ -165,21 +168,21 @@ def _has_file(plan: Plan) -> bool:
 
 
 def is_file(plan: Plan) -> bool:
-    return plan.optuna in ("", JOURNAL)
+    return plan.output.optuna in ("", JOURNAL)
 
 
 def _storage(plan: Plan) -> BaseStorage:
-    if plan.optuna == JOURNAL:
+    if plan.output.optuna == JOURNAL:
         path = location(plan)
         # The kernel frees this lock with its holder. Optuna's own locks outlive a killed driver by half a minute.
         lock: Any = FileLock(f"{path}.lock", poll_interval=0.01)
         return JournalStorage(JournalFileBackend(path, lock))
-    if not plan.optuna:
+    if not plan.output.optuna:
         return RDBStorage(location(plan), engine_kwargs={"connect_args": {"timeout": 60}})
     reach = {"connect_args": {"connect_timeout": REACH_SECONDS}, "pool_pre_ping": True}
     for attempt in range(5):
         with contextlib.suppress(*_made_by_another() if attempt < 4 else ()):
-            return RDBStorage(plan.optuna, engine_kwargs=reach)
+            return RDBStorage(plan.output.optuna, engine_kwargs=reach)
         time.sleep(0.2 * (attempt + 1))
     raise AssertionError("the last attempt returns or raises")
 
@@ -201,8 +204,8 @@ def _one_line(plan: Plan) -> Any:
         inner = getattr(error, "orig", None) or error.__cause__ or error
         lines = str(inner).strip().splitlines() or [type(inner).__name__]
         raise UserError(
-            f"--optuna {plan.optuna or location(plan)}: the record cannot be used ({lines[0][:200]}); mend that, or "
-            "leave --optuna out for a file beside the study"
+            f"--optuna {plan.output.optuna or location(plan)}: the record cannot be used ({lines[0][:200]}); mend "
+            "that, or leave --optuna out for a file beside the study"
         ) from None
     except KeyError:
         raise UserError(f"{location(plan)}: no record of a study {plan.name!r}; check its name") from None

@@ -30,7 +30,7 @@ def alone(plan: Plan) -> Iterator[None]:
     holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(process_lock.hold(Path(plan.folder, LOCK), holder))
+            held.enter_context(process_lock.hold(Path(plan.output.folder, LOCK), holder))
         except Timeout:
             raise UserError(
                 f"{plan.name}: {driver(plan)} is running this study; stop it with: python -m sweeps stop {plan.name}"
@@ -40,13 +40,13 @@ def alone(plan: Plan) -> Iterator[None]:
 
 def alive(plan: Plan) -> bool:
     """Whether a driver holds the study's lock on this machine."""
-    return process_lock.is_held(Path(plan.folder, LOCK))
+    return process_lock.is_held(Path(plan.output.folder, LOCK))
 
 
 def driver(plan: Plan) -> str:
     """'process 123 on HOST', as the lock's last holder wrote it."""
     try:
-        fields: dict[str, Any] = json.loads(Path(plan.folder, LOCK).read_text())
+        fields: dict[str, Any] = json.loads(Path(plan.output.folder, LOCK).read_text())
         return f"process {fields['pid']} on {fields['host']}"
     except (OSError, ValueError, KeyError):
         return "another process"

@@ -78,7 +78,7 @@ def shown(flag: str, built_in: Any) -> str:
     if not text:
         return f"{built_in}, or {name}"
     check_passwordless(name, text)
-    return f"{text.replace('%', '%%')} from {name}"
+    return f"{text} from {name}"
 
 
 def option(flag: str) -> str:

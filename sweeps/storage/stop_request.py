@@ -30,7 +30,7 @@ def request(plan: Plan) -> None:
     try:
         storage.write(study_files.place(plan, STOP), str(time.time()).encode())
     except storage.ERRORS as error:
-        raise UserError(f"{plan.name}: the stop cannot be written to {plan.storage} ({error})") from None
+        raise UserError(f"{plan.name}: the stop cannot be written to {plan.output.storage} ({error})") from None
 
 
 def requested(plan: Plan) -> bool:
@@ -49,7 +49,7 @@ class Watch:
     """Look for a stop request now and then: every second on a disk, every five behind a URL."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.every = plan, 5.0 if is_remote(plan.storage) else 1.0
+        self.plan, self.every = plan, 5.0 if is_remote(plan.output.storage) else 1.0
         self.next, self.stopping, self.why = 0.0, False, ""
 
     def stop(self, why: str) -> None:

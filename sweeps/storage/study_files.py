@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 def place(plan: Plan, *parts: str) -> str:
     """The address of a part of this study in its storage."""
-    return join(plan.storage, plan.name, *parts)
+    return join(plan.output.storage, plan.name, *parts)

@@ -28,9 +28,9 @@ class Spent(Exception):
 
 def figures(plan: Plan, seconds: float) -> dict[str, float]:
     """What a trial's workers used in this many seconds, as MLflow logs it; GPU-hours if it has GPUs."""
-    hours = seconds * plan.workers / 3600
-    used = {CORE_HOURS: hours * plan.cpus_per_worker}
-    return used | ({GPU_HOURS: hours * plan.gpus_per_worker} if plan.gpus_per_worker else {})
+    hours = seconds * plan.compute.workers / 3600
+    used = {CORE_HOURS: hours * plan.compute.cpus_per_worker}
+    return used | ({GPU_HOURS: hours * plan.compute.gpus_per_worker} if plan.compute.gpus_per_worker else {})
 
 
 def counted(plan: Plan, seconds: float) -> float:
@@ -40,7 +40,7 @@ def counted(plan: Plan, seconds: float) -> float:
 
 
 def told(plan: Plan, amount: float) -> str:
-    return f"{amount:.3g} {'GPU' if plan.gpus_per_worker else 'core'}-hours"
+    return f"{amount:.3g} {'GPU' if plan.compute.gpus_per_worker else 'core'}-hours"
 
 
 class Meter:
@@ -77,8 +77,8 @@ def _read(folder: str) -> dict[str, float]:
 def check_budget(plan: Plan, used: Mapping[int, float]) -> None:
     """Raises UserError if the study has used up its budget."""
     total = counted(plan, sum(used.values()))
-    if plan.max_gpu_hours is not None and total >= plan.max_gpu_hours:
+    if plan.compute.max_gpu_hours is not None and total >= plan.compute.max_gpu_hours:
         raise UserError(
-            f"--max-gpu-hours {plan.max_gpu_hours:g}: {plan.name} has used {told(plan, total)} by now; resume it with "
-            "a larger one"
+            f"--max-gpu-hours {plan.compute.max_gpu_hours:g}: {plan.name} has used {told(plan, total)} by now; resume "
+            "it with a larger one"
         )

@@ -119,7 +119,7 @@ class Tracking:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.client, self.experiment = open_experiment(plan.tracking, plan.experiment)
+        self.client, self.experiment = open_experiment(plan.output.tracking, plan.output.experiment)
         self._parent: str | None = None
 
     def find(self, **tags: str) -> Run | None:

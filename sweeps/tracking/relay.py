@@ -35,7 +35,7 @@ def needed(plan: Plan) -> bool:
     """Whether the study's relay, and so its MLflow, is on another node than this process."""
     import ray
 
-    if not of_one_machine(plan.tracking) or not ray.is_initialized():
+    if not of_one_machine(plan.output.tracking) or not ray.is_initialized():
         return False
     name = _running(plan)
     return name is not None and not name.endswith(ray.get_runtime_context().get_node_id())
@@ -121,7 +121,7 @@ class RelayedSender:
         try:
             self.relay = ray.get_actor(_running(plan) or "")
         except ValueError:
-            raise UserError(f"the study's relay to MLflow at {plan.tracking} is gone") from None
+            raise UserError(f"the study's relay to MLflow at {plan.output.tracking} is gone") from None
 
     def apply(self, entry: Entry) -> None:
         files = None if entry.files is None else _contents(entry.files)

@@ -91,8 +91,9 @@ class TrialLog:
             tracking = Tracking(self.plan)
             run = tracking.find(**{SWEEP: self.plan.name, TRIAL: str(self.number)})
             if run is not None:
-                page = f"{self.plan.tracking.rstrip('/')}/#/experiments/{tracking.experiment}/runs/{run.info.run_id}"
-                return page if self.plan.tracking.startswith("http") else f"run {run.info.run_id} in MLflow"
+                uri = self.plan.output.tracking
+                page = f"{uri.rstrip('/')}/#/experiments/{tracking.experiment}/runs/{run.info.run_id}"
+                return page if uri.startswith("http") else f"run {run.info.run_id} in MLflow"
         return ""
 
     def _connected(self) -> Sender | RelayedSender:

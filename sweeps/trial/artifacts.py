@@ -111,15 +111,15 @@ def score(sampler: Sampler, material: Material, plan: Plan, progress: Progress |
     """
     sampler = prepare_for_judges(sampler, material)
     short = judge_of(plan, "short", material, progress)
-    found = short.measure(sampler, plan.seed).values()
+    found = short.measure(sampler, plan.search.seed).values()
     long = judge_of(plan, "long", material, progress, short.extractors)
-    found |= long.measure(sampler, plan.seed).values()
+    found |= long.measure(sampler, plan.search.seed).values()
     return {name: found[name] for name in figures_of(plan) if math.isfinite(found.get(name, math.nan))}
 
 
 def figures_of(plan: Plan) -> tuple[str, ...]:
     """The names of all figures that a finished trial has."""
-    return tuple(name for metric in plan.metrics for name in BY_METRIC[metric])
+    return tuple(name for metric in plan.judging.metrics for name in BY_METRIC[metric])
 
 
 def judge_of(
@@ -138,10 +138,10 @@ def judge_of(
     from svgan.reports.evaluation import WITHOUT_PROTOCOL
 
     return Judge(
-        protocol(kind, plan.clips, plan.precision),
+        protocol(kind, plan.judging.clips, plan.judging.precision),
         material.domain,
         material.latents,
-        [name for name in plan.metrics if kind == "short" or name not in WITHOUT_PROTOCOL],
+        [name for name in plan.judging.metrics if kind == "short" or name not in WITHOUT_PROTOCOL],
         frames=material.recorded,
         strict=False,
         extractors=extractors,

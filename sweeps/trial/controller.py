@@ -54,7 +54,7 @@ def environment(plan: Plan) -> dict[str, str]:
     """
     return {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
-        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(60 * plan.patience),
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(60 * plan.compute.patience),
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
         "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
@@ -115,7 +115,7 @@ def out_of_storage(plan: Plan, number: int, broken: str) -> dict[str, Any]:
         for name in storage.names(folder) if whole else []:
             if name.startswith("checkpoint_2") and name not in whole:
                 storage.remove(f"{folder}/{name}")
-    return {HALTED: True, WHY: f"--storage {plan.storage}: cannot be written ({broken})"}
+    return {HALTED: True, WHY: f"--storage {plan.output.storage}: cannot be written ({broken})"}
 
 
 def relayed(plan: Plan, config: dict[str, Any], loop: Loop) -> Any:
@@ -200,18 +200,20 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue
     """A single worker joins no process group, so that it alone imports torch, not driver and controller."""
     from ray.train import BackendConfig, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
-    resources = {"CPU": plan.cpus_per_worker} | ({"GPU": plan.gpus_per_worker} if plan.gpus_per_worker else {})
+    resources = {"CPU": plan.compute.cpus_per_worker} | (
+        {"GPU": plan.compute.gpus_per_worker} if plan.compute.gpus_per_worker else {}
+    )
     backend = BackendConfig()
-    if plan.workers > 1:
+    if plan.compute.workers > 1:
         from sweeps.ray_runtime.network import Meeting
 
-        backend = Meeting(backend="nccl" if plan.gpus_per_worker else "gloo")
+        backend = Meeting(backend="nccl" if plan.compute.gpus_per_worker else "gloo")
     return Trainer(  # the types that mypy sees are those of Ray Train's first version, hence the ignores
         functools.partial(in_worker, loop),  # type: ignore[arg-type]
         train_loop_config=config,
         backend_config=backend,
         scaling_config=ScalingConfig(
-            num_workers=plan.workers, use_gpu=plan.gpus_per_worker > 0, resources_per_worker=resources
+            num_workers=plan.compute.workers, use_gpu=plan.compute.gpus_per_worker > 0, resources_per_worker=resources
         ),
         run_config=RunConfig(
             name=plan.trial_name(config["number"]),
@@ -221,7 +223,7 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue
                 max_failures=WORKER_RETRIES,
                 controller_failure_limit=0,  # type: ignore[call-arg]
             ),
-            **storage_arguments(plan.storage),
+            **storage_arguments(plan.output.storage),
         ),
     )
 
@@ -292,10 +294,10 @@ def wait_for_room(plan: Plan, number: int, every: float = 5.0) -> None:
 
 def shortage(plan: Plan, there: Room) -> str:
     """The resources that one trial lacks; '' if none."""
-    fits = there.workers(plan.cpus_per_worker, plan.gpus_per_worker)
-    gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
-    asked = f"{plan.workers} x {plan.cpus_per_worker:g} CPU{gpus}"
-    return "" if fits >= plan.workers else f"{asked} asked, room for {fits} of {plan.workers}"
+    fits = there.workers(plan.compute.cpus_per_worker, plan.compute.gpus_per_worker)
+    gpus = f" and {plan.compute.gpus_per_worker:g} GPU" if plan.compute.gpus_per_worker else ""
+    asked = f"{plan.compute.workers} x {plan.compute.cpus_per_worker:g} CPU{gpus}"
+    return "" if fits >= plan.compute.workers else f"{asked} asked, room for {fits} of {plan.compute.workers}"
 
 
 def trial_folder(trial: Trial) -> str:

@@ -101,7 +101,7 @@ class Seeded:
 
     def __init__(self, rank: Rank, setting: Setting, process: Process, scratch: Path) -> None:
         self.rank, self.setting, self.process, self.scratch = rank, setting, process, scratch
-        self.seeds = [setting.run.seed + k for k in range(setting.plan.seeds)]
+        self.seeds = [setting.run.seed + k for k in range(setting.plan.search.seeds)]
         self.states = self._restored()
         first = rank.rank == 0
         self.first = SeedsReporter(rank.config, setting.plan, setting.material, scratch, rank.meter) if first else None
@@ -185,9 +185,14 @@ class SeedsReporter(RankZeroReporter):
         own = {ITERATIONS_PER_SECOND: speed, STEPS_DONE: step}
         self.log.metrics(step, means | spread | {k: v for k, v in so_far.items() if k not in (STEP, LATENT_FD)} | own)
         first = states[min(states)]
-        if step in self.plan.rungs and step < first.config.steps:
+        if step in self.plan.search.rungs and step < first.config.steps:
             log_sheet(
-                self.log, Sampler.from_state(first), self.material, first.config.window, self.plan.seed, self.scratch
+                self.log,
+                Sampler.from_state(first),
+                self.material,
+                first.config.window,
+                self.plan.search.seed,
+                self.scratch,
             )
         self._tell_ray(states, so_far | {REPORTS: minima(states)})
 
@@ -211,9 +216,9 @@ class SeedsReporter(RankZeroReporter):
         samplers = {seed: Sampler.load(_own(self.scratch, seed) / BEST, device) for seed in states}
         shown = min(best, key=lambda seed: best[seed][LATENT_FD])
         attended.scoring("clip", 0, 1)
-        log_clip(self.log, samplers[shown], self.material, self.plan.seed, self.scratch)
+        log_clip(self.log, samplers[shown], self.material, self.plan.search.seed, self.scratch)
         attended.scoring("clip", 1, 1)
-        if self.plan.clips:
+        if self.plan.judging.clips:
             scored, measured = {}, figures_of(self.plan)
             for seed, sampler in samplers.items():
                 known = self.log.figures([of_seed(name, seed) for name in measured])

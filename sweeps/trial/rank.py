@@ -65,8 +65,8 @@ class Rank:
 
 
 def _device(plan: Plan) -> torch.device:
-    torch.set_num_threads(max(1, int(plan.cpus_per_worker)))
-    if not plan.gpus_per_worker:
+    torch.set_num_threads(max(1, int(plan.compute.cpus_per_worker)))
+    if not plan.compute.gpus_per_worker:
         return torch.device("cpu")
     from ray.train.torch import get_device
 

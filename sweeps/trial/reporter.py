@@ -56,7 +56,7 @@ class RankZeroReporter:
         self.plan, self.material, self.scratch, self.params = plan, material, scratch, config["params"]
         self.log = TrialLog(plan, config["number"])
         times = attempt(plan, config["number"])
-        several = {"seeds": plan.seeds} if plan.seeds > 1 else {}
+        several = {"seeds": plan.search.seeds} if plan.search.seeds > 1 else {}
         self.log.open(config["run"] | several, times, device_name(material.domain.device))
         if times > 1:
             events.tell(plan, config["number"], f"workers started again ({times} times now) on {socket.gethostname()}")
@@ -71,9 +71,14 @@ class RankZeroReporter:
             model = step
         figures = {**metrics, LATENT_FD_BEST: so_far[LATENT_FD_BEST], STEPS_DONE: step}
         self.log.metrics(step, figures, model)
-        if step in self.plan.rungs and step < state.config.steps:
+        if step in self.plan.search.rungs and step < state.config.steps:
             log_sheet(
-                self.log, Sampler.from_state(state), self.material, state.config.window, self.plan.seed, self.scratch
+                self.log,
+                Sampler.from_state(state),
+                self.material,
+                state.config.window,
+                self.plan.search.seed,
+                self.scratch,
             )
         self._report(
             folder,
@@ -98,9 +103,9 @@ class RankZeroReporter:
         best = int(outcome[BEST_STEP])
         sampler = Sampler.load(self.scratch / BEST, state.device)
         attended.scoring("clip", 0, 1)
-        log_clip(self.log, sampler, self.material, self.plan.seed, self.scratch)
+        log_clip(self.log, sampler, self.material, self.plan.search.seed, self.scratch)
         attended.scoring("clip", 1, 1)
-        if self.plan.clips:
+        if self.plan.judging.clips:
             figures = self.log.figures(figures_of(self.plan))
             if not figures:
                 figures = score(sampler, self.material, self.plan, attended.scoring)

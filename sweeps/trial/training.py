@@ -42,7 +42,7 @@ class Setting:
     def of(cls, plan: Plan, config: Mapping[str, Any], device: torch.device) -> Setting:
         """config: of the run, as JSON. Raises UserError for codes that cannot be read or are of another domain."""
         run, material = registry.read_config(dict(config)), material_of(plan, device)
-        every = max(1, run.steps // plan.reports)
+        every = max(1, run.steps // plan.search.reports)
         return cls(plan, run, material, registry.make_source(run, material, device), device, every)
 
     def train(
@@ -70,8 +70,10 @@ class Setting:
 
 def material_of(plan: Plan, device: torch.device | str) -> Material:
     """What a study's runs learn from, on that device."""
-    videos = (BESIDE,) if plan.footage else ()
-    return Material.open(plan.domain, plan.latents, device, pictures=plan.pictures or None, videos=videos)
+    videos = (BESIDE,) if plan.data.footage else ()
+    return Material.open(
+        plan.data.domain, plan.data.latents, device, pictures=plan.data.pictures or None, videos=videos
+    )
 
 
 def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:

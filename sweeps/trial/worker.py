@@ -34,7 +34,7 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any]:
     plan, context = Plan.from_json(config["plan"]), ray.train.get_context()
     who = f"rank {context.get_world_rank()}"
     try:
-        with Pulse(60 * plan.patience, who, lambda text: events.tell(plan, config["number"], text)) as pulse:
+        with Pulse(60 * plan.compute.patience, who, lambda text: events.tell(plan, config["number"], text)) as pulse:
             return run(Rank(config, plan, Attended(iterate, pulse, Watch(plan))))
     except NonFiniteLoss as error:
         return {FAILED: f"NonFiniteLoss: {error}"}
@@ -50,7 +50,7 @@ def run(rank: Rank) -> dict[str, Any]:
     process = current_process(rank.device) if rank.world > 1 else SINGLE
     rank.plan.scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=rank.plan.scratch) as folder:
-        if rank.plan.seeds > 1:
+        if rank.plan.search.seeds > 1:
             return Seeded(rank, setting, process, Path(folder)).run()
         return run_one_seed(rank, setting, process, Path(folder))
 

@@ -28,14 +28,14 @@ def main() -> None:
     plan = Plan.load(Path.home() / "runs" / sys.argv[1])
     tracking = Tracking(plan)
     runs = tracking.runs()
-    champion = [model.tags for model in tracking.client.search_model_versions(f"name='{plan.model}'")]
+    champion = [model.tags for model in tracking.client.search_model_versions(f"name='{plan.output.model}'")]
     told = {
         "status": tracking.client.get_run(tracking.parent_id()).info.status,
         "tags": tracking.client.get_run(tracking.parent_id()).data.tags,
         "trials": [{"status": run.info.status, "tags": run.data.tags, "points": points(tracking, run)} for run in runs],
-        "latents": plan.latents,
-        "storage": plan.storage,
-        "model": plan.model,
+        "latents": plan.data.latents,
+        "storage": plan.output.storage,
+        "model": plan.output.model,
         "versions": len(champion),
     }
     print("\n" + json.dumps(told))

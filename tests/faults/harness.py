@@ -151,7 +151,7 @@ def named(processes: list[psutil.Process], title: str) -> list[psutil.Process]:
 
 
 def trials(plan: Plan) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name=plan.name, storage=f"sqlite:///{plan.folder}/optuna.db").get_trials()
+    return optuna.load_study(study_name=plan.name, storage=f"sqlite:///{plan.output.folder}/optuna.db").get_trials()
 
 
 def figures(plan: Plan) -> dict[int, dict[tuple[str, int], float]]:

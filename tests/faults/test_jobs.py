@@ -128,7 +128,7 @@ def test_a_study_runs_as_a_job_of_the_synced_package(head):
     assert f"(package {digest}, commit c0ffee)" in shown
     assert "ray job logs -f whole-" in shown
     plan = Plan.load(head.home / "runs" / "whole")
-    assert plan.tracking == f"sqlite:///{head.home}/mlflow.db"
+    assert plan.output.tracking == f"sqlite:///{head.home}/mlflow.db"
     tracking = Tracking(plan)
     runs = [tracking.client.get_run(tracking.parent_id()), *tracking.runs()]
     assert len(runs) == 3

@@ -44,7 +44,7 @@ def test_a_state_kept_between_two_reports_is_of_that_step(undisturbed, footage, 
     sweep.until(waits.exists)
     stop_request.request(sweep.plan)
     sweep.end(130)
-    last = max(Path(sweep.plan.folder, "train-0000").glob("checkpoint_2*"))
+    last = max(Path(sweep.plan.output.folder, "train-0000").glob("checkpoint_2*"))
     assert json.loads((last / "state" / "state.json").read_text())["step"] == 2 * EVERY + 6
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
@@ -79,7 +79,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used_and_no_pickle_
     sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, "--concurrency", "1", holds_at=3 * EVERY + 5)
     sweep.until_reports(3)
     sweep.until_held()
-    folder = Path(sweep.plan.folder, "train-0000")
+    folder = Path(sweep.plan.output.folder, "train-0000")
     sweep.until(lambda: len(list(folder.glob("checkpoint_2*"))) == 2)  # the oldest of three goes after the report
     sweep.kill()
     newest = max(folder.glob("checkpoint_2*"))
@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used_and_no_pickle_
     content[len(content) // 2] ^= 1
     tensors.write_bytes(content)
     mark = tmp_path / "opened"
-    places = [Path(sweep.plan.folder), Path(sweep.plan.folder, "tune"), folder, newest]
+    places = [Path(sweep.plan.output.folder), Path(sweep.plan.output.folder, "tune"), folder, newest]
     for place in places:
         for name in ("tuner.pkl", "searcher-state.pkl", "search_gen_state.pkl", "trainer.pkl", "trainable.pkl"):
             (place / name).write_bytes(pickle.dumps(Hostile(mark)))

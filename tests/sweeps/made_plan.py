@@ -25,4 +25,8 @@ PLAN = {
     "reports": 8,
     "rungs": (10, 20),
     "reduction": 2,
+    "grid": {},
+    "objectives": (),
+    "promotion_clips": 0,
+    "promotion_seeds": 1,
 }

@@ -26,7 +26,7 @@ def make_plan(folder: Path, name: str, **change) -> Plan:
         "tracking": f"sqlite:///{folder}/mlflow.db",
         "digests": tuple(DIGESTS.items()),
     }
-    return Plan(**PLAN | fields | change)
+    return Plan.from_fields(PLAN | fields | change)
 
 
 class Made:
@@ -37,7 +37,7 @@ class Made:
         plan.save()
         self.tracking = Tracking(plan)
         parent = self.tracking.parent()
-        self.tracking.client.log_artifact(parent, str(Path(plan.folder, "study.json")))
+        self.tracking.client.log_artifact(parent, str(Path(plan.output.folder, "study.json")))
         self.record = open_study(plan, controls=[])
         for number, outcome in enumerate(outcomes):
             self.trial(number, outcome)
@@ -66,17 +66,19 @@ class Made:
     def sheet(self, number, shade, height=20):
         from svgan.io.video_writer import write_png
 
-        path = Path(self.plan.folder, "contact_sheet.png")
+        path = Path(self.plan.output.folder, "contact_sheet.png")
         write_png(np.full((height, 30, 3), shade, np.uint8), path)
         run = self.tracking.find(**{"svgan.sweep": self.plan.name, "svgan.trial": str(number)})
         self.tracking.client.log_artifact(run.info.run_id, str(path))
 
     def train_folder(self, number, size=1000):
         """Ray Train's folder of a trial, as large as said."""
-        folder = Path(self.plan.storage, self.plan.trial_name(number), "checkpoint_2026-11-22_01-29-51.537493", "state")
+        folder = Path(
+            self.plan.output.storage, self.plan.trial_name(number), "checkpoint_2026-11-22_01-29-51.537493", "state"
+        )
         folder.mkdir(parents=True)
         (folder / "tensors.safetensors").write_bytes(bytes(size))
-        return Path(self.plan.storage, self.plan.trial_name(number))
+        return Path(self.plan.output.storage, self.plan.trial_name(number))
 
 
 def tell(record, asked, outcome):

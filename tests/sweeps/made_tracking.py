@@ -34,8 +34,8 @@ def plan(database, footage, tmp_path):
 
     shutil.copy(database, tmp_path / "mlflow.db")
     digests = (("domain", Domain.load(footage[0]).digest), ("latents", "l1"), ("protocol.long", "p1"))
-    return Plan(
-        **PLAN
+    return Plan.from_fields(
+        PLAN
         | {
             "domain": footage[0],
             "latents": footage[1],

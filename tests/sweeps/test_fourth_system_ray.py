@@ -32,7 +32,7 @@ def test_it_is_swept_promoted_and_judged_again(fourth, place, footage):  # noqa:
         assert run.data.metrics["fvd_long"] > 0
     models = sweep_models(tracking.client, tracking.experiment, plan.name)
     assert {model.tags["svgan.trial"] for model in models} == {"0", "1"}
-    mlflow.set_tracking_uri(plan.tracking)
+    mlflow.set_tracking_uri(plan.output.tracking)
     champion = mlflow.pyfunc.load_model(f"models:/{promotion.model}@champion")
     assert champion.predict({"clips": [2], "frames": [9]}).shape == (2, 9, 16, 16, 3)
     for command in (["reproduce", "lines:1"], ["evaluate", "lines:1", "--metrics", "fvd"]):

@@ -1,6 +1,5 @@
 """Real Ray, MLflow and Optuna: a small sweep from end to end, one whose trials fail, and leaked resources."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -62,7 +61,7 @@ def swept(ray_here, place, footage):
 
 
 def optuna_trials(plan):
-    return optuna.load_study(study_name=plan.name, storage=f"sqlite:///{plan.folder}/optuna.db").get_trials()
+    return optuna.load_study(study_name=plan.name, storage=f"sqlite:///{plan.output.folder}/optuna.db").get_trials()
 
 
 def test_optuna_and_mlflow_tell_the_same_story(swept):
@@ -109,8 +108,8 @@ def test_the_champion_is_a_logged_checkpoint_and_was_clipped(swept):
     scored = [registry.figure(model, "fvd_long") for model in models]
     assert promotion.version == "1"
     assert promotion.fvd_long == min(value for value in scored if value is not None)
-    assert (Path(plan.folder) / "champion.mp4").stat().st_size > 1000
-    assert (Path(plan.folder) / "champion.png").exists()
+    assert (Path(plan.output.folder) / "champion.mp4").stat().st_size > 1000
+    assert (Path(plan.output.folder) / "champion.png").exists()
 
 
 def test_a_trial_that_ray_ran_is_reproduced_without_ray_in_every_bit(swept):
@@ -123,7 +122,7 @@ def test_a_trial_that_ray_ran_is_reproduced_without_ray_in_every_bit(swept):
 def test_ray_keeps_each_trial_under_its_fixed_name(swept):
     _, plan, _ = swept
     for number in range(2):
-        kept = Path(plan.storage, plan.trial_name(number))
+        kept = Path(plan.output.storage, plan.trial_name(number))
         assert (kept / "checkpoint_manager_snapshot.json").exists()
         assert len(list(kept.glob("checkpoint_2*"))) <= 2
 
@@ -140,7 +139,7 @@ def test_resuming_a_finished_study_changes_nothing(swept, footage):
 
 def test_noise_goes_to_the_log_and_a_name_is_not_taken_twice(swept, footage):
     _, plan, _ = swept
-    assert "ray.tune" in Path(plan.folder, "sweep.log").read_text()
+    assert "ray.tune" in Path(plan.output.folder, "sweep.log").read_text()
     assert not plan.scratch.exists()
     with pytest.raises(UserError, match="--resume whole"):
         study.run(toy(footage[0]), ["--name", "whole"])
@@ -220,7 +219,7 @@ def test_two_workers_train_as_one(swept, footage):
     """Half the batch on each of two gloo workers gives the single worker's figures."""
     study.run(toy(footage[0], trials=2, clips=0), ["--name", "pair", "--workers", "2", "--concurrency", "1"])
     _, plan, one = swept
-    two = Tracking(dataclasses.replace(plan, name="pair"))
+    two = Tracking(plan.with_fields(name="pair"))
     for alone, shared in zip(one.runs()[:2], two.runs(), strict=True):
         for figure in ("latent_fd", "critic_loss", "gradient_penalty"):
             if figure in alone.data.metrics:

@@ -43,7 +43,7 @@ def test_controls_and_proposals_make_runs(name):
 
     from sweeps.search.optuna_store import sample
 
-    study, plan = importlib.import_module(f"sweeps.{name}").STUDY, Plan(**PLAN)
+    study, plan = importlib.import_module(f"sweeps.{name}").STUDY, Plan.from_fields(PLAN)
     trials = optuna.create_study()
     for control in study.controls:
         trials.enqueue_trial(control)
@@ -70,7 +70,7 @@ def test_every_system_is_compared_and_every_ablation_is_of_one_thing():
 
     assert [control[VARIANT] for control in STUDY.first(len(SYSTEMS)).controls] == list(SYSTEMS)
     assert STUDY.trials == len(STUDY.controls) == len(VARIANTS)
-    runs = {name: STUDY.config(Plan(**PLAN), {VARIANT: name, **own}) for name, own in VARIANTS.items()}
+    runs = {name: STUDY.config(Plan.from_fields(PLAN), {VARIANT: name, **own}) for name, own in VARIANTS.items()}
     for name, run in runs.items():
         whole, _, without = name.partition(" without ")
         differing = {key for key in run if run[key] != runs[whole][key]}
@@ -171,15 +171,13 @@ def test_latents_of_another_domain_are_refused(capsys, toy, tmp_path):
 
 def test_a_name_that_mlflow_knows_from_elsewhere_is_refused(capsys, toy, tmp_path):
     """Runs are found by the study's name: two studies of one name would write into each other's."""
-    import dataclasses
-
     from made_plan import PLAN
 
     from sweeps.storage.plan import Plan
     from sweeps.tracking.client import Tracking
 
-    elsewhere = dataclasses.replace(
-        Plan(**PLAN), name="taken", tracking=f"sqlite:///{tmp_path}/mlflow.db", experiment="svgan"
+    elsewhere = Plan.from_fields(PLAN).with_fields(
+        name="taken", tracking=f"sqlite:///{tmp_path}/mlflow.db", experiment="svgan"
     )
     Tracking(elsewhere).parent()
     capsys.readouterr()

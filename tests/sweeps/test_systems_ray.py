@@ -1,6 +1,5 @@
 """Every system through the platform: a tiny grid study on a real Ray, into MLflow, promoted, and back by its alias."""
 
-import dataclasses
 import subprocess
 import sys
 
@@ -48,7 +47,7 @@ def swept(request, ray_here, place, footage):  # noqa: F811
 
 def test_every_point_is_in_mlflow_with_figures_clips_and_models(swept):
     recipe, _, plan, tracking = swept
-    ((field, values),) = plan.grid.items()
+    ((field, values),) = plan.search.grid.items()
     runs = tracking.runs()
     assert [run.data.params[field] for run in runs] == [str(value) for value in values]
     assert [trial.params for trial in optuna_trials(plan)] == [{field: value} for value in values]
@@ -70,7 +69,7 @@ def test_every_point_is_in_mlflow_with_figures_clips_and_models(swept):
 def test_the_champion_comes_back_by_its_alias(swept):
     recipe, promotion, plan, _ = swept
     assert promotion.version == "1"
-    mlflow.set_tracking_uri(plan.tracking)
+    mlflow.set_tracking_uri(plan.output.tracking)
     champion = mlflow.pyfunc.load_model(f"models:/{recipe}@champion")
     frames = champion.predict({"clips": [2], "frames": [9], "seed": [3]})
     assert frames.shape == (2, 9, 16, 16, 3)
@@ -97,7 +96,7 @@ def test_another_domains_pictures_move_as_recorded_footage_through_all_of_it(ray
     for name in ("latent_fd", "fvd_short", "fvd_long", "fvd_short_original", "fvd_long_original"):
         assert run.data.metrics[name] > 0
     assert {file.path for file in tracking.client.list_artifacts(run.info.run_id)} >= APART
-    mlflow.set_tracking_uri(plan.tracking)
+    mlflow.set_tracking_uri(plan.output.tracking)
     champion = mlflow.pyfunc.load_model("models:/svgan-dogs@champion")
     assert champion.predict({"clips": [1], "frames": [2]}).shape == (1, 2, 32, 32, 3)
     for command in (["reproduce", "cross:0"], ["evaluate", "cross:0", "--metrics", "fvd"]):
@@ -142,7 +141,7 @@ def test_systems_side_by_side_have_equal_seconds_and_one_table(ray_here, place, 
     assert [run.data.params["variant"] for run in runs] == list(SYSTEMS)
     assert [run.data.params["recipe"] for run in runs] == list(SYSTEMS)
     assert [int(run.data.params["steps"]) for run in runs] == [run.data.metrics["steps_done"] for run in runs]
-    assert tuple(int(run.data.params["steps"]) for run in runs) == plan.lengths
+    assert tuple(int(run.data.params["steps"]) for run in runs) == plan.search.lengths
     table = (place / "runs" / "both" / "comparison.md").read_text()
     for run in runs:
         mean, low, high = (run.data.metrics[f"loops/still{end}"] for end in ("", "_low", "_high"))
@@ -168,6 +167,6 @@ def test_a_trial_of_frames_is_reproduced_and_two_workers_train_as_one(swept, foo
     }[recipe]
     flags = ["--name", f"two-{recipe}", "--workers", "2", "--concurrency", "1", "--clips", "0", "--grid", point]
     study.run(of(recipe, footage[0]), flags)
-    (shared,) = Tracking(dataclasses.replace(plan, name=f"two-{recipe}")).runs()
+    (shared,) = Tracking(plan.with_fields(name=f"two-{recipe}")).runs()
     for name in ("latent_fd", *names):
         assert shared.data.metrics[name] == pytest.approx(one.runs()[1].data.metrics[name], rel=1e-3)

@@ -62,7 +62,7 @@ def here(trial, tmp_path, monkeypatch):
 
 def told(capsys, study, *arguments) -> tuple[dict, str]:
     """The last line's JSON, and all that was said."""
-    where = ["--storage", study.plan.storage, "--tracking", study.plan.tracking]
+    where = ["--storage", study.plan.output.storage, "--tracking", study.plan.output.tracking]
     commands.main(["evaluate", *arguments, *where])
     said = capsys.readouterr().out
     return json.loads(said.splitlines()[-1]), said
@@ -129,8 +129,8 @@ def test_log_adds_what_the_model_has_not(capsys, here, monkeypatch, tmp_path):
     assert "nothing new" in said
 
     figures = {name: {"value": 7.0} for name in ("fvd_long", "kvd_long", "fvd/stylegan-v-16", "fvd_short")}
-    own = chosen("svg-short", 2, None, here.plan.precision)
-    asked = [*own, *chosen("svg-long,stylegan-v-16", 9, None, here.plan.precision)]
+    own = chosen("svg-short", 2, None, here.plan.judging.precision)
+    asked = [*own, *chosen("svg-long,stylegan-v-16", 9, None, here.plan.judging.precision)]
     hashes = {protocol.name: {"hash": protocol.hash} for protocol in asked}
     long = hashes["svg-long"]["hash"]
     added = keep(Logged(here.plan, model), {"figures": figures, "protocols": hashes})

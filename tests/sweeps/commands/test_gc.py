@@ -1,7 +1,5 @@
 """`python -m sweeps gc`: what no best-of list needs goes, nothing else does."""
 
-import dataclasses
-
 import made_studies as made
 import pytest
 from made_studies import refused, told
@@ -47,7 +45,7 @@ def test_gc_works_behind_a_url(study):
     import fsspec
 
     made_study = study("a-study", "finished", None)
-    plan = dataclasses.replace(made_study.plan, storage="memory://gc/runs")
+    plan = made_study.plan.with_fields(storage="memory://gc/runs")
     files = fsspec.filesystem("memory")
     kept = ["train-0001/state", "tune/trial-0000/error.txt"]
     for name in ["train-0000/checkpoint_1/state", "tune/tuner.pkl", *kept]:
@@ -76,7 +74,7 @@ def test_gc_that_was_cut_is_run_again_and_mlflow_gc_takes_the_rest(capsys, study
     assert made.model_keys(made_study) == {(0, 10), (0, 20)}
     told(capsys, "gc", "a-study", "--yes")
     assert made.model_keys(made_study) == {(0, 20)}
-    assert first in made.run_mlflow_gc(made_study.plan.tracking)
+    assert first in made.run_mlflow_gc(made_study.plan.output.tracking)
 
 
 def test_gc_leaves_a_living_study_alone(capsys, study):

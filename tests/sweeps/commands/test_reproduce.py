@@ -55,7 +55,7 @@ def reproduced(capsys, study, *flags):
     """Exit code and what was said."""
     code = 0
     try:
-        commands.main(["reproduce", "study:0", "--storage", study.plan.storage, *flags])
+        commands.main(["reproduce", "study:0", "--storage", study.plan.output.storage, *flags])
     except SystemExit as stopped:
         code = stopped.code
     said = capsys.readouterr()
@@ -119,9 +119,8 @@ def test_what_is_not_as_it_was_stops_it(capsys, here, tag, value, words):
 
 
 def test_another_seed_stops_it_and_anyway_goes_on(capsys, here):
-    import dataclasses
 
-    dataclasses.replace(here.plan, seed=5).save()
+    here.plan.with_fields(seed=5).save()
     try:
         code, said = reproduced(capsys, here)
         assert code == 2

@@ -1,10 +1,14 @@
 """The flags of every study file, their defaults, and the command that resumes a study."""
 
+import re
+
 import pytest
 from made_plan import PLAN
 
+from svgan.errors import UserError
 from sweeps.driver.conclude import ui_command
-from sweeps.driver.flags import judged_on, parser, resume_command
+from sweeps.driver.definition import Study
+from sweeps.driver.flags import Flags, judged_on, resume_command
 from sweeps.storage import environment
 from sweeps.storage.plan import Plan
 
@@ -15,42 +19,49 @@ def bare(monkeypatch):
         monkeypatch.delenv(variable.name, raising=False)
 
 
-def flags():
-    return parser("x", "", trials=3, steps=1, clips=2)
+def flags(*arguments, **of_study):
+    return Flags.parse(Study("x", space={}, **{"trials": 3, "steps": 1} | of_study), arguments)
+
+
+def help_of(capsys, *arguments, **of_study):
+    with pytest.raises(SystemExit) as ended:
+        flags(*arguments, "--help", **of_study)
+    assert not ended.value.code
+    return capsys.readouterr().out
 
 
 def test_a_flag_beats_its_variable_and_that_the_default(monkeypatch):
-    assert flags().parse_args([]).workers == 1
+    assert flags().compute.workers == 1
     monkeypatch.setenv("SVGAN_WORKERS", "4")
     monkeypatch.setenv("SVGAN_STORAGE", "s3://bucket/runs")
-    assert flags().parse_args([]).workers == 4
-    assert flags().parse_args([]).storage == "s3://bucket/runs"
-    assert flags().parse_args(["--workers", "2"]).workers == 2
+    assert flags().compute.workers == 4
+    assert flags().output.storage == "s3://bucket/runs"
+    assert flags("--workers", "2").compute.workers == 2
 
 
-def test_help_shows_the_default_in_force_and_its_source(monkeypatch):
-    assert "[1, or SVGAN_WORKERS]" in flags().format_help()
+def test_help_shows_the_default_in_force_and_its_source(monkeypatch, capsys):
+    assert "[1, or SVGAN_WORKERS]" in help_of(capsys)
     monkeypatch.setenv("SVGAN_WORKERS", "4")
     monkeypatch.setenv("SVGAN_LATENTS", "s3://a/100%")
-    told = " ".join(flags().format_help().split())
+    told = " ".join(help_of(capsys).split())
     assert "[4 from SVGAN_WORKERS]" in told
     assert "[s3://a/100% from SVGAN_LATENTS]" in told
 
 
 def test_on_a_cluster_a_study_is_resumed_and_seen_by_rays_launcher(monkeypatch):
     monkeypatch.setenv("SVGAN_CLUSTER", "cluster/onprem.yaml")
-    assert resume_command(Plan(**PLAN)) == "ray submit cluster/onprem.yaml sweeps/toy.py -- --resume toy-1"
+    assert resume_command(Plan.from_fields(PLAN)) == "ray submit cluster/onprem.yaml sweeps/toy.py -- --resume toy-1"
     assert ui_command("http://127.0.0.1:5000") == "ray attach cluster/onprem.yaml -p 5000, at http://127.0.0.1:5000"
     assert ui_command("http://mlflow.here:80") == "open http://mlflow.here:80"
     monkeypatch.setenv("SVGAN_CLUSTER", "cluster/kuberay.yaml")
-    assert resume_command(Plan(**PLAN)).startswith("kubectl delete rayjob svgan-toy; kubectl apply -f cluster/kuberay")
+    assert resume_command(Plan.from_fields(PLAN)).startswith(
+        "kubectl delete rayjob svgan-toy; kubectl apply -f cluster/kuberay"
+    )
 
 
-def test_the_flags_are_these_and_no_others():
-    flags = {
-        option for action in parser("x", "", trials=1, steps=1, clips=2)._actions for option in action.option_strings
-    }
-    assert flags == {
+def test_the_flags_are_these_and_no_others(capsys):
+    listed = re.findall(r"^ {1,4}(--?[a-z][a-z-]*)(?:, (--[a-z-]+))?", help_of(capsys), re.MULTILINE)
+    assert {option for options in listed for option in options if option} == {
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
         *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain", "--pictures", "--footage"),
@@ -59,7 +70,28 @@ def test_the_flags_are_these_and_no_others():
 
 
 @pytest.mark.parametrize(
-    ("flags", "gpu", "expected"),
+    "given",
+    [
+        *(["--trials", "4"], ["--steps", "2"], ["--seconds", "9"], ["--clips", "0"], ["--seed", "1"], ["--grid"]),
+        *(["--objectives", "fvd_short,fvd_long"], ["--seeds", "2"], ["--promotion-clips", "8"], ["--footage"]),
+        *(["--promotion-seeds", "2"], ["--latents", "a"], ["--domain", "a"], ["--pictures", "a"], ["--workers", "2"]),
+        *(["--gpus-per-worker", "1"], ["--concurrency", "2"], ["--patience", "3"], ["--tracking", "http://here"]),
+        *(["--optuna", "journal"], ["--experiment", "a"], ["--name", "a"]),
+    ],
+    ids=lambda given: given[0],
+)
+def test_a_flag_beside_resume_is_refused_for_it_is_remembered(given):
+    with pytest.raises(UserError, match=f"^{given[0]}: a study's flags are remembered; leave it out with --resume$"):
+        flags("--resume", "x", *given).check_resumable(Study("x", space={}, trials=3, steps=1))
+
+
+def test_another_place_and_a_larger_budget_may_stand_beside_resume():
+    asked = flags("--resume", "x", "--storage", "there", "--max-gpu-hours", "3")
+    asked.check_resumable(Study("x", space={}, trials=3, steps=1))
+
+
+@pytest.mark.parametrize(
+    ("given", "gpu", "expected"),
     [
         ([], False, (64, 0, 1)),
         ([], True, (256, 2048, 3)),
@@ -69,6 +101,5 @@ def test_the_flags_are_these_and_no_others():
         (["--promotion-clips", "512", "--promotion-seeds", "2"], False, (64, 512, 2)),
     ],
 )
-def test_the_ladder_is_higher_where_there_are_gpus(flags, gpu, expected):
-    asked = parser("x", "", trials=1, steps=1, clips=None).parse_args(flags)
-    assert judged_on(asked, gpu) == expected
+def test_the_ladder_is_higher_where_there_are_gpus(given, gpu, expected):
+    assert tuple(judged_on(flags(*given).judging, gpu).values()) == expected

@@ -16,7 +16,7 @@ from sweeps.storage.plan import Plan
 
 
 def plan(**change):
-    return Plan(**PLAN | {"steps": 400, "rungs": (100, 200), "reduction": 3, "trials": 12} | change)
+    return Plan.from_fields(PLAN | {"steps": 400, "rungs": (100, 200), "reduction": 3, "trials": 12} | change)
 
 
 def test_a_third_goes_on_at_each_rung():
@@ -135,6 +135,6 @@ def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     pair = forecast.learned(forecast.earlier(tracking, run, "cpu A"), asked)
     assert pair.step == pytest.approx(1 / 4)
     assert pair.around == pytest.approx(7, abs=1.1), "trials scored for 30, 31 and 32 s"
-    other = forecast.learned(found, dataclasses.replace(asked, digests=(("protocol.long", "def"),)))
+    other = forecast.learned(found, asked.with_fields(digests=(("protocol.long", "def"),)))
     assert other.scoring is None, "scored by another protocol"
     assert forecast.told(asked, other).endswith("FVD, whose time is not known, as 3 earlier trials took")

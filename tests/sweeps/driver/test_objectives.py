@@ -1,6 +1,5 @@
 """Several objectives, and parameters that only some trials have: what Optuna, MLflow and the plots make of them."""
 
-import dataclasses
 import io
 
 import pytest
@@ -26,13 +25,19 @@ METRIC = "latent_fd_best"
 def plan(tmp_path):
     (tmp_path / "toy-1").mkdir()
     places = {"folder": str(tmp_path / "toy-1"), "tracking": f"sqlite:///{tmp_path}/mlflow.db"}
-    return Plan(**PLAN | places | {"trials": 8, "objectives": ("fvd_short", "fvd_long")})
+    return Plan.from_fields(PLAN | places | {"trials": 8, "objectives": ("fvd_short", "fvd_long")})
 
 
 def searcher_on(plan, space):
     record = open_record(plan, controls=[])
     return OptunaSearcher(
-        record, space, lambda number, params: {}, metric=METRIC, trials=8, concurrency=8, objectives=plan.told
+        record,
+        space,
+        lambda number, params: {},
+        metric=METRIC,
+        trials=8,
+        concurrency=8,
+        objectives=plan.search.objective_keys,
     )
 
 
@@ -86,7 +91,7 @@ def test_the_front_is_tagged_drawn_and_told(plan, tmp_path):
     console.print(trial_table.render(trial_table.rows_of(tracking.runs()), "toy"))
     assert "2* " in (shown := console.export_text())
     assert "3* " not in shown
-    drawn = plots.write_plots(searcher.study, {0: 60.0}, tmp_path / "plots", plan.objectives)
+    drawn = plots.write_plots(searcher.study, {0: 60.0}, tmp_path / "plots", plan.search.objectives)
     assert {"pareto_fvd_short_fvd_long.png", "history.png", "latent_fd_against_x.png", "importance.png"} <= {
         path.name for path in drawn
     }
@@ -103,11 +108,11 @@ def test_the_front_is_tagged_drawn_and_told(plan, tmp_path):
 )
 def test_bad_objectives_are_one_line(plan, change, words):
     with pytest.raises(UserError, match=words):
-        dataclasses.replace(plan, **change)
+        plan.with_fields(**change)
 
 
 def test_parameters_that_only_some_trials_have_are_proposed_drawn_and_weighed(tmp_path):
-    plan = Plan(**PLAN | {"folder": str(tmp_path), "trials": 40, "controls": 5})
+    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path), "trials": 40, "controls": 5})
     opened = open_record(plan, controls=critic.STUDY.controls)
     record = opened.study
     searcher = OptunaSearcher(opened, critic.space, lambda number, params: {}, metric=METRIC, trials=40, concurrency=1)

@@ -1,6 +1,5 @@
 """Each refusal of the preflight against the real thing: files, a full disk, another user, MLflow's own databases."""
 
-import dataclasses
 import http.server
 import os
 import shutil
@@ -18,7 +17,7 @@ from toy import toy
 from svgan.errors import UserError
 from sweeps import study
 from sweeps.driver import disk_check, preflight
-from sweeps.driver.flags import parser
+from sweeps.driver.flags import Flags
 from sweeps.driver.new_plan import fresh
 from sweeps.storage.plan import Plan
 from sweeps.storage.tested_versions import PUBLIC_ONLY, warn_once
@@ -60,6 +59,7 @@ def test_an_older_or_newer_schema_is_refused_with_the_command(database, tmp_path
 def test_with_the_public_interface_alone_mlflow_itself_judges_the_schema(database, tmp_path, monkeypatch):
     uri = f"sqlite:///{of_schema(database, tmp_path, older_revision())}"
     monkeypatch.setenv(PUBLIC_ONLY, "mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # mlflow sets it and never resets it
     warn_once.cache_clear()
     with pytest.warns(RuntimeWarning, match="only the public interface of mlflow is used"):
         database_check.check_tracking(uri, "svgan")
@@ -245,8 +245,8 @@ def test_the_size_of_a_checkpoint_is_known_before_there_is_one(change, footage, 
 
 
 def test_a_resumed_study_counts_its_own_files_as_room(small_disk):
-    plan = Plan(
-        **PLAN
+    plan = Plan.from_fields(
+        PLAN
         | {"storage": str(small_disk), "folder": str(small_disk / "toy-1"), "tracking": "http://there", "trials": 7}
     )
     with pytest.raises(UserError, match="disk:"):
@@ -255,14 +255,14 @@ def test_a_resumed_study_counts_its_own_files_as_room(small_disk):
     kept.mkdir(parents=True)
     (kept / "checkpoint").write_bytes(bytes(1_000_000))
     free = shutil.disk_usage(small_disk).free
-    assert disk_check.check_disk(dataclasses.replace(plan, trials=6), 100_000, 1000) > free
+    assert disk_check.check_disk(plan.with_fields(trials=6), 100_000, 1000) > free
 
 
 def test_the_whole_preflight_takes_less_than_three_seconds(footage, tmp_path, monkeypatch):
     """Ours is to know, not to time a busy machine: seconds of CPU are counted, not of the clock."""
     monkeypatch.chdir(tmp_path)
     asked = toy(footage[0], clips=0)
-    plan = fresh(asked, parser("toy", "", trials=3, steps=16, clips=0).parse_args([]))
+    plan = fresh(asked, Flags.parse(asked, []))
     preflight.preflight(asked, plan)
     began = time.process_time()
     cleared = preflight.preflight(asked, plan)
@@ -274,8 +274,7 @@ def test_the_whole_preflight_takes_less_than_three_seconds(footage, tmp_path, mo
 def test_a_study_that_is_alive_is_not_resumed_beside_it(footage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = toy(footage[0], clips=0)
-    flags = parser("toy", "", trials=3, steps=16, clips=0).parse_args(["--name", "alive"])
-    plan = fresh(asked, flags)
+    plan = fresh(asked, Flags.parse(asked, ["--name", "alive"]))
     plan.save()
     other = (
         "import fcntl, pathlib, sys\nfile = pathlib.Path(sys.argv[1]).open('w')\n"

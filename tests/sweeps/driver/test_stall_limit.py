@@ -13,7 +13,7 @@ from sweeps.storage.plan import Plan
 
 
 def plan(**change):
-    return Plan(**PLAN | change)
+    return Plan.from_fields(PLAN | change)
 
 
 def ended(text, path=None, last_result=None):

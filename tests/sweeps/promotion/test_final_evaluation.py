@@ -1,6 +1,5 @@
 """The final judgement: many clips, several generation seeds, each measured once, whoever is interrupted."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from sweeps.tracking.client import Tracking
 
 @pytest.fixture
 def final(plan):
-    return dataclasses.replace(plan, promotion_clips=32, promotion_seeds=2)
+    return plan.with_fields(promotion_clips=32, promotion_seeds=2)
 
 
 @pytest.fixture
@@ -40,9 +39,9 @@ def measured(monkeypatch):
 
 def test_a_plan_without_it_takes_the_figures_that_trials_have(plan):
     assert not asked(plan)
-    assert not asked(dataclasses.replace(plan, promotion_clips=plan.clips))
-    assert asked(dataclasses.replace(plan, promotion_clips=plan.clips + 1))
-    assert asked(dataclasses.replace(plan, promotion_seeds=2))
+    assert not asked(plan.with_fields(promotion_clips=plan.judging.clips))
+    assert asked(plan.with_fields(promotion_clips=plan.judging.clips + 1))
+    assert asked(plan.with_fields(promotion_seeds=2))
 
 
 def test_the_mean_over_seeds_of_the_best_three_decides(tracking, final, generator, measured):
@@ -68,13 +67,13 @@ def test_the_mean_over_seeds_of_the_best_three_decides(tracking, final, generato
 def test_a_champion_of_fewer_clips_is_judged_as_its_challengers_are(tracking, plan, final, generator, measured):
     put_model(tracking, 0, 10, generator, latent_fd=1.0, fvd_long=1.0)
     registry.promote(tracking, plan)
-    other = Tracking(dataclasses.replace(final, name="toy-2"))
+    other = Tracking(final.with_fields(name="toy-2"))
     put_model(other, 1, 10, generator, latent_fd=50.0, fvd_long=50.0)
     measured |= {(0, 0): 100.0, (0, 1): 104.0, (1, 0): 90.0, (1, 1): 92.0}
     told = registry.promote(other, other.plan)
     assert told.version == "2"
     assert "the one before had 102" in told.message
-    worse = Tracking(dataclasses.replace(final, name="toy-3"))
+    worse = Tracking(final.with_fields(name="toy-3"))
     put_model(worse, 2, 10, generator, latent_fd=50.0, fvd_long=0.5)
     measured |= {(2, 0): 90.5, (2, 1): 92.5}
     told = registry.promote(worse, worse.plan)
@@ -99,7 +98,7 @@ def test_values_of_other_codes_are_not_the_studys(tracking, final, generator, me
     (model,) = registry.best_models(tracking, final)
     Finals(tracking, final).of(model)
     digests = tuple({**final.tags, "latents": "l2"}.items())
-    elsewhere = Finals(tracking, dataclasses.replace(final, digests=digests))
+    elsewhere = Finals(tracking, final.with_fields(digests=digests))
     measured.calls.clear()
     elsewhere.of(registry.best_models(tracking, final)[0])
     assert measured.calls == [(0, 0), (0, 1)]
@@ -109,7 +108,7 @@ def test_a_seeds_value_is_what_a_study_of_so_many_clips_logs(tracking, plan, gen
     """With I3D itself."""
     model = put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=1.0)
     expected = registry.score_uri(plan, f"models:/{model}")["fvd_long"]
-    finals = Finals(tracking, dataclasses.replace(plan, promotion_seeds=2))
+    finals = Finals(tracking, plan.with_fields(promotion_seeds=2))
     first, second = finals.of(tracking.client.get_logged_model(model)).values
     assert first == expected
     assert second != first
@@ -145,5 +144,5 @@ def test_workers_on_two_nodes_choose_the_champion_by_the_figures_of_one_process(
     assert "on 16 clips of one seed" in said.read_text()
     logged = tracking.client.get_logged_model(model)
     by_many = {metric.key: metric.value for metric in logged.metrics}
-    alone = Finals(tracking, dataclasses.replace(final, promotion_clips=16, promotion_seeds=1))
+    alone = Finals(tracking, final.with_fields(promotion_clips=16, promotion_seeds=1))
     assert by_many[f"fvd_long/{alone.protocol.hash}/generation-0"] == alone._measured(logged, 0)

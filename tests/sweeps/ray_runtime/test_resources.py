@@ -13,7 +13,7 @@ from sweeps.storage.plan import Plan
 
 
 def plan(**change):
-    return Plan(**PLAN | change)
+    return Plan.from_fields(PLAN | change)
 
 
 def here(cpus=2.0, gpus=0.0, gb=16.0):

@@ -17,7 +17,7 @@ def run(variant, steps, outcome="finished", **metrics):
     return SimpleNamespace(data=SimpleNamespace(params=params, metrics=metrics, tags={"svgan.outcome": outcome}))
 
 
-PLANNED = Plan(**PLAN | {"trials": 2, "seconds": 150.0, "seeds": 3, "clips": 64})
+PLANNED = Plan.from_fields(PLAN | {"trials": 2, "seconds": 150.0, "seeds": 3, "clips": 64})
 SPREAD = {"fvd_long": 30.0, "fvd_long_low": 28.5, "fvd_long_high": 31.5}
 RUNS = [
     run("one", 1600, core_hours=0.2, seconds_scoring=270.0, acd=0.21, **SPREAD),

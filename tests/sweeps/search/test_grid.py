@@ -1,7 +1,6 @@
 """Grids: what is read and refused, the order of the trials, and the ablation table."""
 
 import csv
-import dataclasses
 import io
 from types import SimpleNamespace
 
@@ -55,7 +54,7 @@ def test_points_are_trials_in_the_stated_order(tmp_path):
     choices = {"width": [8, 16], "gap_weight": [0, 1, 10]}
     study = Study("toy", {"batch": 8, "width": [1, 2]}).along(choices)
     assert not study.rungs
-    plan = Plan(**PLAN | {"folder": str(tmp_path), "grid": choices, "trials": 6, "controls": 6})
+    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path), "grid": choices, "trials": 6, "controls": 6})
     record = open_record(plan, controls=study.controls)
     searcher = OptunaSearcher(
         record, study.space, lambda number, params: {}, metric="latent_fd_best", trials=6, concurrency=6
@@ -72,11 +71,13 @@ def test_points_are_trials_in_the_stated_order(tmp_path):
 
 
 def test_a_grid_survives_the_study_file(tmp_path):
-    plan = Plan(**PLAN | {"folder": str(tmp_path), "grid": {"critic": ["tconv", "holistic"], "lr": [1e-3, 2e-3]}})
+    plan = Plan.from_fields(
+        PLAN | {"folder": str(tmp_path), "grid": {"critic": ["tconv", "holistic"], "lr": [1e-3, 2e-3]}}
+    )
     plan.save()
     assert Plan.load(tmp_path) == plan
     with pytest.raises(UserError, match="the grid has 4 points"):
-        dataclasses.replace(plan, trials=5)
+        plan.with_fields(trials=5)
 
 
 def run(number, outcome, **metrics):

@@ -1,7 +1,6 @@
 """One contract over every storage that Optuna's record may live in, and how each of them is opened and refused."""
 
 import concurrent.futures
-import dataclasses
 import time
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from svgan.errors import UserError
 from sweeps.search.asha import Halving
 from sweeps.search.optuna_store import check_record, location, open_record, open_study, reports, unfinished
 from sweeps.search.tune_searcher import OptunaSearcher
-from sweeps.storage.plan import JOURNAL, Plan
+from sweeps.storage.plan import Plan
+from sweeps.storage.plan_parts import JOURNAL
 
 METRIC = "latent_fd_best"
 CONTROLS = [{"x": 0.0}, {"x": 1.0}]
@@ -27,7 +27,12 @@ def space(trial):
 
 
 def searcher_on(plan, **change):
-    asked = {"metric": METRIC, "trials": plan.trials, "concurrency": 9, "objectives": plan.objectives} | change
+    asked = {
+        "metric": METRIC,
+        "trials": plan.search.trials,
+        "concurrency": 9,
+        "objectives": plan.search.objectives,
+    } | change
     record = open_record(plan, controls=CONTROLS)
     return OptunaSearcher(record, space, lambda number, params: {"run": params}, **asked)
 
@@ -42,7 +47,7 @@ def plan(request, tmp_path):
     kept = {"sqlite": "", JOURNAL: JOURNAL}
     url = kept[request.param] if request.param in kept else request.getfixturevalue("postgres")
     Path(tmp_path, "toy-1").mkdir()
-    return Plan(**PLAN | {"folder": str(tmp_path / "toy-1"), "trials": 5, "optuna": url})
+    return Plan.from_fields(PLAN | {"folder": str(tmp_path / "toy-1"), "trials": 5, "optuna": url})
 
 
 class TestEveryStorage:
@@ -130,16 +135,16 @@ class TestEveryStorage:
         check_record(plan)
 
     def test_what_is_not_there_is_not_made_by_looking(self, plan):
-        before = list(Path(plan.folder).iterdir())
+        before = list(Path(plan.output.folder).iterdir())
         with pytest.raises(UserError, match=r"no record of .*toy-1"):
             open_study(plan)
-        assert list(Path(plan.folder).iterdir()) == before
+        assert list(Path(plan.output.folder).iterdir()) == before
 
 
 @pytest.mark.slow
 def test_two_studies_in_one_database_do_not_mix(tmp_path, postgres):  # noqa: F811
     plans = [
-        Plan(**PLAN | {"name": name, "folder": str(tmp_path / name), "optuna": postgres, "trials": 3})
+        Plan.from_fields(PLAN | {"name": name, "folder": str(tmp_path / name), "optuna": postgres, "trials": 3})
         for name in ("one", "two")
     ]
     one, two = (searcher_on(plan) for plan in plans)
@@ -150,14 +155,14 @@ def test_two_studies_in_one_database_do_not_mix(tmp_path, postgres):  # noqa: F8
 
 @pytest.mark.slow
 def test_first_users_of_an_empty_database_may_come_at_once(tmp_path, postgres):  # noqa: F811
-    plans = [Plan(**PLAN | {"name": f"s{k}", "folder": str(tmp_path), "optuna": postgres}) for k in range(4)]
+    plans = [Plan.from_fields(PLAN | {"name": f"s{k}", "folder": str(tmp_path), "optuna": postgres}) for k in range(4)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         opened = list(pool.map(lambda plan: open_study(plan, controls=CONTROLS), plans))
     assert [len(study.get_trials()) for study in opened] == [2] * 4
 
 
 def test_a_database_that_does_not_answer_is_one_line_at_once(tmp_path):
-    plan = Plan(**PLAN | {"folder": str(tmp_path), "optuna": "postgresql://nobody@127.0.0.1:9/none"})
+    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path), "optuna": "postgresql://nobody@127.0.0.1:9/none"})
     started = time.monotonic()
     with pytest.raises(UserError, match=r"--optuna postgresql://nobody@127.0.0.1:9/none: .*[Rr]efused") as told:
         check_record(plan)
@@ -168,16 +173,16 @@ def test_a_database_that_does_not_answer_is_one_line_at_once(tmp_path):
 @pytest.mark.parametrize("url", ["mysql://host/db", "optuna.db", "postgresql:/host"])
 def test_what_is_not_offered_is_refused(url):
     with pytest.raises(UserError, match=r"--optuna .*: give 'journal' or a postgresql:// URL"):
-        Plan(**PLAN | {"optuna": url})
+        Plan.from_fields(PLAN | {"optuna": url})
 
 
 def test_a_password_is_not_kept():
     with pytest.raises(UserError, match="--optuna: no password in the URL"):
-        Plan(**PLAN | {"optuna": "postgresql://me:secret@host/db"})
+        Plan.from_fields(PLAN | {"optuna": "postgresql://me:secret@host/db"})
 
 
 def test_a_damaged_file_is_one_line(tmp_path):
-    plan = Plan(**PLAN | {"folder": str(tmp_path)})
+    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path)})
     (tmp_path / "optuna.db").write_text("not a database " * 100)
     for look in (check_record, open_study):
         with pytest.raises(UserError, match=r"--optuna sqlite:///.*optuna.db: the record cannot be used \(.*not a"):
@@ -186,7 +191,7 @@ def test_a_damaged_file_is_one_line(tmp_path):
 
 def test_a_journal_survives_a_torn_last_line_and_a_killed_holder_of_its_lock(tmp_path):
     """docs/traps.md: Optuna reads no further than a torn line, and waits 30 s for a dead process's lock."""
-    plan = Plan(**PLAN | {"folder": str(tmp_path), "optuna": JOURNAL, "trials": 3})
+    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path), "optuna": JOURNAL, "trials": 3})
     searcher_on(plan).suggest("a")
     journal = Path(location(plan))
     with journal.open("a") as file:
@@ -199,15 +204,15 @@ def test_a_journal_survives_a_torn_last_line_and_a_killed_holder_of_its_lock(tmp
 
 
 def test_a_resumed_study_does_not_propose_its_first_points_again(tmp_path):
-    plan = Plan(**PLAN | {"folder": str(tmp_path), "controls": 0, "trials": 9})
-    record = dataclasses.replace(plan)
+    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path), "controls": 0, "trials": 9})
+    record = plan.with_fields()
     seen = [open_study(record, controls=[]).ask().suggest_float("x", 0, 1) for _ in range(4)]
     assert len(set(seen)) == 4
 
 
 def test_optunas_own_loader_opens_the_file(tmp_path):
     """As optuna-dashboard does."""
-    plan = Plan(**PLAN | {"folder": str(tmp_path)})
+    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path)})
     open_study(plan, controls=CONTROLS)
     assert len(optuna.load_study(study_name=plan.name, storage=location(plan)).get_trials()) == 2
     assert states(plan) == [TrialState.WAITING.name] * 2

@@ -31,7 +31,7 @@ def storage(tmp_path):
 
 def searcher_on(folder, trials=5, concurrency=2, objectives=()):
     names = tuple({METRIC: "latent_fd"}.get(name, name) for name in objectives)
-    plan = Plan(**PLAN | {"folder": str(folder), "seed": 3, "trials": trials, "objectives": names})
+    plan = Plan.from_fields(PLAN | {"folder": str(folder), "seed": 3, "trials": trials, "objectives": names})
     record = open_record(plan, controls=CONTROLS)
     own = {"metric": METRIC, "trials": trials, "concurrency": concurrency, "objectives": objectives}
     return OptunaSearcher(record, space, lambda number, params: {"run": params}, **own)

@@ -5,10 +5,10 @@ import os
 import pytest
 
 from svgan.errors import UserError
-from sweeps.driver.flags import parser
+from sweeps.driver.definition import Study
+from sweeps.driver.flags import Flags
 from sweeps.storage import environment
 from sweeps.storage.paths import default_tracking
-from sweeps.storage.plan import LEAST, check_asked
 
 
 @pytest.fixture(autouse=True)
@@ -47,11 +47,8 @@ def test_a_bad_value_names_its_variable(monkeypatch, name, value):
     ],
 )
 def test_a_password_in_a_url_is_refused_and_not_repeated(flag, url, remedy):
-    asked = dict.fromkeys(LEAST)
-    asked |= dict.fromkeys(("tracking", "optuna", "storage", "latents"))
-    check_asked(asked)
     with pytest.raises(UserError, match=f"--{flag}: no password") as error:
-        check_asked(asked | {flag: url})
+        Flags.parse(Study("x", space={}), [f"--{flag}", url])
     assert remedy in str(error.value)
     assert "geheim" not in str(error.value)
 
@@ -63,7 +60,7 @@ def test_a_user_without_a_password_may_stand_in_a_databases_url():
 
 def test_a_password_in_the_tracking_variable_is_refused_wherever_it_is_read(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:geheim@host")
-    for reads in (default_tracking, lambda: parser("x", "", trials=3, steps=1, clips=2).format_help()):
+    for reads in (default_tracking, lambda: Flags.parse(Study("x", space={}), ["--help"])):
         with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: no password"):
             reads()
 

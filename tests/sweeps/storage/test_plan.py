@@ -17,11 +17,11 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
         "seconds": 9.0,
         "lengths": (3, 40),
     }
-    plan = Plan(**PLAN | {"folder": str(tmp_path / "toy-1")} | own)
+    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path / "toy-1")} | own)
     plan.save()
     assert Plan.load(tmp_path / "toy-1") == plan
     assert plan.tags == {"latents": "abc"}
-    assert [plan.length(number) for number in (0, 1)] == [3, 40]
+    assert [plan.search.steps_of(number) for number in (0, 1)] == [3, 40]
     assert [path.name for path in (tmp_path / "toy-1").iterdir()] == ["study.json"]
 
 
@@ -49,11 +49,11 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
 )
 def test_a_plan_names_the_flag_at_fault(change, names):
     with pytest.raises(UserError, match=names):
-        Plan(**PLAN | change)
+        Plan.from_fields(PLAN | change)
 
 
 def test_a_study_file_of_before_the_newer_fields_loads(tmp_path):
-    plan = Plan(**PLAN | {"folder": str(tmp_path)})
+    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path)})
     plan.save()
     fields = json.loads((tmp_path / "study.json").read_text())
     for name in ("optuna", "objectives", "grid", "seeds", "max_gpu_hours", "promotion_clips", "promotion_seeds"):
@@ -76,5 +76,5 @@ def test_a_missing_damaged_or_newer_study_file_is_one_line(tmp_path):
 
 
 def test_studies_of_one_name_in_two_storages_do_not_share_their_scratch():
-    assert Plan(**PLAN).scratch == Plan(**PLAN).scratch
-    assert Plan(**PLAN).scratch != Plan(**PLAN | {"storage": "elsewhere"}).scratch
+    assert Plan.from_fields(PLAN).scratch == Plan.from_fields(PLAN).scratch
+    assert Plan.from_fields(PLAN).scratch != Plan.from_fields(PLAN | {"storage": "elsewhere"}).scratch

@@ -1,6 +1,5 @@
 """Stops, locks, pulses and events: what holds a study together while it runs and when it is asked to end."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from sweeps.trial.watchdog import Pulse, place
 
 @pytest.fixture
 def plan(tmp_path):
-    return Plan(**PLAN | {"storage": str(tmp_path / "runs"), "folder": str(tmp_path / "runs" / "toy-1")})
+    return Plan.from_fields(PLAN | {"storage": str(tmp_path / "runs"), "folder": str(tmp_path / "runs" / "toy-1")})
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,7 @@ def stored(request, plan):
     """A plan whose storage is a folder, or a bucket of a real S3 server."""
     if request.param == "disk":
         return plan
-    return dataclasses.replace(plan, storage=f"{request.getfixturevalue('s3')}/{os.urandom(4).hex()}")
+    return plan.with_fields(storage=f"{request.getfixturevalue('s3')}/{os.urandom(4).hex()}")
 
 
 def test_events_are_read_in_order_and_once(stored):

@@ -13,11 +13,13 @@ from sweeps.storage.plan import Plan
 
 @pytest.fixture
 def plan(tmp_path):
-    return Plan(**PLAN | {"storage": str(tmp_path), "folder": str(tmp_path / "toy-1")})
+    return Plan.from_fields(PLAN | {"storage": str(tmp_path), "folder": str(tmp_path / "toy-1")})
 
 
 def gpus(plan, **change):
-    return Plan(**PLAN | {"storage": plan.storage, "folder": plan.folder, "gpus_per_worker": 1} | change)
+    return Plan.from_fields(
+        PLAN | {"storage": plan.output.storage, "folder": plan.output.folder, "gpus_per_worker": 1} | change
+    )
 
 
 def test_hours_are_of_all_workers_and_their_share_of_a_gpu(plan):
@@ -47,7 +49,7 @@ def test_every_start_of_a_trial_counts_and_a_new_driver_knows(plan, monkeypatch)
 
 
 def test_a_storage_that_is_away_costs_no_trial(plan):
-    gone = Plan(**PLAN | {"storage": "/proc/nowhere", "folder": plan.folder})
+    gone = Plan.from_fields(PLAN | {"storage": "/proc/nowhere", "folder": plan.output.folder})
     assert usage.Meter(gone, 0).told()["worker_seconds"] >= 0
 
 

@@ -1,6 +1,5 @@
 """MLflow, a real one in a SQLite file: one run per trial, promotion, and loading the champion."""
 
-import dataclasses
 import json
 import tempfile
 import threading
@@ -86,14 +85,14 @@ def test_only_a_lower_figure_replaces_the_champion(tracking, plan, generator):
     registry.promote(tracking, plan)
     assert registry.promote(tracking, plan).version is None
 
-    worse = Tracking(dataclasses.replace(plan, name="toy-2"))
+    worse = Tracking(plan.with_fields(name="toy-2"))
     put_model(worse, 0, 10, generator, latent_fd=1.0, fvd_long=207.5)
     told = registry.promote(worse, worse.plan)
     assert told.version is None
     assert "7.5 short of it" in told.message
     assert str(registry.champion(tracking, "m").version) == "1"
 
-    better = Tracking(dataclasses.replace(plan, name="toy-3"))
+    better = Tracking(plan.with_fields(name="toy-3"))
     put_model(better, 0, 10, generator, latent_fd=9.0, fvd_long=150.0)
     assert registry.promote(better, better.plan).version == "2"
     client = tracking.client
@@ -116,7 +115,7 @@ def test_a_champion_of_another_protocol_is_measured_again(tracking, plan, genera
     put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=0.001)
     registry.promote(tracking, plan)
     digests = tuple({**plan.tags, "protocol.long": "p2"}.items())
-    other = Tracking(dataclasses.replace(plan, name="toy-2", digests=digests))
+    other = Tracking(plan.with_fields(name="toy-2", digests=digests))
     put_model(other, 0, 10, generator, latent_fd=1.0, fvd_long=1e9)
     told = registry.promote(other, other.plan)
     assert told.version is None
@@ -128,7 +127,7 @@ def test_a_champion_of_another_domain_is_not_compared(tracking, plan, generator)
     put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=200.0)
     registry.promote(tracking, plan)
     tracking.client.set_model_version_tag("m", "1", "domain", "another")
-    other = Tracking(dataclasses.replace(plan, name="toy-2"))
+    other = Tracking(plan.with_fields(name="toy-2"))
     put_model(other, 0, 10, generator, latent_fd=1.0, fvd_long=100.0)
     with pytest.raises(UserError, match="another domain"):
         registry.promote(other, other.plan)
@@ -138,7 +137,7 @@ def test_without_models_or_without_fvd_there_is_no_promotion(tracking, plan):
     with pytest.raises(UserError, match="no model was logged"):
         registry.promote(tracking, plan)
     with pytest.raises(UserError, match="--clips 0"):
-        registry.promote(tracking, dataclasses.replace(plan, clips=0))
+        registry.promote(tracking, plan.with_fields(clips=0))
 
 
 def test_the_champion_loads_by_its_alias_and_gives_frames(tracking, plan, generator):
@@ -160,7 +159,7 @@ def test_the_champion_loads_by_its_alias_and_gives_frames(tracking, plan, genera
 
 def test_nothing_in_a_logged_model_can_hold_code(tracking, plan, generator, tmp_path):
     model = put_model(tracking, 0, 10, generator, latent_fd=2.0)
-    with model_store.downloaded(plan.tracking, f"models:/{model}") as folder:
+    with model_store.downloaded(plan.output.tracking, f"models:/{model}") as folder:
         assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {"", ".json", ".safetensors"}
         assert "loader_module: sweeps.champion_loader" in (folder / "MLmodel").read_text()
 
@@ -169,7 +168,7 @@ def test_promote_by_command(tracking, plan, generator, tmp_path, capsys):
     put_model(tracking, 0, 10, generator, latent_fd=2.0, latent_fd_best=2.0, fvd_long=200.0)
     plan.save()
     tracking.client.log_artifact(tracking.parent_id(), str(tmp_path / "toy-1" / "study.json"))
-    commands.main(["promote", "toy-1", "--tracking", plan.tracking, "--model", "by-hand"])
+    commands.main(["promote", "toy-1", "--tracking", plan.output.tracking, "--model", "by-hand"])
     assert "models:/by-hand@champion is now version 1: trial 0, step 10, FVD long 200" in capsys.readouterr().out
 
 
@@ -193,7 +192,7 @@ def test_a_study_that_cannot_promote_has_ended_well_all_the_same(tracking, plan,
     put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=200.0)
     registry.promote(tracking, plan)
     tracking.client.set_model_version_tag("m", "1", "domain", "another")
-    other = Tracking(dataclasses.replace(plan, name="toy-2"))
+    other = Tracking(plan.with_fields(name="toy-2"))
     put_model(other, 0, 10, generator, latent_fd=1.0, fvd_long=100.0)
     TrialLog(other.plan, 0).close("finished")
     assert conclude(other.plan, optuna.create_study()) is None

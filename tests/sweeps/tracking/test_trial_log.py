@@ -1,6 +1,5 @@
 """A trial's writes reach MLflow once, though it goes away and comes back: a real server, really stopped."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -59,14 +58,16 @@ def server(tmp_path_factory, address):
 @pytest.fixture
 def plan(tmp_path):
     places = {"storage": f"{tmp_path}/runs", "folder": f"{tmp_path}/runs/toy-1"}
-    return Plan(**PLAN | places | {"name": f"s{os.urandom(4).hex()}", "tracking": f"sqlite:///{tmp_path}/mlflow.db"})
+    return Plan.from_fields(
+        PLAN | places | {"name": f"s{os.urandom(4).hex()}", "tracking": f"sqlite:///{tmp_path}/mlflow.db"}
+    )
 
 
 @pytest.fixture
 def served(plan, server, monkeypatch):
     """A plan whose MLflow is the server."""
     monkeypatch.setattr(trial_log, "RETRY_AFTER", 0.0)
-    return dataclasses.replace(plan, tracking=f"http://127.0.0.1:{server.port}")
+    return plan.with_fields(tracking=f"http://127.0.0.1:{server.port}")
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_an_entry_sent_twice_changes_nothing(plan, generator):
     again = TrialLog(plan, 0)
     story(again, generator, [1, 2])
     assert_whole(plan, [1, 2])
-    other = dataclasses.replace(plan, name=f"{plan.name}-b")
+    other = plan.with_fields(name=f"{plan.name}-b")
     story(TrialLog(other, 0), generator, [1])
     assert_whole(other, [1])
     assert_whole(plan, [1, 2])

@@ -75,7 +75,7 @@ def test_a_checkpoint_counts_only_when_all_seeds_in_it_are_whole(states, tmp_pat
 
 
 def test_models_of_two_seeds_at_one_step_keep_their_own_figures(states, tmp_path):
-    plan = Plan(**PLAN | {"folder": str(tmp_path), "tracking": f"sqlite:///{tmp_path}/mlflow.db", "seeds": 2})
+    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path), "tracking": f"sqlite:///{tmp_path}/mlflow.db", "seeds": 2})
     log, tracking = TrialLog(plan, 0), Tracking(plan)
     log.open({"seed": 3})
     for turn in range(2):  # the second time as an attempt that does not know of the first

@@ -273,7 +273,7 @@ def test_a_sweep_takes_it_as_any_run(form: str, latents: Path, random_domain: Pa
     told |= {"domain": str(random_domain), "latents": str(latents), "storage": "runs", "folder": "runs/toy-1"}
     told |= {"steps": 2, "workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0, "concurrency": 1, "seed": 0}
     told |= {"tracking": "sqlite:///mlflow.db", "experiment": "svgan", "model": "m", "clips": 0, "reports": 2}
-    plan = Plan(**told, precision="float32", rungs=(), reduction=2)
+    plan = Plan.from_json({"format": 1, **told, "precision": "float32", "rungs": [], "reduction": 2, "digests": []})
     setting = Setting.of(plan, config.to_json(), torch.device("cpu"))
     state = setting.train(NullReporter())
     assert math.isfinite(figures_so_far(state.history)["latent_fd_best"])
