@@ -219,8 +219,7 @@ def fill_mlflow(plan: Plan, count: int) -> None:
     template = tracking.trial(0, recipes.make("tiny", steps=STEPS).to_json())
     clock = Clock()
     log_trial(plan, 0, clock)
-    store: Any = tracking.client._tracking_client.store
-    with store.engine.begin() as connection:
+    with sqlalchemy.create_engine(plan.output.tracking).begin() as connection:
         schema = sqlalchemy.MetaData()
         schema.reflect(connection, only=TABLES)
         tables = [schema.tables[name] for name in TABLES]

@@ -9,14 +9,13 @@ launch.
 from __future__ import annotations
 
 import argparse
-import copy
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cluster import exit_code
+from cluster.ray_internals import read_as_ray_up, schema
 from svgan.errors import UserError, one_line
 
 EDIT, UNSET = "CHANGE-ME", "run-make-aws-setup"
@@ -68,18 +67,14 @@ def check(config: Any, name: str) -> dict[str, Any]:
     """Check what `ray up` makes of the yaml before it contacts a cloud. Raises UserError naming the place."""
     import click
     import jsonschema
-    import ray.autoscaler
-    from ray.autoscaler._private.util import prepare_config, validate_config
 
     if not isinstance(config, dict) or not isinstance(config.get("provider"), dict):
         raise UserError(f"{name}: provider is missing; start again from the repository's file of that name")
-    schema = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json").read_text())
-    known = set(schema["properties"]["provider"]["properties"]) | NOT_IN_SCHEMA
+    known = set(schema()["properties"]["provider"]["properties"]) | NOT_IN_SCHEMA
     if unknown := sorted(set(config["provider"]) - known):
         raise UserError(f"{name}: provider.{unknown[0]}: Ray knows no such field; a typo?")
     try:
-        prepared = prepare_config(copy.deepcopy(config))
-        validate_config(prepared)
+        prepared = read_as_ray_up(config)
     except jsonschema.ValidationError as error:
         place = ".".join(map(str, error.absolute_path))
         raise UserError(f"{name}: {place + ': ' if place else ''}{error.message[:300]}") from None

@@ -25,7 +25,7 @@ from sweeps.storage.usage import Spent
 
 if TYPE_CHECKING:
     from sweeps.promotion.registry import Promotion
-    from sweeps.trial.controller import Loop
+    from sweeps.trial.trainer import Loop
 
 LOG = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sweeps.driver.budget import Account
     from sweeps.tracking.client import Tracking
-    from sweeps.trial.controller import Loop
+    from sweeps.trial.trainer import Loop
 
 
 def search(
@@ -41,7 +41,8 @@ def search(
     from sweeps.search.tune_searcher import OptunaSearcher
     from sweeps.tracking import relay
     from sweeps.tracking.trial_log import TrialLog
-    from sweeps.trial.controller import DRIVER_RETRIES, run_trial, storage_arguments, train_loop, trial_folder
+    from sweeps.trial.controller import DRIVER_RETRIES, run_trial, train_loop, trial_folder
+    from sweeps.trial.trainer import storage_arguments
 
     keep_secrets()
     opened = open_record(plan, controls=study.controls)

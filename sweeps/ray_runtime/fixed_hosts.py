@@ -7,12 +7,11 @@ a minute after `ray up`, or as long as a first installation takes.
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import time
 from collections.abc import Callable, Sequence
 
-from sweeps.ray_runtime import resources
+from sweeps.ray_runtime import internals, resources
 
 PATIENCE = 60.0  # seconds without one that is being set up, or with another there to begin on
 
@@ -33,21 +32,10 @@ def joined() -> set[str]:
     return {node["NodeManagerAddress"] for node in nodes}
 
 
-def being_set_up() -> set[str]:
-    """The addresses of the hosts that Ray's autoscaler waits for or installs, by its last report."""
-    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
-        return {address for _, address, *_ in report["autoscaler_report"]["pending_nodes"]}
-    return set()
-
-
 def wait_for_hosts(
     hosts: Sequence[str],
     joined: Callable[[], set[str]] = joined,
-    being_set_up: Callable[[], set[str]] = being_set_up,
+    being_set_up: Callable[[], set[str]] = internals.pending_hosts,
     *,
     patience: float = PATIENCE,
     every: float = 1.0,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from svgan.errors import UserError, one_line
+from sweeps.ray_runtime import internals
 from sweeps.storage import provenance
 from sweeps.storage.environment import CLUSTER, COMMIT, PACKAGE, REPO, VARIABLES, on_cluster, yaml
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 ROOMS = ("svgan", "sweeps")
+JOB = "SVGAN_JOB"  # set in the environment of a job that svgan submitted
 INTERRUPTED, STOPPED = 130, 143
 PATIENCE = 300.0  # seconds that the head's dashboard may be away before its job is no longer followed
 AGENT_PATIENCE = 120.0  # seconds that a head just started may be without the agent that runs its jobs
@@ -36,11 +38,7 @@ AGENT_LOG = "/tmp/ray/session_latest/logs/dashboard_agent.log"
 
 def needed() -> bool:
     """Whether this is a cluster's head, outside any Ray Job."""
-    if not on_cluster():
-        return False
-    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
-
-    return RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ
+    return on_cluster() and JOB not in os.environ and not internals.inside_a_job()
 
 
 class Package(NamedTuple):
@@ -93,7 +91,7 @@ def passed_on(commit: str | None) -> dict[str, str]:
     """Variables for job and workers, beside those of the nodes: those set here, none of them secret."""
     names = (CLUSTER, *(variable.name for variable in VARIABLES.values()))
     told = {name: os.environ[name] for name in names if os.environ.get(name)}
-    return told | ({COMMIT: commit} if commit else {})
+    return told | {JOB: "1"} | ({COMMIT: commit} if commit else {})
 
 
 def submit(script: Path, arguments: Sequence[str], name: str, *, study: bool = True) -> int:

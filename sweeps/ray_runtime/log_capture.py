@@ -7,7 +7,8 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from sweeps.ray_runtime import internals
 
 NOISY = ("ray", "mlflow", "alembic", "optuna", "sweeps", "py.warnings", "matplotlib", "filelock", "s3fs", "botocore")
 
@@ -25,8 +26,6 @@ def quiet(path: Path) -> Iterator[Path]:
 
     The file's handler sits on the root logger: `ray.init(configure_logging=False)` empties Ray's own.
     """
-    import ray._private.worker as ray_worker
-
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -38,12 +37,10 @@ def quiet(path: Path) -> Iterator[Path]:
         logger.handlers, logger.propagate = [], True
         logger.setLevel(logging.WARNING if name == "alembic" else logging.INFO)
     logging.captureWarnings(True)
-    printed = ray_worker.print_to_stdstream
-    ray_worker.print_to_stdstream = _to_log
     try:
-        yield path
+        with internals.raylet_errors_to(logging.getLogger("ray").warning):
+            yield path
     finally:
-        ray_worker.print_to_stdstream = printed
         logging.captureWarnings(False)
         for logger, handlers, propagate, level in before:
             logger.handlers, logger.propagate = handlers, propagate
@@ -51,11 +48,6 @@ def quiet(path: Path) -> Iterator[Path]:
         logging.root.removeHandler(handler)
         with contextlib.suppress(OSError):
             handler.close()
-
-
-def _to_log(data: dict[str, Any], ignore_prefix: bool = False) -> None:
-    """In place of Ray's own: it prints the raylet's errors on the terminal, whatever `log_to_driver` says."""
-    logging.getLogger("ray").warning("%s: %s", data.get("pid"), " ".join(map(str, data.get("lines", ()))))
 
 
 def settings() -> None:

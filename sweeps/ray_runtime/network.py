@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ray.train.torch import TorchConfig
-from ray.train.torch.config import _TorchBackend
 
 ROUTES = Path("/proc/net/route")
 VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -38,7 +37,7 @@ def choose() -> None:
         os.environ.setdefault(name, found)
 
 
-class Backend(_TorchBackend):
+class Backend(TorchConfig().backend_cls):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         worker_group.execute(choose)
         super().on_start(worker_group, backend_config)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from svgan.errors import UserError
+from sweeps.ray_runtime import internals
 from sweeps.storage.plan import Plan
 
 if TYPE_CHECKING:
@@ -114,9 +115,8 @@ def cluster_address() -> str | None:
         return None if asked == "local" else asked
     import socket
 
-    from ray._private.utils import read_ray_address
-
-    left = read_ray_address()
+    file = ray_folder() / "ray_current_cluster"  # as the documentation of `ray.init` says
+    left = file.read_text().strip() if file.exists() else ""
     if not left:
         return None
     host, _, port = left.rpartition(":")
@@ -127,13 +127,15 @@ def cluster_address() -> str | None:
     return left
 
 
+def ray_folder() -> Path:
+    """Where Ray keeps its sessions on this host, unless `ray start` was given another --temp-dir."""
+    names = ("RAY_TMPDIR", "TMPDIR") if sys.platform.startswith("linux") else ("RAY_TMPDIR",)
+    return Path(next((os.environ[name] for name in names if name in os.environ), "/tmp"), "ray")
+
+
 def could_come(there: list[dict[str, float]]) -> tuple[tuple[Node, ...], str]:
     """The nodes that an autoscaler could add, and how that is known."""
-    from ray._private.state import state
-
-    config = state.get_cluster_config()
-    if config is not None and config.node_group_configs:
-        groups = [(group.name, dict(group.resources), group.max_count) for group in config.node_group_configs]
+    if groups := internals.node_groups():
         return _missing(groups, there, math.inf), "node groups that the cluster's autoscaler reports"
     try:
         launched = bootstrap()
@@ -141,12 +143,13 @@ def could_come(there: list[dict[str, float]]) -> tuple[tuple[Node, ...], str]:
             return (), f"no node types to be read here ({BOOTSTRAP} is missing), so only nodes that are there count"
         types = launched["available_node_types"]
         head = launched.get("head_node_type")
+        most = int(launched.get("max_workers", 0))
         groups = [
-            (name, dict(kind.get("resources") or {}), int(kind.get("max_workers", launched.get("max_workers", 0))))
+            internals.NodeGroup(name, dict(kind.get("resources") or {}), int(kind.get("max_workers", most)))
             for name, kind in types.items()
             if name != head
         ]
-        return _missing(groups, there, int(launched.get("max_workers", 0))), f"node types of {BOOTSTRAP}"
+        return _missing(groups, there, most), f"node types of {BOOTSTRAP}"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return (), f"{BOOTSTRAP} cannot be read ({type(error).__name__}), so only nodes that are there count"
 
@@ -162,9 +165,7 @@ def bootstrap() -> dict[str, Any] | None:
         raise ValueError(str(error)) from error
 
 
-def _missing(
-    groups: list[tuple[str, dict[str, Any], int]], there: list[dict[str, float]], most: float
-) -> tuple[Node, ...]:
+def _missing(groups: list[internals.NodeGroup], there: list[dict[str, float]], most: float) -> tuple[Node, ...]:
     """Up to `most` nodes of the groups in all, less those that have joined. A group's -1 means any number."""
     workers = [node for node in there if HEAD not in node]
     left = int(max(0, min(most - len(workers), 1000)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from svgan.errors import UserError, one_line
-from sweeps.ray_runtime import fixed_hosts, resources
+from sweeps.ray_runtime import fixed_hosts, internals, resources
 
 AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 
@@ -16,9 +16,7 @@ def keep_secrets() -> None:
     """Keep AWS keys out of Ray's logs: Tune copies the driver's into the runtime environment of its actors, which Ray
     shows in command lines. Nodes have their own keys, by environment or role.
     """
-    from ray.tune.execution import class_cache
-
-    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
+    internals.keep_from_trials(AWS_SECRETS)
 
 
 @contextlib.contextmanager
@@ -68,16 +66,16 @@ def start(attempts: int = 3, **sizes: Any) -> None:
     Raises UserError if Ray does not start.
     """
     import ray
-    from ray._common.utils import get_default_ray_temp_dir
 
+    sizes["include_dashboard"] = not internals.usable()  # the public way to leaked placement groups asks it
     for left in reversed(range(attempts)):
         try:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, configure_logging=False, **sizes)
+            ray.init(address="local", log_to_driver=False, configure_logging=False, **sizes)
             return
         except Exception as error:  # Ray raises no narrower one
             ray.shutdown()
             if not left:
                 raise UserError(
                     f"Ray does not start on this machine ({one_line(error)}); see "
-                    f"{get_default_ray_temp_dir()}/session_latest/logs, and whether other work leaves it any time"
+                    f"{resources.ray_folder()}/session_latest/logs, and whether other work leaves it any time"
                 ) from error

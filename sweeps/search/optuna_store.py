@@ -74,13 +74,13 @@ class Record:
 
     def set_state(self, number: int, state: TrialState) -> None:
         """Move an unfinished trial between WAITING and RUNNING; its parameters and reports stay."""
-        self.storage.set_trial_state_values(self._trial_id(number), state)
+        self.storage.set_trial_state_values(self._id_of(number), state)
 
     def trial(self, number: int) -> optuna.Trial:
         """An unfinished trial, to be reported to and told like one that `Study.ask` returned."""
-        return optuna.Trial(self.study, self._trial_id(number))
+        return optuna.Trial(self.study, self._id_of(number))
 
-    def _trial_id(self, number: int) -> int:
+    def _id_of(self, number: int) -> int:
         study = self.storage.get_study_id_from_name(self.study.study_name)
         return self.storage.get_trial_id_from_study_id_trial_number(study, number)
 
@@ -105,7 +105,7 @@ def open_record(plan: Plan, *, controls: Sequence[Mapping[str, Any]] | None = No
     with _one_line(plan):
         if controls is not None and plan.output.optuna == JOURNAL:
             mend_journal(Path(location(plan)))
-        storage = _storage(plan)
+        storage = _opened(plan)
         if controls is None:
             return Record(optuna.load_study(storage=storage, study_name=plan.name), storage)
         study = optuna.create_study(
@@ -128,7 +128,7 @@ def check_record(plan: Plan) -> None:
     if not _has_file(plan):
         return
     with _one_line(plan):
-        names = [study.study_name for study in _storage(plan).get_all_studies()]
+        names = [study.study_name for study in _opened(plan).get_all_studies()]
     if plan.name in names and not Path(plan.output.folder, PLAN_FILE).exists():
         raise UserError(
             f"--name {plan.name}: {location(plan)} has a study of that name, begun elsewhere; choose another name, or "
@@ -171,7 +171,7 @@ def is_file(plan: Plan) -> bool:
     return plan.output.optuna in ("", JOURNAL)
 
 
-def _storage(plan: Plan) -> BaseStorage:
+def _opened(plan: Plan) -> BaseStorage:
     if plan.output.optuna == JOURNAL:
         path = location(plan)
         # The kernel frees this lock with its holder. Optuna's own locks outlive a killed driver by half a minute.

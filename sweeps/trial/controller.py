@@ -7,44 +7,31 @@ number, so a restarted trial continues from its last checkpoint.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
 import os
-import re
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from queue import Empty, SimpleQueue
+from concurrent.futures import Future
+from queue import Empty
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayError
-from ray.train import UserCallback
-from ray.train.v2._internal.callbacks import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.controller import TrainController
-from ray.train.v2._internal.execution.worker_group import WorkerGroup
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from svgan.errors import UserError
 from svgan.io import storage
 from sweeps.storage import events, stop_request, study_files
-from sweeps.storage.paths import is_remote
 from sweeps.storage.plan import Plan
 from sweeps.storage.trial_outcome import FAILED, HALTED, WHY
+from sweeps.trial.trainer import Loop, Trainer, described, first_cause, report_queue, trainer
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
     from sweeps.ray_runtime.resources import Room
 
-Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
-
-FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of whole checkpoints
-START_RETRIES, WORKER_RETRIES, DRIVER_RETRIES = 1, 2, 3
+# The classes of a `ray.train.ControllerError`'s failure, by name: Ray publishes the error and not the classes.
+START_TIMED_OUT, START_FAILED = "WorkerGroupStartupTimeoutError", "WorkerGroupStartupFailedError"
+START_RETRIES, DRIVER_RETRIES = 1, 3
 
 
 def environment(plan: Plan) -> dict[str, str]:
@@ -75,8 +62,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
     """
     plan, number = Plan.from_json(config["plan"]), int(config["number"])
     os.environ.update(environment(plan))
-    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
-    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.train import TrainingFailedError
 
     starts = 0
     while True:
@@ -86,14 +72,14 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             outcome = relayed(plan, config, loop)
             return outcome if isinstance(outcome, dict) else {FAILED: "the training loop returned nothing"}
         except TrainingFailedError as error:
-            reason, cause = first_cause(error), getattr(error, "controller_failure", None)
+            reason, cause = first_cause(error), type(getattr(error, "controller_failure", None)).__name__
             if stop_request.requested(plan):
                 return {HALTED: True}
             if broken := storage.trouble(study_files.place(plan), error):
                 return out_of_storage(plan, number, broken)
-            if isinstance(cause, WorkerGroupStartupTimeoutError):
+            if cause == START_TIMED_OUT:
                 reason = "no free place for its workers yet"
-            elif isinstance(cause, WorkerGroupStartupFailedError) and starts < START_RETRIES:
+            elif cause == START_FAILED and starts < START_RETRIES:
                 starts += 1
             elif last_checkpoint(plan, number) in (before, None):
                 return {FAILED: reason}
@@ -126,118 +112,30 @@ def relayed(plan: Plan, config: dict[str, Any], loop: Loop) -> Any:
     """
     from ray import tune
 
-    reports: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    train = trainer(plan, config, loop, reports)
-    with ThreadPoolExecutor(1) as beside:
-        fitting = beside.submit(train.fit)
-        try:
-            over = False
-            while not over:
-                over = fitting.done()  # looked at first: what was reported before the end is then in the queue
-                with contextlib.suppress(Empty):
-                    while True:
-                        tune.report(reports.get(timeout=0.1))
-        except BaseException:  # Tune ends a stopped trial's thread by SystemExit
-            train.stop()
-            raise
-        return fitting.result().return_value  # type: ignore[attr-defined]
+    reports = report_queue()
+    train, fitting = trainer(plan, config, loop, reports), Future[Any]()
+    beside = Thread(target=fit_into, args=(train, fitting), daemon=True)
+    beside.start()
+    try:
+        over = False
+        while not over:
+            over = fitting.done()  # looked at first: what was reported before the end is then in the queue
+            with contextlib.suppress(Empty):
+                while True:
+                    tune.report(reports.get(timeout=0.1))
+    except BaseException:  # Tune ends a stopped trial's thread by SystemExit
+        if train.stop():
+            beside.join()
+        raise
+    return fitting.result().return_value
 
 
-class Workers(WorkerGroup):
-    """Ray Train's worker group, which keeps no place when its workers cannot meet: Ray forgets the placement group of a
-    start that failed so late, and it would live as long as the trial's process."""
-
-    def _start(self) -> None:
-        try:
-            super()._start()
-        except Exception:
-            if self.has_started():
-                self.get_worker_group_state().shutdown()
-                self._clear_state()
-            raise
-
-
-class Controller(TrainController):
-    worker_group_cls = Workers
-
-
-class Trainer(DataParallelTrainer):
-    """Ray Train's trainer with less around each trial: its controller runs here, in the trial's own process, and two
-    actors are left out.
-
-    The one hands out Ray Data's shards, of which there are none; the other removes placement groups of a controller
-    that died, which `guard.Reaper` does for all trials, sooner and without the dashboard.
-    """
-
-    running: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
-
-    def _create_default_callbacks(self) -> list[Any]:
-        without = (DatasetsCallback, PlacementGroupCleanerCallback)
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, without)]
-
-    def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-        return asyncio.run(self._controlled(Controller(**arguments)))
-
-    async def _controlled(self, controller: TrainController) -> Any:
-        self.running = asyncio.get_running_loop(), asyncio.ensure_future(controller.run())
-        try:
-            await self.running[1]
-        except asyncio.CancelledError:
-            if group := controller.get_worker_group():
-                group.shutdown()
-            raise
-        return controller.get_result()
-
-    def stop(self) -> None:
-        """Stop the workers, from another thread."""
-        if self.running is not None:
-            loop, task = self.running
-            with contextlib.suppress(RuntimeError):  # it has ended
-                loop.call_soon_threadsafe(task.cancel)
-
-
-def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue[dict[str, Any]]) -> Trainer:
-    """A single worker joins no process group, so that it alone imports torch, not driver and controller."""
-    from ray.train import BackendConfig, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-
-    resources = {"CPU": plan.compute.cpus_per_worker} | (
-        {"GPU": plan.compute.gpus_per_worker} if plan.compute.gpus_per_worker else {}
-    )
-    backend = BackendConfig()
-    if plan.compute.workers > 1:
-        from sweeps.ray_runtime.network import Meeting
-
-        backend = Meeting(backend="nccl" if plan.compute.gpus_per_worker else "gloo")
-    return Trainer(  # the types that mypy sees are those of Ray Train's first version, hence the ignores
-        functools.partial(in_worker, loop),  # type: ignore[arg-type]
-        train_loop_config=config,
-        backend_config=backend,
-        scaling_config=ScalingConfig(
-            num_workers=plan.compute.workers, use_gpu=plan.compute.gpus_per_worker > 0, resources_per_worker=resources
-        ),
-        run_config=RunConfig(
-            name=plan.trial_name(config["number"]),
-            callbacks=[InController(plan, config["number"], reports)],  # type: ignore[list-item]
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-            failure_config=FailureConfig(
-                max_failures=WORKER_RETRIES,
-                controller_failure_limit=0,  # type: ignore[call-arg]
-            ),
-            **storage_arguments(plan.output.storage),
-        ),
-    )
-
-
-def in_worker(loop: Loop, config: dict[str, Any]) -> dict[str, Any] | None:
-    """The loop, in a worker. One that is alone names its checkpoints itself: Ray has an actor asked at each report what
-    all ranks call it, which is half of the time that a report takes (docs/traps.md)."""
-    from ray.train.v2._internal.execution.context import get_train_context
-
-    context: Any = get_train_context()
-    if context.get_world_size() == 1:
-        made = context.storage_context.make_default_checkpoint_dir_name
-        context._sync_checkpoint_dir_name_across_ranks = lambda name=None: name or made()
-    return loop(config)
+def fit_into(train: Trainer, fitting: Future[Any]) -> None:
+    """`fit`, with its result, or what it raised, put into the future."""
+    try:
+        fitting.set_result(train.fit())
+    except BaseException as error:
+        fitting.set_exception(error)
 
 
 def train_loop(config: dict[str, Any]) -> dict[str, Any] | None:
@@ -245,24 +143,6 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any] | None:
     from sweeps.trial import worker
 
     return worker.train_loop(config)
-
-
-class InController(UserCallback):
-    """Ray Train's controller calls this: it passes rank 0's reports on, and says why workers are restarted."""
-
-    def __init__(self, plan: Plan, number: int, reports: SimpleQueue[dict[str, Any]]) -> None:
-        self.plan, self.number, self.reports = plan, number, reports
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Workers are given the whole configuration of the run, with this in it, and call nothing of it."""
-        return {}
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        self.reports.put(metrics[0])
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        rank = min(worker_exceptions)
-        events.tell(self.plan, self.number, f"rank {rank} ended with {described(worker_exceptions[rank])}")
 
 
 def last_checkpoint(plan: Plan, number: int) -> str | None:
@@ -303,34 +183,3 @@ def shortage(plan: Plan, there: Room) -> str:
 def trial_folder(trial: Trial) -> str:
     """The name of Tune's folder of a trial, which holds the whole traceback of an error."""
     return f"trial-{trial.config['number']:04d}"
-
-
-def storage_arguments(storage: str) -> dict[str, Any]:
-    """Ray's storage path and file system. URLs go through fsspec, which reads AWS_ENDPOINT_URL."""
-    if not is_remote(storage):
-        return {"storage_path": storage.removeprefix("file://")}
-    import fsspec
-    from pyarrow.fs import FSSpecHandler, PyFileSystem
-
-    files, path = fsspec.core.url_to_fs(storage)
-    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(files))}
-
-
-def first_cause(error: BaseException) -> str:
-    """The first worker's own exception in one line, without Ray's frames around it."""
-    failures = getattr(error, "worker_failures", None)
-    return described(failures[min(failures)] if failures else getattr(error, "controller_failure", error))
-
-
-def described(error: BaseException) -> str:
-    """An exception in one line: a UserError as it is, any other with its class, first line and innermost frame of our
-    own.
-    """
-    inner = getattr(error, "_base_exc", error)
-    inner = getattr(inner, "cause", None) or inner  # of an error that Ray wrapped
-    if isinstance(inner, UserError):
-        return str(inner)
-    lines = [line.strip() for line in ANSI.sub("", str(inner)).splitlines() if line.strip()]
-    frames = FRAME.findall(getattr(error, "_traceback_str", ""))
-    where = " at {}:{} in {}".format(Path(frames[-1][0]).name, *frames[-1][1:]) if frames else ""
-    return f"{type(inner).__name__}: {lines[0] if lines else 'no message'}"[:400] + where

@@ -12,6 +12,7 @@ import ray
 import yaml
 
 from cluster import environment
+from sweeps.ray_runtime.job_submission import JOB as JOB_VARIABLE
 
 FOLDER = Path(environment.__file__).parent
 TEXT = (FOLDER / "kuberay.yaml").read_text()
@@ -70,7 +71,7 @@ def test_its_fields_are_those_of_kuberays_types():
 
 def test_it_starts_the_same_study_from_an_image_of_this_code_and_this_ray():
     repo = DOCUMENTS["ConfigMap"]["data"]["SVGAN_REPO"]
-    script = SPEC["entrypoint"].removeprefix(f"python {repo}/")
+    script = SPEC["entrypoint"].removeprefix(f"env {JOB_VARIABLE}=1 python {repo}/")
     assert (FOLDER.parent / script).exists()
     assert f"WORKDIR {repo}" in DOCKERFILE
     for room in ("svgan", "sweeps"):

@@ -12,6 +12,7 @@ import yaml
 
 from cluster import environment, exit_code, yaml_check
 from svgan.errors import UserError
+from sweeps.storage.tested_versions import PUBLIC_ONLY
 
 FOLDER = Path(environment.__file__).parent
 FILES = {name: (FOLDER / f"{name}.yaml").read_text() for name in ("gpu", "onprem")}
@@ -63,6 +64,16 @@ def test_a_typo_is_refused(name, path, value, words):
     with pytest.raises(UserError, match=rf"^{name}.yaml: .*{re.escape(words)}") as refused:
         yaml_check.check(changed(name, path, value), f"{name}.yaml")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.filterwarnings("ignore:only the public interface of ray:RuntimeWarning")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_with_rays_public_interface_alone_the_schema_still_counts(name, monkeypatch):
+    monkeypatch.setenv(PUBLIC_ONLY, "ray")
+    prepared = yaml_check.check(CONFIGS[name], f"{name}.yaml")
+    assert prepared["setup_commands"] == CONFIGS[name]["setup_commands"]
+    with pytest.raises(UserError, match=rf"^{name}\.yaml: .*setup_command"):
+        yaml_check.check(changed(name, ("setup_command",), ["true"]), f"{name}.yaml")
 
 
 def edited(folder, name):

@@ -23,7 +23,7 @@ from svgan.images.domain import Domain
 from svgan.latents.shards import open_latents, open_origins
 from svgan.pipelines import embed as alone
 from sweeps.parallel import embedding, encoder_pool
-from sweeps.ray_runtime import resources
+from sweeps.ray_runtime import internals, resources
 
 ROOT = Path(resources.__file__).parents[2]
 
@@ -196,7 +196,7 @@ def test_what_a_worker_wrote_where_the_driver_sees_nothing_is_told(tmp_path: Pat
 
 
 def test_a_cluster_whose_nodes_are_yet_to_come_is_asked_for_all_of_them(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ray._private.state.GlobalState.get_cluster_config", lambda self: None)
+    monkeypatch.setattr(internals, "node_groups", list)
     monkeypatch.setattr(resources, "BOOTSTRAP", ROOT / "cluster" / "gpu.yaml")
     head = {"CPU": 0.0, resources.HEAD: 1.0}
     coming, _ = resources.could_come([head])

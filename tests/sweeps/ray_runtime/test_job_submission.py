@@ -18,7 +18,9 @@ from ray.job_submission import JobStatus
 import sweeps
 from svgan.errors import UserError
 from sweeps.ray_runtime import job_submission
+from sweeps.ray_runtime.internals import JOB_CONFIG
 from sweeps.storage import provenance
+from sweeps.storage.tested_versions import PUBLIC_ONLY
 
 ROOT = Path(sweeps.__file__).parents[1]
 
@@ -106,13 +108,24 @@ def test_nothing_secret_is_passed_on(monkeypatch):
 
 
 def test_a_study_is_submitted_once(monkeypatch):
-    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    for name in (JOB_CONFIG, job_submission.JOB):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("SVGAN_CLUSTER", raising=False)
     assert not job_submission.needed()
     monkeypatch.setenv("SVGAN_CLUSTER", "1")
     assert job_submission.needed()
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    for name, value in job_submission.passed_on(None).items():
+        monkeypatch.setenv(name, value)
     assert not job_submission.needed()
+
+
+@pytest.mark.parametrize("public_only", ["", "ray"])
+def test_a_job_that_somebody_else_submitted_is_known_by_rays_own_variable(public_only, monkeypatch):
+    monkeypatch.delenv(job_submission.JOB, raising=False)
+    monkeypatch.setenv("SVGAN_CLUSTER", "1")
+    monkeypatch.setenv(JOB_CONFIG, "{}")
+    monkeypatch.setenv(PUBLIC_ONLY, public_only)
+    assert job_submission.needed() == bool(public_only)
 
 
 class LateAgent(http.server.BaseHTTPRequestHandler):

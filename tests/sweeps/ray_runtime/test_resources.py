@@ -1,13 +1,14 @@
 """What there is to run on, and what it refuses. The joined cluster's own room is in test_ray.py."""
 
 import os
+import socket
 
 import pytest
 import yaml
 from made_plan import PLAN
 
 from svgan.errors import UserError
-from sweeps.ray_runtime import resources, session
+from sweeps.ray_runtime import internals, resources, session
 from sweeps.ray_runtime.resources import CLUSTER, HEAD, HERE, SLOT, Room
 from sweeps.storage.plan import Plan
 
@@ -91,10 +92,17 @@ def test_gpus_are_shared_when_workers_outnumber_them():
     assert resources.gpu_share(here(gpus=4), 2, 2) == 1
 
 
-def test_the_local_cluster_is_told_from_a_dead_one(monkeypatch):
-    monkeypatch.setattr("ray._private.utils.read_ray_address", lambda: "127.0.0.1:1")
+def test_the_local_cluster_is_told_from_a_dead_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert resources.cluster_address() is None
+    (tmp_path / "ray").mkdir()
+    left = tmp_path / "ray" / "ray_current_cluster"
+    left.write_text("127.0.0.1:1\n")
+    assert resources.cluster_address() is None
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        left.write_text(f"127.0.0.1:{head.getsockname()[1]}\n")
+        assert resources.cluster_address() == left.read_text().strip()
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert resources.cluster_address() == "10.0.0.1:6379"
     monkeypatch.setenv("RAY_ADDRESS", "local")
@@ -128,7 +136,7 @@ LAUNCHED = {
 @pytest.fixture
 def launched(tmp_path, monkeypatch):
     """What `ray up` leaves on the head; Ray's own record of node groups is empty there."""
-    monkeypatch.setattr("ray._private.state.GlobalState.get_cluster_config", lambda self: None)
+    monkeypatch.setattr(internals, "node_groups", list)
     path = tmp_path / "ray_bootstrap_config.yaml"
     monkeypatch.setattr(resources, "BOOTSTRAP", path)
     return path
@@ -156,10 +164,7 @@ def test_where_node_types_cannot_be_read_it_is_said(launched):
 
 
 def test_node_groups_that_the_cluster_reports_come_first(monkeypatch):
-    from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
-
-    reported = ClusterConfig(node_group_configs=[NodeGroupConfig(name="g", resources={"CPU": 8}, max_count=3)])
-    monkeypatch.setattr("ray._private.state.GlobalState.get_cluster_config", lambda self: reported)
+    monkeypatch.setattr(internals, "node_groups", lambda: [internals.NodeGroup("g", {"CPU": 8}, 3)])
     assert resources.could_come([])[0] == ({"CPU": 8.0},) * 3
 
 

@@ -7,6 +7,7 @@ import pytest
 from svgan.errors import UserError
 from sweeps.driver.definition import Study
 from sweeps.driver.flags import Flags
+from sweeps.ray_runtime import job_submission
 from sweeps.storage import environment
 from sweeps.storage.paths import default_tracking
 
@@ -83,7 +84,7 @@ def test_on_a_cluster_what_is_embedded_stays_when_the_jobs_package_goes(monkeypa
     monkeypatch.chdir(tmp_path / "package")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SVGAN_CLUSTER", "cluster/gpu.yaml")
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.setenv(job_submission.JOB, "1")
     with pytest.raises(SystemExit):
         commands.main(["embed", "me.mp4", "--domain", "nowhere", "--out", "codes"])
     assert "nowhere: no domain here" in capsys.readouterr().err
