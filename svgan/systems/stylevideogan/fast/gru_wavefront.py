@@ -16,8 +16,8 @@ Cells that have not begun or have finished compute values that nobody reads; the
 last axis, so that an operation on one gate works on one block of memory. At small sizes the number of operations is
 the cost, so a tick takes a handful of them. No function here builds an autograd graph.
 
-Axes: N tick (T' + 3), C cell (4), W width of a memory, Z noise, X room for a cell's input (the larger of W and Z),
-D = X + W + 1, T' frames after the first, B clip, P path (the rollout, its JVP).
+Axes: N tick (T' + 3), C cell (4), W width of a memory, Z noise. X is room for a cell's input, the larger of W and Z.
+D = X + W + 1. T' frames after the first, B clip, P path (the rollout, its JVP).
 """
 
 from __future__ import annotations
