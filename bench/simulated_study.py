@@ -3,7 +3,7 @@
     python bench/simulated_study.py                        at 0, 1000 and 10 000 trials (idle, some 10 min)
     python bench/simulated_study.py --sizes 0 500          quicker
 
-The real OptunaSearcher, Halving and TrialLog. A study that already has so many trials is made by writing them into
+The real OptunaSearcher, ASHA and TrialLog. A study that already has so many trials is made by writing them into
 Optuna's storage and MLflow's database in bulk; then 200 trials are out, and asks, reports, tells and MLflow's writes
 are timed one by one as the driver makes them. Driver memory is this process's. What came out: bench/LOG.md.
 """
@@ -145,7 +145,7 @@ def _copy_trials(engine: Any, count: int, template: int) -> None:
 
 def search_costs(folder: Path, record_uri: str, size: int, asks: int) -> tuple[dict[str, tuple[float, float]], float]:
     """ask, report and tell of a driver whose study has `size` trials and 200 out; and the process's memory in MB."""
-    from sweeps.search.asha import Halving
+    from sweeps.search.asha import ASHA
     from sweeps.search.optuna_store import open_record
     from sweeps.search.tune_searcher import OptunaSearcher
 
@@ -159,7 +159,7 @@ def search_costs(folder: Path, record_uri: str, size: int, asks: int) -> tuple[d
         "searcher", OptunaSearcher, opened, space, lambda number, params: {}, metric=plan.search.objective,
         trials=plan.search.trials, concurrency=CONCURRENCY,
     )  # fmt: skip
-    scheduler = Halving(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
+    scheduler = ASHA(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
     clock("recall", scheduler.recall, record.get_trials(deepcopy=False))
     out: list[tuple[str, dict[str, Any], int]] = []
     warm = Clock()

@@ -126,15 +126,15 @@ class RunConfig:
         name = values.pop("system", cls.quiet.get("system", "another system"))
         if name != cls.system:
             raise UserError(f"system: {name!r} where {cls.system!r} is wanted; give a run of that")
-        return cls._of(values)
+        return cls._from_values(values)
 
     @classmethod
     def of_recipe(cls, recipe: str, defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> Self:
         """Make the recipe's configuration with these overrides. Raises UserError for unknown and invalid fields."""
-        return cls._of({"recipe": recipe, **defaults, **overrides})
+        return cls._from_values({"recipe": recipe, **defaults, **overrides})
 
     @classmethod
-    def _of(cls, values: Mapping[str, Any]) -> Self:
+    def _from_values(cls, values: Mapping[str, Any]) -> Self:
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise UserError(f"{unknown[0]}: no such field of a run; known are {', '.join(sorted(known))}")

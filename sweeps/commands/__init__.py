@@ -1,8 +1,8 @@
 """The commands of `python -m sweeps`, one file each.
 
 A command is a module with `HELP` (one line for the list), `ABOUT` (a text with an example and what to expect),
-`flags(parser)`, and `run(asked) -> exit code or None`. Commands on studies add the flags of `where.add_flags`. Each
-command stands in COMMANDS and in tests/sweeps/commands/test_commands.py. Heavy imports stand inside `run`, so that
+`flags(parser)`, and `run(asked) -> exit code or None`. Commands on studies add the flags of `find_study.add_flags`.
+Each command stands in COMMANDS and in tests/sweeps/commands/test_commands.py. Heavy imports stand inside `run`, so that
 `--help` is quick.
 """
 

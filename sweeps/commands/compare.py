@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
 from svgan.metrics.names import FVD_LONG, FVD_LONG_ORIGINAL, FVD_SHORT, FVD_SHORT_ORIGINAL
-from sweeps.commands import where
+from sweeps.commands import find_study
 from sweeps.storage.metric_names import LATENT_FD_BEST, STEPS_DONE
 from sweeps.storage.tag_names import PROTOCOL_LONG, PROTOCOL_SHORT
 
@@ -57,7 +57,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("one", metavar="A", help="a study's NAME, or a trial as NAME:NUMBER")
     parser.add_argument("other", metavar="B", help="the same kind of thing")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="put their contact sheets into one picture")
-    where.add_flags(parser)
+    find_study.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -84,10 +84,10 @@ def side(asked: argparse.Namespace, what: str) -> Side:
     """Find what `NAME` or `NAME:NUMBER` names. Raises UserError if there is none."""
 
     name, of_trial, _ = what.partition(":")
-    plan = where.find_plan(asked, name)
-    tracking = where.open_tracking(plan)
+    plan = find_study.find_plan(asked, name)
+    tracking = find_study.open_tracking(plan)
     if of_trial:
-        run = where.trial_run(tracking, what)
+        run = find_study.trial_run(tracking, what)
         settings = {**run.data.params, "clips": str(plan.judging.clips), "workers": str(plan.compute.workers)}
         digests = {key: value for key, value in run.data.tags.items() if key in plan.tags}
         figures = {name: run.data.metrics[name] for name in (*FIGURES, STEPS_DONE) if name in run.data.metrics}

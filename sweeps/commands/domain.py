@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sweeps.commands import where
+from sweeps.commands import find_study
 
 HELP = "log a domain's frames beside their reconstructions"
 ABOUT = """Embed held-out frames of a domain's footage, render them again, and log the figures, with a picture of
@@ -20,7 +20,7 @@ Cost: about a minute on one core, and once per video 30 to 80 ms per frame for t
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("footage", type=Path, metavar="VIDEO", help="the domain's footage (svgan assets talking-face)")
     parser.add_argument("--domain", default="default", metavar="DIR", help="a domain's folder [%(default)s]")
-    where.add_flags(parser)
+    find_study.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -30,7 +30,7 @@ def run(asked: argparse.Namespace) -> None:
     from sweeps.tracking.domain_run import log_domain
 
     made = Domain.load(asked.domain)
-    client, experiment = open_experiment(where.tracking_uri(asked), asked.experiment or where.EXPERIMENT)
+    client, experiment = open_experiment(find_study.tracking_uri(asked), asked.experiment or find_study.EXPERIMENT)
     with bars(plain_console()) as progress:
         logged, figures = log_domain(client, experiment, made, asked.footage, progress=Stages(progress))
     for name, value in figures.items():

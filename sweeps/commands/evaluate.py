@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError, one_line
 from svgan.metrics.names import LATENT_FD
-from sweeps.commands import spread, where
+from sweeps.commands import find_study, workers_flag
 from sweeps.storage.tag_names import PROTOCOL_LONG, PROTOCOL_SHORT, SEED, STEP, SWEEP, TRIAL
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics", default="fvd", metavar="NAMES", help="names, separated by commas [%(default)s]")
     parser.add_argument("--against", metavar="MODEL", help="another model, compared under the same protocols")
     parser.add_argument("--clips", type=int, metavar="N", help="generated clips [of svg-...: the study's]")
-    spread.add_flag(parser)
+    workers_flag.add_flag(parser)
     parser.add_argument("--log", action="store_true", help="add the new figures to the model in MLflow")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="a page of the figures, with clips and plots")
-    where.add_flags(parser)
+    find_study.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> int | None:
@@ -72,12 +72,12 @@ def run(asked: argparse.Namespace) -> int | None:
     from svgan.reports.html_page import write_page
     from svgan.reports.progress import Stages, bars, plain_console
 
-    if spread.as_job(asked):
-        return spread.submitted("evaluate")
+    if workers_flag.as_job(asked):
+        return workers_flag.submitted("evaluate")
     logged = find(asked, asked.model)
     other = find(asked, asked.against) if asked.against else None
     console = plain_console()
-    with spread.workers(asked), bars(console) as progress:
+    with workers_flag.workers(asked), bars(console) as progress:
         told, page = measured(asked, logged, other, Stages(progress))
     for part in assessment_tables(told):
         console.print(part)
@@ -99,7 +99,7 @@ def keep(logged: Logged, told: dict[str, Any]) -> list[str]:
 
     from mlflow.entities import Metric
 
-    model, client = logged.model, where.open_tracking(logged.plan).client
+    model, client = logged.model, find_study.open_tracking(logged.plan).client
     had = {metric.key for metric in model.metrics or []}
     values = {logged_name(name, told["protocols"], model.tags): one["value"] for name, one in told["figures"].items()}
     new = {name: value for name, value in values.items() if value is not None and name not in had}
@@ -119,7 +119,7 @@ def keep_page(logged: Logged, page: str) -> str:
     tags = logged.model.tags
     step = f"step-{int(tags[STEP]):06d}"
     name = f"reports/{of_seed(step, tags[SEED]).replace('/', '-') if SEED in tags else step}.html"
-    where.open_tracking(logged.plan).client.log_text(str(logged.model.source_run_id), page, name)
+    find_study.open_tracking(logged.plan).client.log_text(str(logged.model.source_run_id), page, name)
     return name
 
 
@@ -141,10 +141,10 @@ def find(asked: argparse.Namespace, what: str) -> Logged:
         model = registered(asked, what)
         if SWEEP not in model.tags:
             raise UserError(f"{what}: no study of this project logged it; give a model that one did, or NAME:NUMBER")
-        return Logged(where.find_plan(asked, model.tags[SWEEP]), model)
-    plan = where.find_plan(asked, what.partition(":")[0])
-    tracking = where.open_tracking(plan)
-    where.trial_run(tracking, what)
+        return Logged(find_study.find_plan(asked, model.tags[SWEEP]), model)
+    plan = find_study.find_plan(asked, what.partition(":")[0])
+    tracking = find_study.open_tracking(plan)
+    find_study.trial_run(tracking, what)
     models = sweep_models(tracking.client, tracking.experiment, plan.name, int(what.partition(":")[2]))
     if not models:
         raise UserError(f"{what}: this trial logged no model; give one that reached a report")
@@ -164,7 +164,7 @@ def registered(asked: argparse.Namespace, uri: str) -> LoggedModel:
     """The logged model behind models:/NAME@ALIAS, models:/NAME/VERSION or models:/ID."""
     from mlflow.exceptions import MlflowException
 
-    client, _ = where.known_experiment(where.tracking_uri(asked), asked.experiment or where.EXPERIMENT)
+    client, _ = find_study.known_experiment(find_study.tracking_uri(asked), asked.experiment or find_study.EXPERIMENT)
     name = uri.removeprefix("models:/")
     try:
         version = None
@@ -205,7 +205,7 @@ def measured(
         raise UserError(f"--against {asked.against}: of another domain than {asked.model}; no figure compares those")
     protocols = asked_protocols(asked, plan)
     known = [p for p in protocols if logged.model.tags.get(USUAL.get(p.name, "")) == p.hash]
-    pool = spread.feature_pool(asked, plan, domain)
+    pool = workers_flag.feature_pool(asked, plan, domain)
     samplers = []
     for one in filter(None, (logged, other)):
         with downloaded(one.plan.output.tracking, one.uri) as folder:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from svgan.io.atomic import write_whole
-from sweeps.commands import where
+from sweeps.commands import find_study
 from sweeps.storage.tag_names import TRIAL
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the study's name")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .csv or .parquet")
     parser.add_argument("--history", action="store_true", help="every point of every metric instead")
-    where.add_flags(parser)
+    find_study.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -44,8 +44,8 @@ def run(asked: argparse.Namespace) -> None:
 
     if asked.out.suffix not in WRITERS:
         raise UserError(f"--out {asked.out}: give a name that ends in {' or '.join(WRITERS)}")
-    plan = where.find_plan(asked, asked.name)
-    tracking = where.open_tracking(plan)
+    plan = find_study.find_plan(asked, asked.name)
+    tracking = find_study.open_tracking(plan)
     runs = tracking.runs()
     if not runs:
         raise UserError(f"{plan.name}: no trial has started, so there is nothing to export")
@@ -53,7 +53,7 @@ def run(asked: argparse.Namespace) -> None:
         with bars(plain_console()) as progress:
             frame = curves(tracking.client, runs, Stages(progress))
     else:
-        frame = trials(runs, where.alive(plan) is not False)
+        frame = trials(runs, find_study.alive(plan) is not False)
     write(frame, asked.out)
     print(f"{asked.out}: {len(frame)} rows, {len(frame.columns)} columns, {len(runs)} trials")
 

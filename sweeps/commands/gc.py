@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from svgan.metrics.names import LATENT_FD
-from sweeps.commands import where
+from sweeps.commands import find_study
 from sweeps.storage.tag_names import SEED, TRIAL
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="the studies' names")
     parser.add_argument("--dry-run", action="store_true", help="show what would be freed, and delete nothing")
     parser.add_argument("--yes", action="store_true", help="delete without asking; give whole names")
-    where.add_flags(parser)
+    find_study.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -69,18 +69,18 @@ def run(asked: argparse.Namespace) -> None:
     from sweeps.storage import driver_lock
     from sweeps.tracking import outbox
 
-    plans = [where.folder_plan(asked, name, exact=asked.yes) for name in asked.names]
+    plans = [find_study.folder_plan(asked, name, exact=asked.yes) for name in asked.names]
     for plan in plans:
-        if driver_lock.alive(plan):
+        if driver_lock.is_held(plan):
             raise UserError(
-                f"{plan.name}: {driver_lock.driver(plan)} is running it; wait, or: python -m sweeps stop {plan.name}"
+                f"{plan.name}: {driver_lock.holder(plan)} is running it; wait, or: python -m sweeps stop {plan.name}"
             )
         if outbox.waiting(plan):
             raise UserError(f"{plan.name}: writes wait for MLflow in its outbox; first: python -m sweeps sync")
     console = Console(highlight=False)
     for plan in plans:
         with console.status(f"{plan.name}: looking"):
-            items = list(superfluous(plan, where.open_tracking(plan)))
+            items = list(superfluous(plan, find_study.open_tracking(plan)))
         if not items:
             console.print(f"{plan.name}: nothing to delete")
             continue

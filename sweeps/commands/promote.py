@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from sweeps.commands import spread, where
+from sweeps.commands import find_study, workers_flag
 
 HELP = "make a study's best checkpoint the champion"
 ABOUT = """Choose the study's best checkpoint, and make it the champion if its FVD is lower.
@@ -35,19 +35,19 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--promotion-seeds", type=int, metavar="K", help="generation seeds of the final evaluation [the study's]"
     )
-    spread.add_flag(parser)
-    where.add_flags(parser)
+    workers_flag.add_flag(parser)
+    find_study.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> int | None:
     from sweeps.promotion import registry
 
-    if spread.as_job(asked):
-        return spread.submitted("promote")
-    plan = where.find_plan(asked, asked.name)
+    if workers_flag.as_job(asked):
+        return workers_flag.submitted("promote")
+    plan = find_study.find_plan(asked, asked.name)
     given = {"model": asked.model, "promotion_clips": asked.promotion_clips, "promotion_seeds": asked.promotion_seeds}
     plan = plan.with_fields(**{name: value for name, value in given.items() if value is not None})
-    tracking = where.open_tracking(plan)
-    with spread.workers(asked):
-        print(registry.promote(tracking, plan, partial(spread.feature_pool, asked, plan)).message)
+    tracking = find_study.open_tracking(plan)
+    with workers_flag.workers(asked):
+        print(registry.promote(tracking, plan, partial(workers_flag.feature_pool, asked, plan)).message)
     return None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from svgan.metrics.names import ITERATIONS_PER_SECOND, LATENT_FD
-from sweeps.commands import where
+from sweeps.commands import find_study
 from sweeps.storage.metric_names import BEST_STEP, LATENT_FD_BEST, STEPS_DONE
 from sweeps.storage.tag_names import OUTCOME
 
@@ -51,7 +51,7 @@ Points = dict[str, dict[int, float]]  # metric -> step -> value
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trial", metavar="NAME:NUMBER", help="a finished trial")
     parser.add_argument("--anyway", action="store_true", help="run it although something has changed")
-    where.add_flags(parser)
+    find_study.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -60,9 +60,9 @@ def run(asked: argparse.Namespace) -> int:
 
     from svgan.reports.progress import Stages, bars
 
-    plan = where.find_plan(asked, asked.trial.partition(":")[0])
-    tracking = where.open_tracking(plan)
-    logged = where.trial_run(tracking, asked.trial)
+    plan = find_study.find_plan(asked, asked.trial.partition(":")[0])
+    tracking = find_study.open_tracking(plan)
+    logged = find_study.trial_run(tracking, asked.trial)
     if logged.data.tags.get(OUTCOME) != "finished":
         raise UserError(f"{asked.trial}: it did not finish, so it has no figures to come back to; give one that did")
     config = logged_config(logged)
@@ -150,14 +150,14 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
     from svgan.sampling.sampler import Sampler
     from svgan.torch_utils.device import pick_device
     from sweeps.trial.artifacts import score
-    from sweeps.trial.training import Setting, figures_so_far
+    from sweeps.trial.training import TrialTraining, figures_so_far
 
     torch.set_num_threads(max(1, int(plan.compute.cpus_per_worker)))
     device = pick_device("auto" if plan.compute.gpus_per_worker else "cpu")
-    setting = Setting.of(plan, config, device)
+    setting = TrialTraining.from_config(plan, config, device)
     with tempfile.TemporaryDirectory(prefix="svgan-again-") as folder:
-        memory = Memory(Path(folder))
-        state = setting.train(memory, iteration=_told(setting.run.steps, tell))
+        memory = MemoryReporter(Path(folder))
+        state = setting.train(memory, iteration=_with_bar(setting.run.steps, tell))
         best = int(figures_so_far(state.history)[BEST_STEP])
         if plan.judging.clips:
             sampler = Sampler.load(memory.best, device)
@@ -166,18 +166,18 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
     return memory.points
 
 
-def _told(steps: int, tell: Callable[[str, int, int], None]) -> Callable[..., dict[str, torch.Tensor]]:
+def _with_bar(steps: int, tell: Callable[[str, int, int], None]) -> Callable[..., dict[str, torch.Tensor]]:
     """The training iteration with a progress bar."""
-    from svgan.training.registry import iterate
+    from svgan.training import registry
 
-    def told(state: State, *others: Any) -> dict[str, torch.Tensor]:
+    def iterate(state: State, *others: Any) -> dict[str, torch.Tensor]:
         tell("training", state.step, steps)
-        return iterate(state, *others)
+        return registry.iterate(state, *others)
 
-    return told
+    return iterate
 
 
-class Memory:
+class MemoryReporter:
     """A reporter that keeps every figure, and the best generator so far as a trial keeps it."""
 
     def __init__(self, scratch: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from svgan.errors import one_line
 from svgan.metrics.names import FVD_LONG, FVD_SHORT
-from sweeps.commands import where
+from sweeps.commands import find_study
 from sweeps.storage.metric_names import GPU_HOURS, LATENT_FD_BEST
 from sweeps.storage.tag_names import OUTCOME, ROLE, SWEEP
 
@@ -42,7 +42,7 @@ REASONS, EVENTS = 6, 3
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="a study's name [all studies]")
-    where.add_flags(parser)
+    find_study.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -52,11 +52,13 @@ def run(asked: argparse.Namespace) -> None:
 
     console = Console(highlight=False)
     if not asked.name:
-        client, experiment = where.known_experiment(where.tracking_uri(asked), asked.experiment or where.EXPERIMENT)
+        client, experiment = find_study.known_experiment(
+            find_study.tracking_uri(asked), asked.experiment or find_study.EXPERIMENT
+        )
         console.print(studies(client, experiment))
         return
-    plan = where.find_plan(asked, asked.name)
-    alive = where.alive(plan)
+    plan = find_study.find_plan(asked, asked.name)
+    alive = find_study.alive(plan)
     rows, away = trials(plan, alive)
     console.print(render(rows, plan.name, plan.search.rungs))
     below = (driver_lines(plan, rows, alive), used_lines(plan), failure_lines(plan, rows), told_lines(plan))
@@ -73,7 +75,7 @@ def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
     from sweeps.search.optuna_store import open_study
 
     try:
-        return rows_of(where.open_tracking(plan).runs(), alive is not False), []
+        return rows_of(find_study.open_tracking(plan).runs(), alive is not False), []
     except UserError as error:
         try:
             kept = open_study(plan).get_trials(deepcopy=False)
@@ -101,7 +103,7 @@ def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterato
         yield f"its folder is not on this machine ({plan.output.folder}), so whether its driver lives is not known here"
     elif alive:
         left = time_left(rows, plan.search.trials, plan.compute.concurrency)
-        yield f"{driver_lock.driver(plan)} runs it" + ("" if left is None else f"; about {duration(left)} left")
+        yield f"{driver_lock.holder(plan)} runs it" + ("" if left is None else f"; about {duration(left)} left")
         if stop_request.requested(plan):
             yield "it was asked to stop, and ends when the running trials have kept their state"
     elif ended < plan.search.trials:
@@ -120,7 +122,7 @@ def used_lines(plan: Plan) -> Iterator[str]:
             budget = (
                 "" if plan.compute.max_gpu_hours is None else f" of {plan.compute.max_gpu_hours:g} (--max-gpu-hours)"
             )
-            yield f"used: {usage.told(plan, usage.counted(plan, seconds))}{budget}"
+            yield f"used: {usage.describe(plan, usage.counted(plan, seconds))}{budget}"
 
 
 def failure_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
@@ -148,7 +150,7 @@ def told_lines(plan: Plan) -> Iterator[str]:
     from sweeps.tracking import outbox
 
     with contextlib.suppress(*storage.ERRORS):
-        yield from map(str, list(events.told(plan).values())[-EVENTS:])
+        yield from map(str, list(events.read(plan).values())[-EVENTS:])
         if waiting := sum(outbox.waiting(plan).values()):
             yield f"{waiting} writes wait for MLflow; when it is back: python -m sweeps sync {plan.name}"
 

@@ -6,7 +6,7 @@ import argparse
 import time
 
 from svgan.errors import UserError
-from sweeps.commands import where
+from sweeps.commands import find_study
 from sweeps.driver.flags import resume_command
 
 HELP = "stop a running study without losing anything"
@@ -25,7 +25,7 @@ LOOK_EVERY = 0.5
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the study's name")
     parser.add_argument("--no-wait", action="store_true", help="do not wait until it has ended")
-    where.add_flags(parser)
+    find_study.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -33,15 +33,15 @@ def run(asked: argparse.Namespace) -> None:
 
     from sweeps.storage import driver_lock, stop_request
 
-    plan = where.folder_plan(asked, asked.name)
-    if not driver_lock.alive(plan):
+    plan = find_study.folder_plan(asked, asked.name)
+    if not driver_lock.is_held(plan):
         raise UserError(f"{plan.name}: no driver runs it on this machine; go on with: {resume_command(plan)}")
     stop_request.request(plan)
     if asked.no_wait:
         print(f"{plan.name}: asked to stop; afterwards go on with: {resume_command(plan)}")
         return
     console, started = Console(highlight=False), time.monotonic()
-    with console.status(f"{plan.name}: waiting for {driver_lock.driver(plan)}, whose trials keep their state first"):
-        while driver_lock.alive(plan):
+    with console.status(f"{plan.name}: waiting for {driver_lock.holder(plan)}, whose trials keep their state first"):
+        while driver_lock.is_held(plan):
             time.sleep(LOOK_EVERY)
     print(f"{plan.name}: stopped after {time.monotonic() - started:.0f} s; go on with: {resume_command(plan)}")

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
-from sweeps.commands import where
+from sweeps.commands import find_study
 
 if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
@@ -26,14 +26,14 @@ have ended gets its plots, its promotion and its final status.
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the study's name")
-    where.add_flags(parser)
+    find_study.add_flags(parser)
 
 
 def run(asked: argparse.Namespace) -> int:
     from svgan.reports.progress import plain_console
     from sweeps.tracking import outbox, trial_log
 
-    plan = where.folder_plan(asked, asked.name)
+    plan = find_study.folder_plan(asked, asked.name)
     waiting = sum(outbox.waiting(plan).values())
     if not waiting:
         print(f"{plan.name}: nothing waits to be sent")
@@ -59,7 +59,7 @@ def end(plan: Plan) -> None:
     from sweeps.storage import driver_lock
     from sweeps.tracking.client import Tracking
 
-    if driver_lock.alive(plan):
+    if driver_lock.is_held(plan):
         return
     try:
         record = optuna_store.open_study(plan)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from sweeps.storage import stop_request
-from sweeps.storage.usage import SECONDS, counted, figures, told
+from sweeps.storage.usage import SECONDS, counted, describe, figures
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
 
-class Account(Callback):
+class BudgetCallback(Callback):
     """A Tune callback that sums what all trials use, and requests a clean stop when the budget is reached.
 
     Between reports, a running trial counts by the clock, but no longer than the longest time between two reports so
@@ -63,7 +63,7 @@ class Account(Callback):
         return figures(self.plan, seconds) if seconds else {}
 
     def line(self) -> str:
-        return f"--max-gpu-hours {self.plan.compute.max_gpu_hours:g}: used up ({told(self.plan, self.total())})"
+        return f"--max-gpu-hours {self.plan.compute.max_gpu_hours:g}: used up ({describe(self.plan, self.total())})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

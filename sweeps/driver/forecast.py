@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from svgan.images.domain import Domain
     from svgan.training.data import Material
-    from sweeps.driver.cleared import Cleared
+    from sweeps.driver.preflight_result import PreflightResult
     from sweeps.tracking.client import Tracking
 
 Clock = Callable[[], float]
@@ -56,7 +56,7 @@ class Pace:
     source: str
 
 
-def pace(plan: Plan, cleared: Cleared, tracking: Tracking) -> Pace | None:
+def pace(plan: Plan, cleared: PreflightResult, tracking: Tracking) -> Pace | None:
     """The pace of earlier trials if there are any, else of this machine; None for a GPU that is not here."""
     device = "cuda" if plan.compute.gpus_per_worker else "cpu"
     here = device == "cpu" or torch.cuda.is_available()
@@ -192,14 +192,14 @@ def halved(plan: Plan, draws: int = 20, most: int = 100) -> tuple[float, float]:
     Simulated with trials that come one after another and have random, constant quality. Beyond `most` trials the
     averages no longer change.
     """
-    from sweeps.search.asha import Halving
+    from sweeps.search.asha import ASHA
 
     free = min(plan.search.trials, most) - plan.search.controls
     if free <= 0:
         return 1.0, 1.0
     shares, finished, chance = 0.0, 0, random.Random(0)
     for _ in range(draws):
-        rungs = Halving(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
+        rungs = ASHA(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
         for number in range(plan.search.controls + free):
             merit = chance.random()
             stop = (
@@ -251,7 +251,7 @@ def final(plan: Plan, known: Pace) -> float:
     return clips * known.scoring / (2 * plan.judging.clips) / places
 
 
-def told(plan: Plan, known: Pace | None) -> str:
+def describe(plan: Plan, known: Pace | None) -> str:
     """The forecast in one line."""
     if known is None:
         return "time: not known, as no trial of this recipe ran on such a GPU in this MLflow and none is here to time"

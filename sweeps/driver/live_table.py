@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
 
-class Board(Callback):
+class LiveTable(Callback):
     """A Tune callback that updates the rows with Tune's events and shows them, with the workers' messages."""
 
     def __init__(self, plan: Plan, rows: list[Row], console: Console | None = None) -> None:
@@ -37,7 +37,7 @@ class Board(Callback):
         self.rows = {row.number: row for row in rows}
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> LiveTable:
         if self.live:
             self.live.start()
         return self
@@ -58,7 +58,7 @@ class Board(Callback):
 
     def _row(self, trial: Trial) -> Row:
         number = trial.config["number"]
-        return self.rows.get(number) or Row.of(number, trial.config["run"] | labels(trial.config["params"]))
+        return self.rows.get(number) or Row.from_run(number, trial.config["run"] | labels(trial.config["params"]))
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.show(dataclasses.replace(self._row(trial), status="running"))
@@ -97,7 +97,7 @@ class Board(Callback):
     def listen(self) -> None:
         """Show the messages that came since the last call."""
         with contextlib.suppress(*storage.ERRORS):
-            for name, event in events.told(self.plan, self.heard).items():
+            for name, event in events.read(self.plan, self.heard).items():
                 self.heard = name
                 self.say(str(event), "yellow")
 

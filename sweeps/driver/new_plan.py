@@ -80,7 +80,7 @@ def decided_compute(asked: Compute, trials: int) -> Compute:
     """As asked, else as CPUs, GPUs and memory of this machine or cluster allow."""
     from sweeps.ray_runtime import resources
 
-    there, gpus = resources.room(), asked.gpus_per_worker
+    there, gpus = resources.detect(), asked.gpus_per_worker
     if gpus is None:
         gpus = resources.gpu_share(there, asked.workers, asked.concurrency)
     most = environment.default("concurrency", max(1, trials))

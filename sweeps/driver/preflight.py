@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from svgan.io.storage_errors import explained
-from sweeps.driver.cleared import Cleared
 from sweeps.driver.disk_check import check_disk, size, state_bytes
+from sweeps.driver.preflight_result import PreflightResult
 from sweeps.ray_runtime import resources
 from sweeps.search import optuna_store
 from sweeps.storage import driver_lock, usage
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sweeps.driver.definition import Study
 
 
-def preflight(study: Study, plan: Plan) -> Cleared:
+def preflight(study: Study, plan: Plan) -> PreflightResult:
     """Run every check, quickest first. Raises UserError."""
     import mlflow  # noqa: F401  (imports are not counted)
     import torch  # noqa: F401
@@ -36,12 +36,12 @@ def preflight(study: Study, plan: Plan) -> Cleared:
     from sweeps.trial.training import material_of
 
     started = time.perf_counter()
-    if driver_lock.alive(plan):
+    if driver_lock.is_held(plan):
         raise UserError(
-            f"{plan.name}: {driver_lock.driver(plan)} is running this study; stop it with: "
+            f"{plan.name}: {driver_lock.holder(plan)} is running this study; stop it with: "
             f"python -m sweeps stop {plan.name}"
         )
-    there = resources.room()
+    there = resources.detect()
     resources.check_resources(plan, there)
     resources.check_memory(plan, there)
     check_storage(plan.output.storage)
@@ -60,7 +60,7 @@ def preflight(study: Study, plan: Plan) -> Cleared:
                 f"--workers {plan.compute.workers}: they cannot share a batch of {run.batch} clips; use a divisor"
             )
     disk = check_disk(plan, *max(state_bytes(run, material) for run in runs))
-    return Cleared(there, material, runs, disk, used, time.perf_counter() - started)
+    return PreflightResult(there, material, runs, disk, used, time.perf_counter() - started)
 
 
 def prepare(plan: Plan, material: Material) -> None:
@@ -121,7 +121,7 @@ def check_storage(location: str) -> None:
         raise UserError(f"--storage {location}: cannot be written ({why}); {remedy}, or choose another") from None
 
 
-def announce(plan: Plan, cleared: Cleared, time: str, log: Path) -> str:
+def announce(plan: Plan, cleared: PreflightResult, time: str, log: Path) -> str:
     """The text that shows the plan before anything starts. time: the forecast's line."""
     gpus = f" and {plan.compute.gpus_per_worker:g} GPU" if plan.compute.gpus_per_worker else ""
     scored = (
@@ -143,8 +143,8 @@ def announce(plan: Plan, cleared: Cleared, time: str, log: Path) -> str:
     ]
     if plan.compute.max_gpu_hours is not None:
         used = usage.counted(plan, sum(cleared.used.values()))
-        by_now = f", {usage.told(plan, used)} of them used by now" if used else ""
-        lines.insert(3, f"budget: {usage.told(plan, plan.compute.max_gpu_hours)}{by_now}")
+        by_now = f", {usage.describe(plan, used)} of them used by now" if used else ""
+        lines.insert(3, f"budget: {usage.describe(plan, plan.compute.max_gpu_hours)}{by_now}")
     fits = (
         cleared.there.workers(plan.compute.cpus_per_worker, plan.compute.gpus_per_worker, now=True)
         // plan.compute.workers

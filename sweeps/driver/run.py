@@ -21,7 +21,7 @@ from sweeps.storage import driver_lock, environment, stop_request
 from sweeps.storage.paths import fresh_name
 from sweeps.storage.plan import PLAN_FILE, Plan
 from sweeps.storage.tag_names import ROLE, SWEEP
-from sweeps.storage.usage import Spent
+from sweeps.storage.usage import BudgetSpent
 
 if TYPE_CHECKING:
     from sweeps.promotion.registry import Promotion
@@ -48,7 +48,7 @@ def main(study: Study, argv: Sequence[str] | None = None, *, loop: Loop | None =
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Spent as error:
+    except BudgetSpent as error:
         print(f"svgan: {error}", file=sys.stderr)
         sys.exit(3)
 
@@ -84,7 +84,7 @@ def run(
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     from sweeps.driver import forecast
-    from sweeps.driver.budget import Account
+    from sweeps.driver.budget import BudgetCallback
     from sweeps.driver.conclude import conclude
     from sweeps.driver.preflight import announce, preflight, prepare
     from sweeps.driver.search_loop import search
@@ -105,16 +105,16 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             f"--name {plan.name}: {plan.output.tracking} has a study of that name, begun elsewhere; choose another "
             "name, or resume it where its study.json is"
         )
-    with driver_lock.alone(plan), log_capture.quiet(Path(plan.output.folder, "sweep.log")) as log:
+    with driver_lock.hold(plan), log_capture.quiet(Path(plan.output.folder, "sweep.log")) as log:
         stop_request.clear(plan)
         parent = tracking.parent()
         plan.save()
         tracking.client.log_artifact(parent, str(Path(plan.output.folder, PLAN_FILE)))
         LOG.info("preflight took %.2f s", cleared.seconds)
-        print(announce(plan, cleared, forecast.told(plan, forecast.pace(plan, cleared, tracking)), log), flush=True)
+        print(announce(plan, cleared, forecast.describe(plan, forecast.pace(plan, cleared, tracking)), log), flush=True)
         if plan.search.grid:
-            print(grid.told(plan.search.grid), flush=True)
-        status, account = "FAILED", Account(plan, cleared.used)
+            print(grid.describe(plan.search.grid), flush=True)
+        status, account = "FAILED", BudgetCallback(plan, cleared.used)
         try:
             slots = {resources.SLOT: plan.compute.concurrency}
             with (
@@ -128,7 +128,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             status = "KILLED"
             print(f"\nstopped; go on with: {resume_command(plan)}", file=sys.stderr)
             raise
-        except Spent:
+        except BudgetSpent:
             status = "KILLED"
             raise
         finally:

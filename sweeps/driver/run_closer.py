@@ -15,18 +15,18 @@ from sweeps.tracking.trial_log import TrialLog
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-    from sweeps.driver.budget import Account
+    from sweeps.driver.budget import BudgetCallback
     from sweeps.storage.plan import Plan
-    from sweeps.storage.stop_request import Watch
+    from sweeps.storage.stop_request import StopWatch
 
 
-class Ledger(Callback):
+class RunCloser(Callback):
     """A Tune callback that closes a trial's MLflow run when Tune ends the trial: a killed process cannot do it itself.
 
     It ends the study if a trial was halted for a reason that would halt all others too.
     """
 
-    def __init__(self, plan: Plan, watch: Watch, account: Account) -> None:
+    def __init__(self, plan: Plan, watch: StopWatch, account: BudgetCallback) -> None:
         self.plan, self.watch, self.account = plan, watch, account
         self.died: dict[int, str] = {}  # trials whose process died too often, and what was said last
 

@@ -12,31 +12,31 @@ from sweeps.ray_runtime.session import keep_secrets
 from sweeps.reports.variant_table import labels
 from sweeps.storage import stop_request, study_files
 from sweeps.storage.plan import Plan
-from sweeps.storage.usage import Spent
+from sweeps.storage.usage import BudgetSpent
 
 if TYPE_CHECKING:
     import optuna
 
-    from sweeps.driver.budget import Account
+    from sweeps.driver.budget import BudgetCallback
     from sweeps.tracking.client import Tracking
     from sweeps.trial.trainer import Loop
 
 
 def search(
-    study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool, account: Account
+    study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool, account: BudgetCallback
 ) -> optuna.Study:
-    """Run trials until all have ended; return Optuna's study. Raises Spent if the budget is used up before."""
+    """Run trials until all have ended; return Optuna's study. Raises BudgetSpent if the budget is used up before."""
     from functools import partial
 
     from ray import tune
 
-    from sweeps.driver.live_table import Board
-    from sweeps.driver.run_closer import Ledger
-    from sweeps.driver.stall_limit import Patience
-    from sweeps.ray_runtime.placement_groups import Reaper
+    from sweeps.driver.live_table import LiveTable
+    from sweeps.driver.run_closer import RunCloser
+    from sweeps.driver.stall_limit import StallLimit
+    from sweeps.ray_runtime.placement_groups import LeakedGroupRemover
     from sweeps.ray_runtime.resources import SLOT
     from sweeps.reports.trial_table import rows_of
-    from sweeps.search.asha import Halving
+    from sweeps.search.asha import ASHA
     from sweeps.search.optuna_store import open_record, unfinished
     from sweeps.search.tune_searcher import OptunaSearcher
     from sweeps.tracking import relay
@@ -53,7 +53,7 @@ def search(
         TrialLog(plan, number).open(config | labels(params))
         return {"run": config, "plan": plan.to_json()}
 
-    watch = stop_request.Watch(plan)
+    watch = stop_request.StopWatch(plan)
     searcher = OptunaSearcher(
         opened,
         study.space,
@@ -64,13 +64,13 @@ def search(
         stopping=watch,
         objectives=plan.search.objective_keys,
     )
-    scheduler = Halving(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
+    scheduler = ASHA(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
     scheduler.recall(record.get_trials(deepcopy=False))
     if not searcher.left:
         return record
-    ledger = Ledger(plan, watch, account)
+    ledger = RunCloser(plan, watch, account)
     to_mlflow = None if local or not relay.of_one_machine(plan.output.tracking) else relay.start(plan)
-    with Board(plan, rows_of(tracking.runs())) as board:
+    with LiveTable(plan, rows_of(tracking.runs())) as board:
         tuner = tune.Tuner(
             tune.with_resources(partial(run_trial, loop=loop or train_loop), {SLOT: 1}),
             tune_config=tune.TuneConfig(
@@ -85,8 +85,8 @@ def search(
                     account,
                     ledger,
                     board,
-                    Reaper(),
-                    Patience(limit=3600.0 if local else 86400.0),
+                    LeakedGroupRemover(),
+                    StallLimit(limit=3600.0 if local else 86400.0),
                 ],
                 failure_config=tune.FailureConfig(max_failures=DRIVER_RETRIES),
                 verbose=0,
@@ -108,7 +108,7 @@ def search(
         raise UserError(f"{watch.why}; when that is mended: {resume_command(plan)}")
     if searcher.new or unfinished(record.get_trials(deepcopy=False)):
         if account.spent:
-            raise Spent(f"{account.line()}; go on with a larger one: {resume_command(plan)} --max-gpu-hours X")
+            raise BudgetSpent(f"{account.line()}; go on with a larger one: {resume_command(plan)} --max-gpu-hours X")
         if ledger.died:
             number, reason = next(iter(ledger.died.items()))
             raise UserError(

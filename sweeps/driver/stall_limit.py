@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Patience(Callback):
+class StallLimit(Callback):
     """A Tune callback that ends a study which cannot succeed: `failures` failed trials before any finished, or `limit`
     seconds without an event.
 

@@ -90,7 +90,7 @@ class EncoderPool:
         self._encoder: Any = ray.remote(num_cpus=0, num_gpus=1, max_restarts=0, max_task_retries=0)(Encoder)
         self._tracks: dict[str, Any] = {}
         self._said: set[str] = set()
-        self.cluster, self.updated = resources.room(), time.monotonic()
+        self.cluster, self.updated = resources.detect(), time.monotonic()
         self.waiting_since: float | None = None  # for a GPU; None while no codes wait
         if self.cluster.total("CPU") < 1:
             raise UserError(
@@ -120,7 +120,7 @@ class EncoderPool:
         now = time.monotonic()
         # The cluster, as it is now.
         if now - self.updated > LOOK_EVERY:
-            self.updated, self.cluster = now, resources.room()
+            self.updated, self.cluster = now, resources.detect()
             self._forget_lost_nodes()
             if not self.cpus:
                 self._say("waiting for a node: none has a CPU now; it goes on when one joins")
@@ -276,7 +276,7 @@ class EncoderPool:
             print(text, flush=True)
 
 
-def most_stretches_at_once(cluster: resources.Room) -> int:
+def most_stretches_at_once(cluster: resources.Resources) -> int:
     return PER_CPU * max(1, int(cluster.total("CPU")))
 
 

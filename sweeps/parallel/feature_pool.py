@@ -37,7 +37,7 @@ class FeaturePool:
     def __init__(self, domain: Domain, workers: int, cpus: float, gpus: float):
         import ray
 
-        there = resources.room()
+        there = resources.detect()
         if not there.workers(cpus, gpus):
             gpu = f" and {gpus:g} GPU" if gpus else ""
             raise UserError(

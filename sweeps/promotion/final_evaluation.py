@@ -35,7 +35,7 @@ MakePool = Callable[["Domain"], "FeaturePool | None"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Final:
+class FinalFigure:
     """A model's final figure: its value for each generation seed."""
 
     model: LoggedModel
@@ -60,7 +60,7 @@ def asked(plan: Plan) -> bool:
     return plan.judging.promotion_clips not in (0, plan.judging.clips) or plan.judging.promotion_seeds > 1
 
 
-class Finals:
+class FinalEvaluation:
     """The final judgement of a study's models, and of the champion that they challenge.
 
     make_pool: returns the pool that extracts features in a domain; None: this process extracts them.
@@ -82,7 +82,7 @@ class Finals:
             "generation_seeds": seeds,
         }
 
-    def of(self, model: LoggedModel) -> Final:
+    def evaluate(self, model: LoggedModel) -> FinalFigure:
         """Return the model's final figure; measure the seeds that have no value yet."""
         own = all(model.tags.get(name) == self.plan.tags.get(name) for name in SAME)
         known = {metric.key: metric.value for metric in model.metrics or []} if own else {}
@@ -94,7 +94,7 @@ class Finals:
                 if own:
                     self._log(model, name, known[name])
             values.append(known[name])
-        return Final(model, tuple(values))
+        return FinalFigure(model, tuple(values))
 
     def _measured(self, model: LoggedModel, seed: int) -> float:
         from svgan.sampling.judged_pictures import prepare_for_judges

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
 from svgan.metrics.names import LATENT_FD
-from sweeps.promotion.final_evaluation import FIGURE, FINALISTS, Finals, MakePool
+from sweeps.promotion.final_evaluation import FIGURE, FINALISTS, FinalEvaluation, MakePool
 from sweeps.promotion.final_evaluation import asked as finals_asked
 from sweeps.promotion.model_store import DOMAIN, at_hand, downloaded
 from sweeps.storage.plan import Plan
@@ -101,7 +101,7 @@ def champion(tracking: Tracking, name: str) -> ModelVersion | None:
 
 
 def champion_figure(
-    tracking: Tracking, plan: Plan, version: ModelVersion, candidate: LoggedModel, finals: Finals | None
+    tracking: Tracking, plan: Plan, version: ModelVersion, candidate: LoggedModel, finals: FinalEvaluation | None
 ) -> float:
     """The champion's FVD long under the candidate's protocol: the recorded value, or measured now if the protocol
     differs.
@@ -117,7 +117,7 @@ def champion_figure(
     if all(version.tags.get(key) == wanted.get(key) for key in (*MEASURED_BY, "generation_seeds")):
         return float(version.tags[FIGURE])
     if finals:
-        return finals.of(tracking.client.get_logged_model(str(version.source).removeprefix("models:/"))).mean
+        return finals.evaluate(tracking.client.get_logged_model(str(version.source).removeprefix("models:/"))).mean
     return score_uri(plan, f"models:/{plan.output.model}/{version.version}")[FIGURE]
 
 
@@ -131,13 +131,13 @@ def promote(tracking: Tracking, plan: Plan, make_pool: MakePool | None = None) -
     """
     if not plan.judging.clips:
         raise UserError(f"{plan.name}: run with --clips 0, so without FVD; a champion is chosen by FVD")
-    finals = Finals(tracking, plan, make_pool) if finals_asked(plan) else None
+    finals = FinalEvaluation(tracking, plan, make_pool) if finals_asked(plan) else None
     candidate, *others = best_models(tracking, plan)
     value = figure(candidate, FIGURE)
     assert value is not None
     told_value, clips = f"{value:.4g}", f"{plan.judging.clips} clips"
     if finals:
-        final = min(map(finals.of, [candidate, *others][:FINALISTS]), key=lambda one: one.mean)
+        final = min(map(finals.evaluate, [candidate, *others][:FINALISTS]), key=lambda one: one.mean)
         candidate, value, told_value = final.model, final.mean, str(final)
         seeds = len(finals.seeds)
         clips = f"{finals.protocol.clips} clips of {f'each of {seeds} seeds' if seeds > 1 else 'one seed'}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Reaper(Callback):
+class LeakedGroupRemover(Callback):
     """Removes leaked placement groups every `every` seconds, so that a stopped trial's CPUs and GPUs are free again."""
 
     def __init__(self, every: float = 0.5) -> None:

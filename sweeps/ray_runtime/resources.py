@@ -35,7 +35,7 @@ Node = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Room:
+class Resources:
     """nodes: CPU, GPU and other resources of each node; coming: of those that an autoscaler could add.
 
     slots: how many trial drivers may run, None if the study starts Ray itself. gb: free memory where they run, None if
@@ -76,7 +76,7 @@ def _fitting(node: Node, cpus: float, gpus: float) -> int:
     return int(min(each))
 
 
-def room() -> Room:
+def detect() -> Resources:
     """The joined cluster's resources, else this machine's."""
     return cluster() if joined() else machine()
 
@@ -86,15 +86,15 @@ def joined() -> bool:
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
-def machine() -> Room:
+def machine() -> Resources:
     """This machine's resources: the CPUs that this process may use, its GPUs, its free memory."""
     import torch
 
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Room(HERE, ({"CPU": cpus, "GPU": torch.cuda.device_count()},), gb=free_gb())
+    return Resources(HERE, ({"CPU": cpus, "GPU": torch.cuda.device_count()},), gb=free_gb())
 
 
-def cluster() -> Room:
+def cluster() -> Resources:
     """The running cluster, from its head."""
     import ray
 
@@ -106,7 +106,7 @@ def cluster() -> Room:
         gb = free_gb() if on_head else head["Resources"].get("memory", math.inf) / 2**30
     coming, growth = could_come([node["Resources"] for node in nodes])
     resources = tuple(node["Resources"] for node in nodes)
-    return Room(CLUSTER, resources, coming, sum(node.get(SLOT, 0) for node in resources), gb, growth)
+    return Resources(CLUSTER, resources, coming, sum(node.get(SLOT, 0) for node in resources), gb, growth)
 
 
 def cluster_address() -> str | None:
@@ -187,7 +187,7 @@ def free_gb() -> float:
     return free / 2**30
 
 
-def gpu_share(there: Room, workers: int, concurrency: int | None) -> float:
+def gpu_share(there: Resources, workers: int, concurrency: int | None) -> float:
     """GPUs per worker by default: a whole one, or a share if more workers are asked for than there are GPUs."""
     gpus = there.total("GPU")
     wanted = workers * (concurrency or 1)
@@ -196,7 +196,7 @@ def gpu_share(there: Room, workers: int, concurrency: int | None) -> float:
     return 1.0 if wanted <= gpus else max(0.01, int(100 * gpus / wanted) / 100)
 
 
-def fitting_concurrency(there: Room, *, workers: int, cpus: float, gpus: float, trials: int) -> int:
+def fitting_concurrency(there: Resources, *, workers: int, cpus: float, gpus: float, trials: int) -> int:
     """How many trials can run at once without waiting for each other's CPUs, GPUs or memory; at least 1."""
     counts = [there.workers(cpus, gpus) // workers, trials]
     if there.slots is not None:
@@ -206,7 +206,7 @@ def fitting_concurrency(there: Room, *, workers: int, cpus: float, gpus: float, 
     return max(1, min(counts))
 
 
-def check_resources(plan: Plan, there: Room) -> None:
+def check_resources(plan: Plan, there: Resources) -> None:
     """Raises UserError for workers that could never be placed. Ray itself would wait for ever without a message."""
     cpus, gpus, workers = plan.compute.cpus_per_worker, plan.compute.gpus_per_worker, plan.compute.workers
     also = " with all nodes its autoscaler may add" if there.coming else ""
@@ -237,7 +237,7 @@ def check_resources(plan: Plan, there: Room) -> None:
         )
 
 
-def check_memory(plan: Plan, there: Room) -> None:
+def check_memory(plan: Plan, there: Resources) -> None:
     """Raises UserError if memory cannot hold the trials. A single trial is allowed down to 0.6 of its need."""
     if there.gb is None:
         return

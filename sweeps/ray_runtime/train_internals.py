@@ -38,7 +38,7 @@ class TrainerInProcess(DataParallelTrainer):
     """Ray Train's trainer whose controller runs here, in the trial's own process, without two of its actors.
 
     The one hands out Ray Data's shards, of which there are none; the other removes placement groups of a controller
-    that died, which `placement_groups.Reaper` does for all trials, sooner and without the dashboard.
+    that died, which `placement_groups.LeakedGroupRemover` does for all trials, sooner and without the dashboard.
     """
 
     running: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None

@@ -68,7 +68,7 @@ class Row:
     front: bool = False
 
     @classmethod
-    def of(cls, number: int, run: Mapping[str, Any], **known: Any) -> Row:
+    def from_run(cls, number: int, run: Mapping[str, Any], **known: Any) -> Row:
         own = {name: short(value) for name, value in run.items()}
         return cls(number=number, config=own, total=int(run.get("steps", 0)), **known)
 
@@ -121,7 +121,7 @@ class Trials:
     title: str
     rungs: Sequence[int] = ()
 
-    def shown(self) -> list[Row]:
+    def visible(self) -> list[Row]:
         if len(self.rows) <= BEST_SHOWN:
             return sorted(self.rows, key=lambda row: row.number)
         ranked = sorted(self.rows, key=lambda row: math.inf if row.latent_fd is None else row.latent_fd)
@@ -157,7 +157,7 @@ class Trials:
         return columns, left_out
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        rows, gap = self.shown(), 2
+        rows, gap = self.visible(), 2
         columns, left_out = self.fitted(rows, options.max_width, gap)
         if left_out:
             gap = 1
@@ -204,7 +204,7 @@ def rows_of(runs: Sequence[Run], alive: bool = True) -> list[Row]:
 def _row_of(run: Run, alive: bool) -> Row:
     params, metrics, tags = run.data.params, run.data.metrics, run.data.tags
     whole = tags.get("attempts", "1") == "1" and run.info.end_time is not None
-    return Row.of(
+    return Row.from_run(
         int(tags[TRIAL]),
         params,
         step=int(metrics.get(STEPS_DONE, 0)),
@@ -242,7 +242,7 @@ def rows_of_record(trials: Iterable[FrozenTrial], plan: Plan, alive: bool = True
                 zip((name.removesuffix("_best") for name in plan.search.objective_keys), trial.values, strict=True)
             )
         rows.append(
-            Row.of(
+            Row.from_run(
                 trial.number,
                 {"steps": plan.search.steps_of(trial.number), **trial.user_attrs.get(optuna_store.CONFIG, {})},
                 step=max(told, default=0),

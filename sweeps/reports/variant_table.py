@@ -119,7 +119,7 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def told(plan: Plan) -> str:
+def describe(plan: Plan) -> str:
     """What the figures are of, in a line."""
     kind = "GPU" if plan.compute.gpus_per_worker else "CPU"
     budget = f"{plan.search.seconds:g} {kind} s of training" if plan.search.seconds else "the steps that it says"
@@ -130,7 +130,7 @@ def told(plan: Plan) -> str:
 def markdown(plan: Plan, table: Sequence[Line]) -> str:
     headings, rows = cells(table)
     ruled = [headings, ["---"] * len(headings), *rows]
-    return "\n".join([f"{plan.name}: {told(plan)}.", "", *("| " + " | ".join(row) + " |" for row in ruled), ""])
+    return "\n".join([f"{plan.name}: {describe(plan)}.", "", *("| " + " | ".join(row) + " |" for row in ruled), ""])
 
 
 def render(plan: Plan, table: Sequence[Line], width: int) -> Table:
@@ -141,7 +141,7 @@ def render(plan: Plan, table: Sequence[Line], width: int) -> Table:
     headings, rows = cells(table)
     fit = fitting([headings, *rows], width)
     left = f"; {', '.join(headings[fit:])}: {FILE}" if fit < len(headings) else ""
-    made = Table(title="comparison", caption=told(plan) + left, title_justify="left", box=box.SIMPLE_HEAD)
+    made = Table(title="comparison", caption=describe(plan) + left, title_justify="left", box=box.SIMPLE_HEAD)
     for number, heading in enumerate(headings[:fit]):
         made.add_column(heading, justify="right" if number else "left", no_wrap=number > 0)
     for row in rows:

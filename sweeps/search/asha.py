@@ -14,7 +14,7 @@ from sweeps.search.optuna_store import CONTROL, STEP, reports
 from sweeps.storage.trial_outcome import how_it_ended
 
 
-class Halving(FIFOScheduler):
+class ASHA(FIFOScheduler):
     """Asynchronous successive halving (Li et al. 2020) over a trial's own `step`. Controls are never pruned.
 
     At each rung, a trial continues if its value is among the best 1/reduction of all that reached the rung, itself

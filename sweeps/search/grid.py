@@ -71,7 +71,7 @@ def count(grid: Grid) -> int:
     return math.prod(len(values) for values in grid.values())
 
 
-def told(grid: Grid) -> str:
+def describe(grid: Grid) -> str:
     """'grid of 6 points, each run whole, the last field changing fastest: gap_weight 0, 1, 10; width 32, 64'."""
     fields = "; ".join(f"{name} {', '.join(map(str, values))}" for name, values in grid.items())
     return f"grid of {count(grid)} points, each run whole, the last field changing fastest: {fields}"

@@ -23,27 +23,27 @@ LOCK = "lock"
 
 
 @contextlib.contextmanager
-def alone(plan: Plan) -> Iterator[None]:
+def hold(plan: Plan) -> Iterator[None]:
     """Hold the study's lock; the system releases it however the process ends. Raises UserError if another driver holds
     it.
     """
-    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+    own = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(process_lock.hold(Path(plan.output.folder, LOCK), holder))
+            held.enter_context(process_lock.hold(Path(plan.output.folder, LOCK), own))
         except Timeout:
             raise UserError(
-                f"{plan.name}: {driver(plan)} is running this study; stop it with: python -m sweeps stop {plan.name}"
+                f"{plan.name}: {holder(plan)} is running this study; stop it with: python -m sweeps stop {plan.name}"
             ) from None
         yield
 
 
-def alive(plan: Plan) -> bool:
+def is_held(plan: Plan) -> bool:
     """Whether a driver holds the study's lock on this machine."""
     return process_lock.is_held(Path(plan.output.folder, LOCK))
 
 
-def driver(plan: Plan) -> str:
+def holder(plan: Plan) -> str:
     """'process 123 on HOST', as the lock's last holder wrote it."""
     try:
         fields: dict[str, Any] = json.loads(Path(plan.output.folder, LOCK).read_text())

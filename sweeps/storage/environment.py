@@ -71,7 +71,7 @@ def default(flag: str, built_in: Any = None) -> Any:
         ) from None
 
 
-def shown(flag: str, built_in: Any) -> str:
+def default_text(flag: str, built_in: Any) -> str:
     """The default for a flag's help, with its source: '4 from SVGAN_WORKERS', or '1, or SVGAN_WORKERS'."""
     name = VARIABLES[flag].name
     text = os.environ.get(name, "")

@@ -49,7 +49,7 @@ def tell(plan: Plan, trial: int | None, text: str) -> None:
         log.warning("this event could not be kept: %s", error)
 
 
-def told(plan: Plan, after: str = "") -> dict[str, Event]:
+def read(plan: Plan, after: str = "") -> dict[str, Event]:
     """Events by file name, oldest first; only those with names after `after`."""
     found = {}
     for name in sorted(storage.names(study_files.place(plan, FOLDER))):

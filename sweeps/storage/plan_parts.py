@@ -16,7 +16,7 @@ from svgan.dataclass_flags import UNDECIDED, NoFlag, flag, switch
 from svgan.errors import UserError
 from svgan.metrics.names import FVD_LONG, FVD_SHORT, LATENT_FD
 from sweeps.storage import environment
-from sweeps.storage.environment import check_passwordless, shown
+from sweeps.storage.environment import check_passwordless, default_text
 from sweeps.storage.metric_names import LATENT_FD_BEST
 from sweeps.storage.paths import default_tracking
 
@@ -124,7 +124,7 @@ class Search:
 class Data:
     """On which data."""
 
-    latents: Annotated[str, flag("URI", default=lambda _: shown("latents", "those of the domain"))] = default_of(
+    latents: Annotated[str, flag("URI", default=lambda _: default_text("latents", "those of the domain"))] = default_of(
         "latents"
     )
     """W+ shards: a folder or URL."""
@@ -143,20 +143,27 @@ class Data:
 class Compute:
     """With what compute."""
 
-    workers: Annotated[int, flag("N", int, default=partial(shown, "workers"))] = default_of("workers", 1)
+    workers: Annotated[int, flag("N", int, default=partial(default_text, "workers"))] = default_of("workers", 1)
     """DDP workers of a trial."""
     cpus_per_worker: NoFlag[float] = 1
     """CPUs that Ray reserves for a worker."""
     gpus_per_worker: Annotated[
-        float, flag("X", float, default=lambda _: shown("gpus_per_worker", "a share of the GPUs there are, else 0"))
+        float,
+        flag("X", float, default=lambda _: default_text("gpus_per_worker", "a share of the GPUs there are, else 0")),
     ] = default_of("gpus_per_worker")
     """GPUs that Ray reserves for a worker; may be a fraction."""
     concurrency: Annotated[
         int,
-        flag("N", int, default=lambda _: f"as CPUs, GPUs and memory allow; at most {shown('concurrency', 'any')}"),
+        flag(
+            "N",
+            int,
+            default=lambda _: f"as CPUs, GPUs and memory allow; at most {default_text('concurrency', 'any')}",
+        ),
     ] = UNDECIDED
     """Trials that run at a time."""
-    max_gpu_hours: Annotated[float | None, flag("X", float, default=lambda _: shown("max_gpu_hours", "none"))] = None
+    max_gpu_hours: Annotated[
+        float | None, flag("X", float, default=lambda _: default_text("max_gpu_hours", "none"))
+    ] = None
     """GPU-hours after which the study stops, to be resumed with more. Core-hours where trials have no GPU."""
     patience: Annotated[float, flag("MIN", float)] = 15.0
     """Minutes without a step after which a worker is killed and started again."""
@@ -207,11 +214,11 @@ class Judging:
 class Output:
     """Where results are kept."""
 
-    storage: Annotated[str, flag("URI", default=partial(shown, "storage"))] = default_of("storage", "./runs")
+    storage: Annotated[str, flag("URI", default=partial(default_text, "storage"))] = default_of("storage", "./runs")
     """Checkpoints, state and logs: a folder or URL that every node can reach."""
     folder: NoFlag[str]
     """The driver's own folder: log, Optuna's storage, plots, the champion's clip."""
-    tracking: Annotated[str, flag("URI", default=lambda _: shown("tracking", "sqlite:///mlflow.db"))] = (
+    tracking: Annotated[str, flag("URI", default=lambda _: default_text("tracking", "sqlite:///mlflow.db"))] = (
         dataclasses.field(default_factory=default_tracking)
     )
     """MLflow tracking URI."""

@@ -45,7 +45,7 @@ def clear(plan: Plan) -> None:
     storage.remove(study_files.place(plan, STOP))
 
 
-class Watch:
+class StopWatch:
     """Look for a stop request now and then: every second on a disk, every five behind a URL."""
 
     def __init__(self, plan: Plan) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FOLDER, SECONDS = "usage", "worker_seconds"
 
 
-class Spent(Exception):
+class BudgetSpent(Exception):
     """The budget is used up before the study has ended. The message says how to continue."""
 
 
@@ -39,7 +39,7 @@ def counted(plan: Plan, seconds: float) -> float:
     return used.get(GPU_HOURS, used[CORE_HOURS])
 
 
-def told(plan: Plan, amount: float) -> str:
+def describe(plan: Plan, amount: float) -> str:
     return f"{amount:.3g} {'GPU' if plan.compute.gpus_per_worker else 'core'}-hours"
 
 
@@ -50,7 +50,7 @@ class Meter:
         self.folder, self.began = _folder(plan, number), time.monotonic()
         self.own, self.before = f"{time.time_ns():020d}", -1.0  # not looked up yet
 
-    def told(self) -> dict[str, float]:
+    def seconds_so_far(self) -> dict[str, float]:
         """The trial's seconds so far, for Tune. Also written beside the study, if the storage can be written."""
         here = time.monotonic() - self.began
         with contextlib.suppress(*storage.ERRORS):
@@ -79,6 +79,6 @@ def check_budget(plan: Plan, used: Mapping[int, float]) -> None:
     total = counted(plan, sum(used.values()))
     if plan.compute.max_gpu_hours is not None and total >= plan.compute.max_gpu_hours:
         raise UserError(
-            f"--max-gpu-hours {plan.compute.max_gpu_hours:g}: {plan.name} has used {told(plan, total)} by now; resume "
-            "it with a larger one"
+            f"--max-gpu-hours {plan.compute.max_gpu_hours:g}: {plan.name} has used {describe(plan, total)} by now; "
+            "resume it with a larger one"
         )

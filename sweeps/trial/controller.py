@@ -26,7 +26,7 @@ from sweeps.trial.trainer import Loop, Trainer, described, first_cause, report_q
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-    from sweeps.ray_runtime.resources import Room
+    from sweeps.ray_runtime.resources import Resources
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of whole checkpoints
 # The classes of a `ray.train.ControllerError`'s failure, by name: Ray publishes the error and not the classes.
@@ -172,7 +172,7 @@ def wait_for_room(plan: Plan, number: int, every: float = 5.0) -> None:
         events.tell(plan, number, "goes on: there is room again")
 
 
-def shortage(plan: Plan, there: Room) -> str:
+def shortage(plan: Plan, there: Resources) -> str:
     """The resources that one trial lacks; '' if none."""
     fits = there.workers(plan.compute.cpus_per_worker, plan.compute.gpus_per_worker)
     gpus = f" and {plan.compute.gpus_per_worker:g} GPU" if plan.compute.gpus_per_worker else ""

@@ -31,13 +31,13 @@ from sweeps.tracking.client import of_seed
 from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
 from sweeps.trial.reporter import BEST, STATE, RankZeroReporter
 from sweeps.trial.stoppable import Halted
-from sweeps.trial.training import Setting, running_minima, save_with_best
+from sweeps.trial.training import TrialTraining, running_minima, save_with_best
 
 if TYPE_CHECKING:
     import torch
 
     from sweeps.trial.rank import Rank
-    from sweeps.trial.stoppable import Attended
+    from sweeps.trial.stoppable import StoppableIteration
 
 CONFIDENCE = 0.95
 
@@ -86,7 +86,7 @@ def _own(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}"
 
 
-class Silent:
+class SpeedReporter:
     """A reporter for one seed: it keeps the speed, because the trial reports once all seeds have reached the step."""
 
     def __init__(self) -> None:
@@ -96,10 +96,10 @@ class Silent:
         self.speed = metrics[ITERATIONS_PER_SECOND]
 
 
-class Seeded:
+class MultiSeedTraining:
     """One rank of a trial of several seeds."""
 
-    def __init__(self, rank: Rank, setting: Setting, process: Process, scratch: Path) -> None:
+    def __init__(self, rank: Rank, setting: TrialTraining, process: Process, scratch: Path) -> None:
         self.rank, self.setting, self.process, self.scratch = rank, setting, process, scratch
         self.seeds = [setting.run.seed + k for k in range(setting.plan.search.seeds)]
         self.states = self._restored()
@@ -131,7 +131,7 @@ class Seeded:
 
     def _advance(self, seed: int, end: int) -> float:
         """Train a seed up to a step; return its steps per second, infinity if it was there already."""
-        taken, run = Silent(), dataclasses.replace(self.setting.run, seed=seed)
+        taken, run = SpeedReporter(), dataclasses.replace(self.setting.run, seed=seed)
         part = dataclasses.replace(self.setting, run=dataclasses.replace(run, steps=end))
         try:
             state = part.train(taken, state=self.states.get(seed), process=self.process, iteration=self.rank.attended)
@@ -206,10 +206,10 @@ class SeedsReporter(RankZeroReporter):
         for seed in states:
             if (_own(self.scratch, seed) / BEST).exists():
                 shutil.copytree(_own(self.scratch, seed) / BEST, _own(folder, seed) / BEST)
-        ray.train.report(figures | self.meter.told(), checkpoint=ray.train.Checkpoint.from_directory(folder))
+        ray.train.report(figures | self.meter.seconds_so_far(), checkpoint=ray.train.Checkpoint.from_directory(folder))
         shutil.rmtree(folder)
 
-    def finish_all(self, states: dict[int, State], attended: Attended) -> dict[str, Any]:
+    def finish_all(self, states: dict[int, State], attended: StoppableIteration) -> dict[str, Any]:
         """Measure every seed's best generator, log a clip of the best seed, and return the outcome."""
         outcome, best, began = figures_so_far(states), best_of(states), time.perf_counter()
         device = next(iter(states.values())).device
@@ -235,7 +235,7 @@ class SeedsReporter(RankZeroReporter):
                 spread |= {name: mean, f"{name}_low": low, f"{name}_high": high}
             self.log.metrics(int(outcome[STEP]), spread | {SECONDS_SCORING: time.perf_counter() - began})
             outcome |= {name: spread[name] for name in names}
-        return {**outcome, **self.meter.told(), REPORTS: minima(states), FINISHED: True}
+        return {**outcome, **self.meter.seconds_so_far(), REPORTS: minima(states), FINISHED: True}
 
 
 def best_of(states: dict[int, State]) -> dict[int, dict[str, float]]:

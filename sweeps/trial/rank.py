@@ -17,13 +17,13 @@ from sweeps.storage import events, study_files
 from sweeps.storage.plan import Plan
 from sweeps.storage.usage import Meter
 from sweeps.trial.reporter import BEST, STATE
-from sweeps.trial.stoppable import Attended
+from sweeps.trial.stoppable import StoppableIteration
 
 
 class Rank:
     """One rank of a trial, and the checkpoints from which it can start."""
 
-    def __init__(self, config: dict[str, Any], plan: Plan, attended: Attended) -> None:
+    def __init__(self, config: dict[str, Any], plan: Plan, attended: StoppableIteration) -> None:
         context = ray.train.get_context()
         self.config, self.plan, self.attended, self.number = config, plan, attended, int(config["number"])
         self.rank, self.world = context.get_world_rank(), context.get_world_size()

@@ -26,7 +26,7 @@ from sweeps.storage.trial_outcome import FINISHED
 from sweeps.storage.usage import Meter
 from sweeps.tracking.trial_log import TrialLog, attempt
 from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
-from sweeps.trial.stoppable import Attended
+from sweeps.trial.stoppable import StoppableIteration
 from sweeps.trial.training import figures_so_far, running_minima, save_with_best
 
 STATE, BEST = "state", "best"
@@ -41,7 +41,7 @@ class OtherRanksReporter:
     def keep(self, state: State) -> None:
         ray.train.report({STEP: state.step})
 
-    def finish(self, state: State, attended: Attended) -> dict[str, Any]:
+    def finish(self, state: State, attended: StoppableIteration) -> dict[str, Any]:
         return {}
 
 
@@ -94,10 +94,10 @@ class RankZeroReporter:
     def _report(self, folder: Path, figures: dict[str, Any]) -> None:
         if (self.scratch / BEST).exists():
             shutil.copytree(self.scratch / BEST, folder / BEST)
-        ray.train.report(figures | self.meter.told(), checkpoint=ray.train.Checkpoint.from_directory(folder))
+        ray.train.report(figures | self.meter.seconds_so_far(), checkpoint=ray.train.Checkpoint.from_directory(folder))
         shutil.rmtree(folder)
 
-    def finish(self, state: State, attended: Attended) -> dict[str, Any]:
+    def finish(self, state: State, attended: StoppableIteration) -> dict[str, Any]:
         """Measure the trial's best generator, log a clip of it, and return the outcome."""
         outcome, began = figures_so_far(state.history), time.perf_counter()
         best = int(outcome[BEST_STEP])
@@ -112,4 +112,4 @@ class RankZeroReporter:
                 self.log.metrics(best, figures, best)
                 self.log.metrics(best, {SECONDS_SCORING: time.perf_counter() - began})
             outcome |= figures
-        return {**outcome, **self.meter.told(), REPORTS: running_minima(state.history), FINISHED: True}
+        return {**outcome, **self.meter.seconds_so_far(), REPORTS: running_minima(state.history), FINISHED: True}

@@ -7,8 +7,8 @@ from torch import Tensor
 from svgan.torch_utils.distributed import Process
 from svgan.training.registry import Iteration, Source
 from svgan.training.state import State
-from sweeps.storage.stop_request import Watch
-from sweeps.trial.watchdog import Pulse
+from sweeps.storage.stop_request import StopWatch
+from sweeps.trial.watchdog import Watchdog
 
 AGREE_EVERY = 16  # steps between two exchanges about a stop, where there is more than one worker
 
@@ -20,10 +20,10 @@ class Halted(Exception):
         self.state = state
 
 
-class Attended:
+class StoppableIteration:
     """An iteration that beats the pulse, and raises Halted instead of the first step after a stop was asked for."""
 
-    def __init__(self, inner: Iteration, pulse: Pulse, stopping: Watch) -> None:
+    def __init__(self, inner: Iteration, pulse: Watchdog, stopping: StopWatch) -> None:
         self.inner, self.pulse, self.stopping = inner, pulse, stopping
 
     def __call__(self, state: State, source: Source, process: Process) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from sweeps.trial.artifacts import export_generator
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class TrialTraining:
     """A trial's configuration and training data, on a device."""
 
     plan: Plan
@@ -39,7 +39,7 @@ class Setting:
     report_every: int
 
     @classmethod
-    def of(cls, plan: Plan, config: Mapping[str, Any], device: torch.device) -> Setting:
+    def from_config(cls, plan: Plan, config: Mapping[str, Any], device: torch.device) -> TrialTraining:
         """config: of the run, as JSON. Raises UserError for codes that cannot be read or are of another domain."""
         run, material = registry.read_config(dict(config)), material_of(plan, device)
         every = max(1, run.steps // plan.search.reports)

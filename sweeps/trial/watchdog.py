@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
-class Pulse:
+class Watchdog:
     """Call `beat` at every step. After `limit` seconds without one, `tell` a line that says who hangs where, then
     SIGKILL.
     """
@@ -29,7 +29,7 @@ class Pulse:
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, name="svgan-pulse", daemon=True)
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> Watchdog:
         self.beat()
         self.thread.start()
         return self

@@ -13,14 +13,14 @@ from svgan.torch_utils.distributed import SINGLE, Process, current_process
 from svgan.training.registry import iterate
 from sweeps.storage import events
 from sweeps.storage.plan import Plan
-from sweeps.storage.stop_request import Watch
+from sweeps.storage.stop_request import StopWatch
 from sweeps.storage.trial_outcome import FAILED, HALTED
-from sweeps.trial.multi_seed import Seeded
+from sweeps.trial.multi_seed import MultiSeedTraining
 from sweeps.trial.rank import Rank
 from sweeps.trial.reporter import OtherRanksReporter, RankZeroReporter
-from sweeps.trial.stoppable import Attended, Halted
-from sweeps.trial.training import Setting
-from sweeps.trial.watchdog import Pulse
+from sweeps.trial.stoppable import Halted, StoppableIteration
+from sweeps.trial.training import TrialTraining
+from sweeps.trial.watchdog import Watchdog
 
 
 def train_loop(config: dict[str, Any]) -> dict[str, Any]:
@@ -34,8 +34,8 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any]:
     plan, context = Plan.from_json(config["plan"]), ray.train.get_context()
     who = f"rank {context.get_world_rank()}"
     try:
-        with Pulse(60 * plan.compute.patience, who, lambda text: events.tell(plan, config["number"], text)) as pulse:
-            return run(Rank(config, plan, Attended(iterate, pulse, Watch(plan))))
+        with Watchdog(60 * plan.compute.patience, who, lambda text: events.tell(plan, config["number"], text)) as pulse:
+            return run(Rank(config, plan, StoppableIteration(iterate, pulse, StopWatch(plan))))
     except NonFiniteLoss as error:
         return {FAILED: f"NonFiniteLoss: {error}"}
     except UserError as error:
@@ -46,16 +46,16 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any]:
 
 def run(rank: Rank) -> dict[str, Any]:
     """Train this rank's part of the trial, of one seed or of several; returns the trial's outcome on rank 0."""
-    setting = Setting.of(rank.plan, rank.config["run"], rank.device)
+    setting = TrialTraining.from_config(rank.plan, rank.config["run"], rank.device)
     process = current_process(rank.device) if rank.world > 1 else SINGLE
     rank.plan.scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=rank.plan.scratch) as folder:
         if rank.plan.search.seeds > 1:
-            return Seeded(rank, setting, process, Path(folder)).run()
+            return MultiSeedTraining(rank, setting, process, Path(folder)).run()
         return run_one_seed(rank, setting, process, Path(folder))
 
 
-def run_one_seed(rank: Rank, setting: Setting, process: Process, scratch: Path) -> dict[str, Any]:
+def run_one_seed(rank: Rank, setting: TrialTraining, process: Process, scratch: Path) -> dict[str, Any]:
     """Train from the last checkpoint to the end, or until a stop; returns the trial's outcome on rank 0."""
     state = rank.restored(scratch)
     reporter = (

@@ -132,7 +132,7 @@ def test_every_file_that_is_named_is_there(page: Path):
 
 @pages_of_today
 def test_every_function_that_is_named_is_there(page: Path):
-    """`asha.Halving`, of a module named by its last part: some module of that name defines it."""
+    """`asha.ASHA`, of a module named by its last part: some module of that name defines it."""
     for module, name in re.findall(r"`(\w+)\.([A-Za-z]\w*)`", TEXTS[page]):
         sources = [path.read_text() for path in ROOT.glob(f"s[vw]*/**/{module}.py")]
         if sources and not re.fullmatch("py|json|db|yaml|md|html|csv|log", name):

@@ -172,7 +172,7 @@ def figures(plan: Plan) -> dict[int, dict[tuple[str, int], float]]:
 
 
 def told(plan: Plan) -> str:
-    return "\n".join(event.text for event in events.told(plan).values())
+    return "\n".join(event.text for event in events.read(plan).values())
 
 
 def assert_as_if_nothing_had_happened(plan: Plan, undisturbed: dict[int, dict[tuple[str, int], float]]) -> None:

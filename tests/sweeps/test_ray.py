@@ -191,7 +191,7 @@ def test_the_reaper_removes_what_leaked_and_nothing_else(ray_here):
     leaked, kept = ray.get([dead.start.remote(), living.start.remote()])
     slot = ray.util.placement_group([{stall_limit.SLOT: 1}])
     ray.get(slot.ready())
-    reaper = placement_groups.Reaper()
+    reaper = placement_groups.LeakedGroupRemover()
     reaper.look()
     assert not {leaked, kept, slot.id.hex()} & set(reaper.removed)
     reaper.removed.clear()
@@ -209,7 +209,7 @@ def test_the_reaper_removes_what_leaked_and_nothing_else(ray_here):
 
 def test_what_is_waited_for_is_said(ray_here):
     assert stall_limit.waiting_for([]).startswith("no trial is out; free: ")
-    patience = stall_limit.Patience(patience=-1, limit=-1)
+    patience = stall_limit.StallLimit(patience=-1, limit=-1)
     with pytest.raises(UserError, match=r"nothing happened for 0 min, so ended: no trial is out; free: .* of 2 CPU"):
         patience.on_step_end(0, [])
 

@@ -70,7 +70,7 @@ def heed(plan, mark):
 
     mark.touch()
     wait(lambda: stop_request.requested(plan))
-    time.sleep(stop_request.Watch(plan).every + 0.1)  # then it will be looked for
+    time.sleep(stop_request.StopWatch(plan).every + 0.1)  # then it will be looked for
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def test_status_is_whole_in_80_columns_and_says_all_there_is_to_say(capsys, stud
 def test_status_tells_the_hours_that_count_towards_the_budget(capsys, study):
     first = study("first", "finished", "finished", gpus_per_worker=1, max_gpu_hours=10.0)
     for number, run in enumerate(first.tracking.runs()):
-        usage.Meter(first.plan, number).told()
+        usage.Meter(first.plan, number).seconds_so_far()
         storage.write(study_files.place(first.plan, usage.FOLDER, f"{number:06d}", "1"), b"900")
         first.tracking.client.log_metric(run.info.run_id, "gpu_hours", 0.25)
     assert "used: 0.5 GPU-hours of 10 (--max-gpu-hours)" in told(capsys, "status", "first")
@@ -138,7 +138,7 @@ def test_status_tells_the_hours_that_count_towards_the_budget(capsys, study):
 
 def test_status_of_a_living_study_tells_its_driver_and_the_time_left(capsys, study):
     plan = study("alive", "finished", None, trials=3).plan
-    with driver_lock.alone(plan):
+    with driver_lock.hold(plan):
         shown = told(capsys, "status", "alive")
     assert "running" in shown
     assert "15s" in shown.split("running")[1].splitlines()[0]  # 30 of 40 steps at 2 a second
@@ -171,7 +171,7 @@ def test_status_without_a_name_lists_the_studies(capsys, study):
 
 def stopping_driver(plan):
     """A process that holds the study's lock until it is asked to stop, as a driver does."""
-    with driver_lock.alone(plan):
+    with driver_lock.hold(plan):
         while not stop_request.requested(plan):
             time.sleep(0.05)
 
@@ -180,11 +180,11 @@ def test_stop_waits_for_the_driver_and_says_how_to_go_on(capsys, study):
     plan = study("alive", "finished", None).plan
     driver = multiprocessing.get_context("fork").Process(target=stopping_driver, args=(plan,), daemon=True)
     driver.start()
-    while not driver_lock.alive(plan):
+    while not driver_lock.is_held(plan):
         assert driver.is_alive()
         time.sleep(0.02)
     shown = told(capsys, "stop", "alive")
-    assert not driver_lock.alive(plan)
+    assert not driver_lock.is_held(plan)
     driver.join(timeout=600)
     assert "python sweeps/toy.py --resume alive --storage" in shown
     assert driver.exitcode == 0
@@ -194,7 +194,7 @@ def test_stop_without_waiting_only_asks_and_a_study_that_is_dead_is_refused(caps
     plan = study("alive", None).plan
     assert "no driver runs it on this machine" in refused(capsys, "stop", "alive")
     assert not stop_request.requested(plan)
-    with driver_lock.alone(plan):
+    with driver_lock.hold(plan):
         assert "asked to stop" in told(capsys, "stop", "alive", "--no-wait")
         assert stop_request.requested(plan)
 
@@ -297,11 +297,11 @@ def test_sync_says_what_is_left_while_mlflow_is_away(capsys, study):
 
 def test_many_trials_are_the_best_and_those_that_go_on():
     rows = [
-        trial_table.Row.of(number, {"steps": 40, "lr": number}, latent_fd=number / 10, status="stopped")
+        trial_table.Row.from_run(number, {"steps": 40, "lr": number}, latent_fd=number / 10, status="stopped")
         for number in range(240)
     ]
     rows[200].status, rows[7].status = "running", "failed"
-    shown = trial_table.render(rows, "many").shown()
+    shown = trial_table.render(rows, "many").visible()
     assert [row.number for row in shown] == [*range(20), 200]
 
 
@@ -316,7 +316,7 @@ def render(rows, width, rungs=()):
 def test_as_many_parameters_as_have_room_and_the_others_are_named():
     names = ("gap_weight", "width", "critic", "lr", "batch", "n_critic", "trunk", "window")
     rows = [
-        trial_table.Row.of(
+        trial_table.Row.from_run(
             number,
             {**{name: number * 1000 + 0.5 for name in names}, "steps": 100_000, "critic": "multiscale", "seed": 0},
             step=50_000,
@@ -338,15 +338,17 @@ def test_as_many_parameters_as_have_room_and_the_others_are_named():
 
 
 def test_a_line_says_how_fast_a_trial_runs_while_it_does():
-    row = trial_table.Row.of(1, {"steps": 100, "gap_weight": 1}, step=50, latent_fd=0.5, status="running", speed=12.345)
+    row = trial_table.Row.from_run(
+        1, {"steps": 100, "gap_weight": 1}, step=50, latent_fd=0.5, status="running", speed=12.345
+    )
     assert trial_table.line(row) == "trial 1 (GAP 1)  step 50/100  latent FD 0.5  12 it/s  running"
     row.status = "finished"
     assert trial_table.line(row) == "trial 1 (GAP 1)  step 50/100  latent FD 0.5  finished"
 
 
 def test_time_left_counts_what_runs_and_what_has_not_started():
-    over = trial_table.Row.of(0, {"steps": 100}, status="finished", seconds=60.0, speed=2.0)
-    half = trial_table.Row.of(1, {"steps": 100}, step=50, status="running", speed=1.0)
+    over = trial_table.Row.from_run(0, {"steps": 100}, status="finished", seconds=60.0, speed=2.0)
+    half = trial_table.Row.from_run(1, {"steps": 100}, step=50, status="running", speed=1.0)
     assert trial_table.time_left([], 4, 2) is None
     assert trial_table.time_left([over, half], 2, 2) == 50.0
     assert trial_table.time_left([over, half], 6, 2) == pytest.approx((50 + 4 * 60) / 2)

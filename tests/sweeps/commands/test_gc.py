@@ -80,6 +80,6 @@ def test_gc_that_was_cut_is_run_again_and_mlflow_gc_takes_the_rest(capsys, study
 def test_gc_leaves_a_living_study_alone(capsys, study):
     made_study = study("alive", "finished")
     folder = made_study.train_folder(0)
-    with driver_lock.alone(made_study.plan):
+    with driver_lock.hold(made_study.plan):
         assert "is running it" in refused(capsys, "gc", "alive", "--yes")
     assert folder.exists()

@@ -43,12 +43,12 @@ def test_places_are_filled_as_they_come_free():
 
 
 def test_the_line_says_what_it_rests_on():
-    line = forecast.told(plan(), Pace(0.1, 20, 8, "as 3 earlier trials took"))
+    line = forecast.describe(plan(), Pace(0.1, 20, 8, "as 3 earlier trials took"))
     assert line.startswith("time: about ")
     assert line.endswith("0.1 s a step and 20 s of FVD, as 3 earlier trials took")
     assert "core-hours" in line
-    assert "GPU-hours" in forecast.told(plan(gpus_per_worker=1), Pace(0.1, 20, 8, ""))
-    assert "not known" in forecast.told(plan(), None)
+    assert "GPU-hours" in forecast.describe(plan(gpus_per_worker=1), Pace(0.1, 20, 8, ""))
+    assert "not known" in forecast.describe(plan(), None)
 
 
 def test_equal_seconds_are_as_many_steps_as_take_them(footage):
@@ -60,7 +60,7 @@ def test_equal_seconds_are_as_many_steps_as_take_them(footage):
     assert codes > 2 * frames > 2
     lasts = forecast.forecast(timed, Pace(99, 10, 5, ""))
     assert lasts.trial_hours == pytest.approx(2 * 20 / 3600)
-    assert "with 5 s of training and 10 s of FVD" in forecast.told(timed, Pace(99, 10, 5, ""))
+    assert "with 5 s of training and 10 s of FVD" in forecast.describe(timed, Pace(99, 10, 5, ""))
 
 
 def test_the_final_judgement_takes_its_time():
@@ -69,8 +69,8 @@ def test_the_final_judgement_takes_its_time():
     judged = plan(promotion_clips=100, promotion_seeds=3)
     assert forecast.final(judged, paced) == 4 * 3 * 100 * 5
     assert forecast.forecast(judged, paced).seconds == forecast.forecast(plan(), paced).seconds + 6000
-    assert ", 1.7 h of it for the final judgement" in forecast.told(judged, paced)
-    assert "final judgement" not in forecast.told(plan(), paced)
+    assert ", 1.7 h of it for the final judgement" in forecast.describe(judged, paced)
+    assert "final judgement" not in forecast.describe(plan(), paced)
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(40, "40 s"), (540, "9 min"), (12600, "3.5 h"), (2 * 86400, "2 days")])
@@ -137,4 +137,4 @@ def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     assert pair.around == pytest.approx(7, abs=1.1), "trials scored for 30, 31 and 32 s"
     other = forecast.learned(found, asked.with_fields(digests=(("protocol.long", "def"),)))
     assert other.scoring is None, "scored by another protocol"
-    assert forecast.told(asked, other).endswith("FVD, whose time is not known, as 3 earlier trials took")
+    assert forecast.describe(asked, other).endswith("FVD, whose time is not known, as 3 earlier trials took")

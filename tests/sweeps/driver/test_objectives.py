@@ -11,7 +11,7 @@ from svgan.errors import UserError
 from sweeps import critic
 from sweeps.driver import conclude
 from sweeps.reports import plots, trial_table
-from sweeps.search.asha import Halving
+from sweeps.search.asha import ASHA
 from sweeps.search.optuna_store import open_record, open_study, reports
 from sweeps.search.tune_searcher import OptunaSearcher
 from sweeps.storage.plan import Plan
@@ -66,7 +66,7 @@ def test_optuna_is_told_all_objectives_and_keeps_the_reports(plan):
     assert [reports(t) for t in trials] == [{10: 3.0, 20: 0.5}, {10: 4.0}, {20: 1.0}, {10: 2.0}]
     assert trials[2].user_attrs["error"] == "fvd_long is None"
     again = searcher_on(plan, space)
-    halving = Halving(metric=METRIC, rungs=(10,), reduction=2)
+    halving = ASHA(metric=METRIC, rungs=(10,), reduction=2)
     halving.recall(again.study.get_trials())
     assert halving.recorded == {10: {0: 3.0, 1: 4.0, 2: 1.0, 3: 2.0}}
     again.suggest("d")

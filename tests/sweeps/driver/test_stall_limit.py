@@ -34,7 +34,7 @@ def test_a_failed_trial_says_its_own_last_word(tmp_path):
 
 
 def test_patience_ends_a_sweep_whose_first_trials_all_fail(tmp_path):
-    patience = stall_limit.Patience(failures=2)
+    patience = stall_limit.StallLimit(failures=2)
     for _ in range(2):
         patience.on_step_end(0, [])
         patience.on_trial_error(0, [], ended("disk full", tmp_path / "error.txt"))
@@ -43,7 +43,7 @@ def test_patience_ends_a_sweep_whose_first_trials_all_fail(tmp_path):
 
 
 def test_patience_goes_on_once_a_trial_has_ended_well():
-    patience = stall_limit.Patience(failures=2)
+    patience = stall_limit.StallLimit(failures=2)
     patience.on_trial_complete(0, [], ended(None))
     for _ in range(5):
         patience.on_trial_error(0, [], ended(None))

@@ -200,7 +200,7 @@ def test_a_cluster_whose_nodes_are_yet_to_come_is_asked_for_all_of_them(monkeypa
     monkeypatch.setattr(resources, "BOOTSTRAP", ROOT / "cluster" / "gpu.yaml")
     head = {"CPU": 0.0, resources.HEAD: 1.0}
     coming, _ = resources.could_come([head])
-    there = resources.Room(resources.CLUSTER, (head,), coming)
+    there = resources.Resources(resources.CLUSTER, (head,), coming)
     assert encoder_pool.most_stretches_at_once(there) == 2 * 8 * 4
     gpus = there.workers(0, 1)
     assert [encoder_pool.encoders_wanted(gpus, stretches) for stretches in (0, 1, 5, 1000)] == [0, 1, 2, 8]
@@ -209,8 +209,8 @@ def test_a_cluster_whose_nodes_are_yet_to_come_is_asked_for_all_of_them(monkeypa
 def test_codes_wait_for_a_gpu_no_longer_than_the_patience(
     random_domain: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    there = resources.Room(resources.CLUSTER, ({"CPU": 4.0},), ({"CPU": 4.0, "GPU": 1.0},) * 2)
-    monkeypatch.setattr(resources, "room", lambda: there)
+    there = resources.Resources(resources.CLUSTER, ({"CPU": 4.0},), ({"CPU": 4.0, "GPU": 1.0},) * 2)
+    monkeypatch.setattr(resources, "detect", lambda: there)
     made, asked = encoder_pool.EncoderPool(Domain.load(random_domain)), []
 
     def actor(*arguments: str) -> SimpleNamespace:
@@ -243,7 +243,7 @@ def test_codes_wait_for_a_gpu_no_longer_than_the_patience(
 
 def test_a_cluster_without_cpus_that_could_get_none_is_refused(random_domain: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        resources, "room", lambda: resources.Room(resources.CLUSTER, ({"CPU": 0.0, "GPU": 1.0},), growth="none")
+        resources, "detect", lambda: resources.Resources(resources.CLUSTER, ({"CPU": 0.0, "GPU": 1.0},), growth="none")
     )
     with pytest.raises(UserError, match=r"the cluster has no CPU to work on \(none\)"):
         encoder_pool.EncoderPool(Domain.load(random_domain))

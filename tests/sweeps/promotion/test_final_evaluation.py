@@ -10,7 +10,7 @@ from made_tracking import put_model
 from ray_cluster import Cluster
 
 from sweeps.promotion import registry
-from sweeps.promotion.final_evaluation import Finals, asked
+from sweeps.promotion.final_evaluation import FinalEvaluation, asked
 from sweeps.tracking.client import Tracking
 
 
@@ -33,7 +33,7 @@ def measured(monkeypatch):
         values.calls.append((int(model.tags["svgan.trial"]), seed))
         return values[values.calls[-1]]
 
-    monkeypatch.setattr(Finals, "_measured", of)
+    monkeypatch.setattr(FinalEvaluation, "_measured", of)
     return values
 
 
@@ -52,7 +52,7 @@ def test_the_mean_over_seeds_of_the_best_three_decides(tracking, final, generato
     assert (told.version, told.trial, told.fvd_long) == ("1", 1, 210.0)
     assert "trial 1, step 10, FVD long 210 (159.2 to 260.8) on 32 clips of each of 2 seeds" in told.message
     assert sorted(measured.calls) == sorted(measured), "the fourth is not among the best three"
-    rule = Finals(tracking, final).rule
+    rule = FinalEvaluation(tracking, final).rule
     version = tracking.client.get_model_version("m", "1")
     assert {name: version.tags[name] for name in rule} == rule
     assert rule["generation_seeds"] == "0,1"
@@ -96,9 +96,9 @@ def test_values_of_other_codes_are_not_the_studys(tracking, final, generator, me
     put_model(tracking, 0, 10, generator, latent_fd=1.0, fvd_long=1.0)
     measured |= {(0, 0): 10.0, (0, 1): 11.0}
     (model,) = registry.best_models(tracking, final)
-    Finals(tracking, final).of(model)
+    FinalEvaluation(tracking, final).of(model)
     digests = tuple({**final.tags, "latents": "l2"}.items())
-    elsewhere = Finals(tracking, final.with_fields(digests=digests))
+    elsewhere = FinalEvaluation(tracking, final.with_fields(digests=digests))
     measured.calls.clear()
     elsewhere.of(registry.best_models(tracking, final)[0])
     assert measured.calls == [(0, 0), (0, 1)]
@@ -108,7 +108,7 @@ def test_a_seeds_value_is_what_a_study_of_so_many_clips_logs(tracking, plan, gen
     """With I3D itself."""
     model = put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=1.0)
     expected = registry.score_uri(plan, f"models:/{model}")["fvd_long"]
-    finals = Finals(tracking, plan.with_fields(promotion_seeds=2))
+    finals = FinalEvaluation(tracking, plan.with_fields(promotion_seeds=2))
     first, second = finals.of(tracking.client.get_logged_model(model)).values
     assert first == expected
     assert second != first
@@ -144,5 +144,5 @@ def test_workers_on_two_nodes_choose_the_champion_by_the_figures_of_one_process(
     assert "on 16 clips of one seed" in said.read_text()
     logged = tracking.client.get_logged_model(model)
     by_many = {metric.key: metric.value for metric in logged.metrics}
-    alone = Finals(tracking, final.with_fields(promotion_clips=16, promotion_seeds=1))
+    alone = FinalEvaluation(tracking, final.with_fields(promotion_clips=16, promotion_seeds=1))
     assert by_many[f"fvd_long/{alone.protocol.hash}/generation-0"] == alone._measured(logged, 0)

@@ -9,7 +9,7 @@ from made_plan import PLAN
 
 from svgan.errors import UserError
 from sweeps.ray_runtime import internals, resources, session
-from sweeps.ray_runtime.resources import CLUSTER, HEAD, HERE, SLOT, Room
+from sweeps.ray_runtime.resources import CLUSTER, HEAD, HERE, SLOT, Resources
 from sweeps.storage.plan import Plan
 
 
@@ -18,7 +18,7 @@ def plan(**change):
 
 
 def here(cpus=2.0, gpus=0.0, gb=16.0):
-    return Room(HERE, ({"CPU": cpus, "GPU": gpus},), gb=gb)
+    return Resources(HERE, ({"CPU": cpus, "GPU": gpus},), gb=gb)
 
 
 def test_what_fits_is_let_through():
@@ -32,15 +32,19 @@ def test_what_fits_is_let_through():
         ({"workers": 8}, here(), "--workers: a trial asks 8 x 1 = 8 CPU, this machine has 2"),
         ({"gpus_per_worker": 1}, here(), "--gpus-per-worker: a trial asks 1 x 1 = 1 GPU, this machine has 0"),
         ({"concurrency": 3}, here(), "--concurrency 3: .* at most 2 fit"),
-        ({}, Room(CLUSTER, ({"CPU": 64},), slots=1), "--concurrency 2: the cluster offers 1 trial_slot; .*--resources"),
+        (
+            {},
+            Resources(CLUSTER, ({"CPU": 64},), slots=1),
+            "--concurrency 2: the cluster offers 1 trial_slot; .*--resources",
+        ),
         (
             {"cpus_per_worker": 2, "concurrency": 1},
-            Room(CLUSTER, ({"CPU": 1}, {"CPU": 1}), slots=2),
+            Resources(CLUSTER, ({"CPU": 1}, {"CPU": 1}), slots=2),
             "--workers 1: 1 workers of 2 CPU are asked, each whole on one node; the cluster has places for 0",
         ),
         (
             {"gpus_per_worker": 1, "workers": 2},
-            Room(CLUSTER, ({"CPU": 8, "GPU": 2},), ({"CPU": 8, "GPU": 1},), slots=2),
+            Resources(CLUSTER, ({"CPU": 8, "GPU": 2},), ({"CPU": 8, "GPU": 1},), slots=2),
             "--concurrency 2: so many trials ask 4 GPU, the cluster has 3 with all nodes its autoscaler may add",
         ),
     ],
@@ -51,7 +55,7 @@ def test_what_could_never_be_placed_is_refused(change, there, words):
 
 
 def test_what_an_autoscaler_may_add_counts():
-    there = Room(CLUSTER, ({"CPU": 0, SLOT: 4},), ({"CPU": 4, "GPU": 1},) * 2, slots=4)
+    there = Resources(CLUSTER, ({"CPU": 0, SLOT: 4},), ({"CPU": 4, "GPU": 1},) * 2, slots=4)
     resources.check_resources(plan(gpus_per_worker=1), there)
     assert there.workers(1, 1, now=True) == 0
     assert resources.fitting_concurrency(there, workers=1, cpus=1, gpus=1, trials=9) == 2
@@ -62,7 +66,11 @@ def test_what_an_autoscaler_may_add_counts():
     [
         ({}, here(gb=1.0), "memory: 1.0 GB free, one trial needs about"),
         ({"concurrency": 2}, here(gb=4.5), "--concurrency 2: so many trials need about .* 4.5 GB free; at most 1"),
-        ({"concurrency": 16}, Room(CLUSTER, (), gb=8.0), r"--concurrency 16: .* the head has 8.0 GB free; at most \d+"),
+        (
+            {"concurrency": 16},
+            Resources(CLUSTER, (), gb=8.0),
+            r"--concurrency 16: .* the head has 8.0 GB free; at most \d+",
+        ),
     ],
 )
 def test_memory_for_the_drivers_is_counted(change, there, words):

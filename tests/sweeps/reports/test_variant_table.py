@@ -72,7 +72,8 @@ def test_a_cell(values, least, text):
 def test_a_variant_is_the_first_thing_that_tells_rows_apart():
     config = {"lr": 1e-3, "steps": 40}
     rows = [
-        table.Row.of(k, config | {"lr": 0.1 * k} | variant_table.labels({"variant": f"v{k > 0}"})) for k in range(3)
+        table.Row.from_run(k, config | {"lr": 0.1 * k} | variant_table.labels({"variant": f"v{k > 0}"}))
+        for k in range(3)
     ]
     assert table.differing(rows) == ["variant", "lr"]
     assert table.line(rows[0]) == "trial 0 (variant vFalse)  step 0/40  waiting"

@@ -65,7 +65,7 @@ def test_points_are_trials_in_the_stated_order(tmp_path):
         *((16, weight) for weight in (0, 1, 10)),
     ]
     assert all(g["control"] and g["params"]["batch"] == 8 for g in given)
-    assert grid.told(choices) == (
+    assert grid.describe(choices) == (
         "grid of 6 points, each run whole, the last field changing fastest: width 8, 16; gap_weight 0, 1, 10"
     )
 

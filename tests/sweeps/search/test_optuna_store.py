@@ -12,7 +12,7 @@ from postgres_server import postgres, postgres_server  # noqa: F401  (fixtures)
 from ray.tune.search import Searcher
 
 from svgan.errors import UserError
-from sweeps.search.asha import Halving
+from sweeps.search.asha import ASHA
 from sweeps.search.optuna_store import check_record, location, open_record, open_study, reports, unfinished
 from sweeps.search.tune_searcher import OptunaSearcher
 from sweeps.storage.plan import Plan
@@ -122,7 +122,7 @@ class TestEveryStorage:
         for name, value in (("a", 1.0), ("b", 2.0)):
             searcher.suggest(name)
             searcher.on_trial_result(name, {"step": 10, METRIC: value})
-        halving = Halving(metric=METRIC, rungs=(10,), reduction=2)
+        halving = ASHA(metric=METRIC, rungs=(10,), reduction=2)
         halving.recall(open_study(plan).get_trials())
         assert halving.recorded == {10: {0: 1.0, 1: 2.0}}
 

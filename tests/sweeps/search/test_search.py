@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from sweeps.search.asha import Halving
+from sweeps.search.asha import ASHA
 from sweeps.search.optuna_store import open_record, reports, sample
 from sweeps.search.tune_searcher import OptunaSearcher
 from sweeps.storage.plan import Plan
@@ -168,7 +168,7 @@ def decide(halving, number, step, value, control=False, **more):
 
 
 def test_halving_stops_the_worse_half_at_a_rung_and_only_there():
-    halving = Halving(metric=METRIC, rungs=(10, 20), reduction=2)
+    halving = ASHA(metric=METRIC, rungs=(10, 20), reduction=2)
     assert decide(halving, 0, 10, 5.0) == TrialScheduler.CONTINUE
     assert decide(halving, 1, 5, 99.0) == TrialScheduler.CONTINUE
     assert decide(halving, 1, 10, 6.0) == TrialScheduler.STOP
@@ -179,7 +179,7 @@ def test_halving_stops_the_worse_half_at_a_rung_and_only_there():
 
 
 def test_halving_never_stops_a_control_nor_a_finished_trial_but_counts_them():
-    halving = Halving(metric=METRIC, rungs=(10,), reduction=2)
+    halving = ASHA(metric=METRIC, rungs=(10,), reduction=2)
     assert decide(halving, 0, 10, 1.0) == TrialScheduler.CONTINUE
     assert decide(halving, 1, 10, 9.0, control=True) == TrialScheduler.CONTINUE
     assert decide(halving, 2, 20, 99.0, finished=True) == TrialScheduler.CONTINUE
@@ -187,7 +187,7 @@ def test_halving_never_stops_a_control_nor_a_finished_trial_but_counts_them():
 
 
 def test_halving_leaves_what_is_not_finite_to_the_trial_itself():
-    halving = Halving(metric=METRIC, rungs=(10,), reduction=2)
+    halving = ASHA(metric=METRIC, rungs=(10,), reduction=2)
     assert decide(halving, 0, 10, float("nan")) == TrialScheduler.CONTINUE
     assert halving.recorded == {10: {}}
 
@@ -198,7 +198,7 @@ def test_halving_recalls_the_rungs_from_optuna(storage):
         searcher.suggest(name)
         searcher.on_trial_result(name, {"step": 10, METRIC: value})
         searcher.on_trial_result(name, {"step": 20, METRIC: value / 2})
-    halving = Halving(metric=METRIC, rungs=(10, 15), reduction=2)
+    halving = ASHA(metric=METRIC, rungs=(10, 15), reduction=2)
     halving.recall(searcher.study.get_trials())
     assert halving.recorded == {10: {0: 1.0, 1: 2.0}, 15: {0: 0.5, 1: 1.0}}
     assert decide(halving, 1, 20, 99.0) == TrialScheduler.CONTINUE

@@ -15,7 +15,7 @@ from svgan.io import storage
 from sweeps.storage import driver_lock, events, stop_request, study_files
 from sweeps.storage.plan import Plan
 from sweeps.storage.trial_outcome import how_it_ended
-from sweeps.trial.watchdog import Pulse, place
+from sweeps.trial.watchdog import Watchdog, place
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_trial_ended_as_its_last_result_says(result, error, ending):
 
 
 def test_a_stop_is_seen_until_it_is_cleared(plan):
-    watch = stop_request.Watch(plan)
+    watch = stop_request.StopWatch(plan)
     watch.every = 3600.0  # longer than this test takes on any machine
     assert not watch()
     stop_request.request(plan)
@@ -49,7 +49,7 @@ def test_a_stop_is_seen_until_it_is_cleared(plan):
     assert watch()
     stop_request.clear(plan)
     assert watch(), "a stop that was seen stays"
-    assert not stop_request.Watch(plan)()
+    assert not stop_request.StopWatch(plan)()
 
 
 def test_a_stop_that_cannot_be_written_is_one_line(plan, tmp_path):
@@ -61,12 +61,12 @@ def test_a_stop_that_cannot_be_written_is_one_line(plan, tmp_path):
 def test_a_living_study_has_one_driver(plan):
     code = (
         "import json, sys, time\nfrom sweeps.storage import driver_lock\nfrom sweeps.storage.plan import Plan\n"
-        "with driver_lock.alone(Plan.from_json(json.loads(sys.argv[1]))):\n    print('held', flush=True)\n"
+        "with driver_lock.hold(Plan.from_json(json.loads(sys.argv[1]))):\n    print('held', flush=True)\n"
         "    time.sleep(3600)\n"
     )
     import json
 
-    assert not driver_lock.alive(plan)
+    assert not driver_lock.is_held(plan)
     holder = subprocess.Popen(
         [sys.executable, "-c", code, json.dumps(plan.to_json())],
         stdout=subprocess.PIPE,
@@ -74,17 +74,17 @@ def test_a_living_study_has_one_driver(plan):
     )
     try:
         assert holder.stdout.readline() == b"held\n"
-        assert driver_lock.alive(plan)
+        assert driver_lock.is_held(plan)
         with (
             pytest.raises(UserError, match=f"process {holder.pid} on .* is running this study"),
-            driver_lock.alone(plan),
+            driver_lock.hold(plan),
         ):
             pass
     finally:
         holder.kill()
         holder.wait()
-    assert not driver_lock.alive(plan)
-    with driver_lock.alone(plan):
+    assert not driver_lock.is_held(plan)
+    with driver_lock.hold(plan):
         pass
 
 
@@ -107,7 +107,7 @@ def test_a_process_that_makes_no_step_is_named_and_killed(tmp_path):
         "from sweeps.trial import watchdog\n"
         "clock = SimpleNamespace(now=0.0)\nwatchdog.time = SimpleNamespace(monotonic=lambda: clock.now)\n"
         "def stuck_in_a_collective():\n    clock.now += 100.0\n    time.sleep(3600)\n"
-        "with watchdog.Pulse(1.0, 'rank 3', Path(sys.argv[1]).write_text) as pulse:\n"
+        "with watchdog.Watchdog(1.0, 'rank 3', Path(sys.argv[1]).write_text) as pulse:\n"
         "    for _ in range(15):\n        time.sleep(0.1)\n        clock.now += 0.5\n        pulse.beat()\n"
         "    print('alive', flush=True)\n    stuck_in_a_collective()\n"
     )
@@ -124,7 +124,7 @@ def test_a_process_that_makes_no_step_is_named_and_killed(tmp_path):
 
 
 def test_a_pulse_that_is_over_kills_nobody():
-    with Pulse(3600.0, "rank 0", pytest.fail) as pulse:
+    with Watchdog(3600.0, "rank 0", pytest.fail) as pulse:
         pass
     pulse.thread.join(600)
     assert not pulse.thread.is_alive()
@@ -144,16 +144,16 @@ def test_events_are_read_in_order_and_once(stored):
         events.tell(stored, 3, text)
         time.sleep(0.01)
     events.tell(stored, None, "third")
-    found = events.told(stored)
+    found = events.read(stored)
     assert [(event.trial, event.text) for event in found.values()] == [
         (3, "first of two lines"),
         (3, "second"),
         (None, "third"),
     ]
     assert str(found[min(found)]).endswith("trial 3: first of two lines")
-    assert events.told(stored, max(found)) == {}
+    assert events.read(stored, max(found)) == {}
     events.tell(stored, 0, "fourth")
-    assert [event.text for event in events.told(stored, max(found)).values()] == ["fourth"]
+    assert [event.text for event in events.read(stored, max(found)).values()] == ["fourth"]
 
 
 def test_an_event_that_cannot_be_kept_stops_nobody(plan, tmp_path):

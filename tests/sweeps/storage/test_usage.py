@@ -28,8 +28,8 @@ def test_hours_are_of_all_workers_and_their_share_of_a_gpu(plan):
     several = gpus(plan, workers=4, gpus_per_worker=0.5, cpus_per_worker=2)
     assert usage.figures(several, 1800) == {"core_hours": 4.0, "gpu_hours": 1.0}
     assert usage.counted(several, 1800) == 1.0
-    assert usage.told(several, 1.0) == "1 GPU-hours"
-    assert usage.told(plan, 1.0) == "1 core-hours"
+    assert usage.describe(several, 1.0) == "1 GPU-hours"
+    assert usage.describe(plan, 1.0) == "1 core-hours"
 
 
 def test_every_start_of_a_trial_counts_and_a_new_driver_knows(plan, monkeypatch):
@@ -37,20 +37,20 @@ def test_every_start_of_a_trial_counts_and_a_new_driver_knows(plan, monkeypatch)
     monkeypatch.setattr(usage.time, "monotonic", lambda: clock.now)
     first = usage.Meter(plan, 3)
     clock.now = 130.0
-    assert first.told() == {"worker_seconds": 30.0}
+    assert first.seconds_so_far() == {"worker_seconds": 30.0}
     clock.now = 150.0
-    assert first.told() == {"worker_seconds": 50.0}
+    assert first.seconds_so_far() == {"worker_seconds": 50.0}
     clock.now = 1000.0
     again = usage.Meter(plan, 3)
     clock.now = 1007.0
-    assert again.told() == {"worker_seconds": 57.0}
-    usage.Meter(plan, 4).told()
+    assert again.seconds_so_far() == {"worker_seconds": 57.0}
+    usage.Meter(plan, 4).seconds_so_far()
     assert usage.recall(plan) == {3: 57.0, 4: 0.0}
 
 
 def test_a_storage_that_is_away_costs_no_trial(plan):
     gone = Plan.from_fields(PLAN | {"storage": "/proc/nowhere", "folder": plan.output.folder})
-    assert usage.Meter(gone, 0).told()["worker_seconds"] >= 0
+    assert usage.Meter(gone, 0).seconds_so_far()["worker_seconds"] >= 0
 
 
 def trial(number, **result):
@@ -61,7 +61,7 @@ def test_the_budget_asks_for_one_clean_stop(plan, capsys, monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(budget.time, "monotonic", lambda: clock.now)
     plan = gpus(plan, workers=2, max_gpu_hours=1.0)  # 1800 s of a trial
-    account = budget.Account(plan, {7: 600.0})
+    account = budget.BudgetCallback(plan, {7: 600.0})
     one, two = trial(0), trial(1)
     account.on_trial_result(1, [one], one, {"worker_seconds": 500.0})
     account.on_trial_result(1, [two], two, {"worker_seconds": 400.0})
@@ -82,7 +82,7 @@ def test_the_budget_asks_for_one_clean_stop(plan, capsys, monkeypatch):
 def test_a_trial_that_waits_for_a_node_uses_nothing(plan, monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(budget.time, "monotonic", lambda: clock.now)
-    account = budget.Account(gpus(plan), {})
+    account = budget.BudgetCallback(gpus(plan), {})
     one = trial(0, worker_seconds=20.0)
     account.on_trial_result(1, [one], one, {"worker_seconds": 10.0})
     clock.now = 100_000.0

@@ -118,7 +118,7 @@ def test_while_mlflow_is_away_writes_wait_and_then_go_out_once_in_order(served, 
     assert waiting(plan) == {}
     run = assert_whole(plan, [1, 2, 3, 4])
     assert (run.info.status, run.data.tags["attempts"], run.data.params) == ("FINISHED", "1", {"gap_weight": "1.0"})
-    told = [event.text for event in events.told(plan).values()]
+    told = [event.text for event in events.read(plan).values()]
     assert len(told) == 2
     assert told[0].startswith("MLflow cannot be used, so its writes wait here")
     assert told[1] == "MLflow is back; 6 writes that waited were sent"

@@ -265,7 +265,7 @@ def test_a_sweep_takes_it_as_any_run(form: str, latents: Path, random_domain: Pa
     from svgan.training.reporter import NullReporter
     from sweeps.driver import disk_check, forecast
     from sweeps.storage.plan import Plan
-    from sweeps.trial.training import Setting, figures_so_far
+    from sweeps.trial.training import TrialTraining, figures_so_far
 
     config = small(steps=2, **FORMS[form])
     made_source(latents, random_domain, config)
@@ -274,7 +274,7 @@ def test_a_sweep_takes_it_as_any_run(form: str, latents: Path, random_domain: Pa
     told |= {"steps": 2, "workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0, "concurrency": 1, "seed": 0}
     told |= {"tracking": "sqlite:///mlflow.db", "experiment": "svgan", "model": "m", "clips": 0, "reports": 2}
     plan = Plan.from_json({"format": 1, **told, "precision": "float32", "rungs": [], "reduction": 2, "digests": []})
-    setting = Setting.of(plan, config.to_json(), torch.device("cpu"))
+    setting = TrialTraining.from_config(plan, config.to_json(), torch.device("cpu"))
     state = setting.train(NullReporter())
     assert math.isfinite(figures_so_far(state.history)["latent_fd_best"])
     assert forecast.timed(plan, config, setting.material, "cpu", budget=1e-6).step > 0

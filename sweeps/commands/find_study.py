@@ -32,19 +32,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--storage",
         default=environment.default("storage", "./runs"),
         metavar="URI",
-        help=f"folder or URL that holds the study's folder [{_shown('storage', './runs')}]",
+        help=f"folder or URL that holds the study's folder [{_describe_default('storage', './runs')}]",
     )
     where.add_argument(
         "--tracking",
         metavar="URI",
-        help=f"MLflow [the study's own, else {_shown('tracking', 'sqlite:///mlflow.db')}]",
+        help=f"MLflow [the study's own, else {_describe_default('tracking', 'sqlite:///mlflow.db')}]",
     )
     where.add_argument("--experiment", metavar="NAME", help=f"MLflow experiment [the study's own or {EXPERIMENT}]")
 
 
-def _shown(name: str, built_in: str) -> str:
-    """`environment.shown` for argparse, which formats help texts."""
-    return environment.shown(name, built_in).replace("%", "%%")
+def _describe_default(name: str, built_in: str) -> str:
+    """`environment.default_text` for argparse, which formats help texts."""
+    return environment.default_text(name, built_in).replace("%", "%%")
 
 
 def tracking_uri(asked: argparse.Namespace) -> str:
@@ -114,7 +114,7 @@ def alive(plan: Plan) -> bool | None:
     """Whether a driver runs the study; None if its folder is not on this machine."""
     from sweeps.storage import driver_lock
 
-    return driver_lock.alive(plan) if Path(plan.output.folder, PLAN_FILE).exists() else None
+    return driver_lock.is_held(plan) if Path(plan.output.folder, PLAN_FILE).exists() else None
 
 
 def logged_plan(asked: argparse.Namespace, name: str) -> Plan:

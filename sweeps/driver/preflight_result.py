@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cleared:
+class PreflightResult:
     """What preflight found, for the forecast. runs: the configurations of the controls and of a few random points."""
 
-    there: resources.Room
+    there: resources.Resources
     material: Material
     runs: Sequence[RunConfig]
     disk: int  # bytes that the study may keep
