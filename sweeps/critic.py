@@ -12,12 +12,11 @@ and with the critic's own settings. A critic of codes trains StyleVideoGAN's gen
 trains MoCoGAN-HD's for 16 steps, which take as long. Latent FD is measured in each system's own space, so it prunes
 critics of codes only. The objectives are FVD short and FVD long.
 
-Cost: five controls finish, so 30 to 40 min on two cores. Expect: FVD figures to compare. No critic of codes is known to
-win, and critics of frames learn little in that time.
+Cost: five controls finish, so 30 to 40 min on two cores.
+Expect: FVD figures to compare. No critic of codes is known to win, and critics of frames learn little in that time.
 """
 
-from svgan.metrics.names import FVD_LONG, FVD_SHORT
-from sweeps.study import Study, main
+from sweeps.study import FVD_LONG, FVD_SHORT, Study, main
 
 FRAMES = {"pairs": "mocogan-hd", "contrast": "mocogan-hd-cross"}
 OWN = {"tconv": {"critic_kernel": 5}, "multiscale": {"critic_rates": 2}, "holistic": {"critic_starts": 4}}

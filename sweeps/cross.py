@@ -10,8 +10,8 @@ Trials 0 and 1 are controls: the weights of the released code, and those that it
 against the footage, whose subject is another: it orders the trials of a study, and says little about the pictures
 themselves.
 
-Cost: 40 steps of 5 s of a core and some 2 min of figures a trial: half an hour on two cores. Expect: ACD to fall with
-more matching; FVD far above 100, because so few steps hardly move anything.
+Cost: 40 steps of 5 s of a core and some 2 min of figures a trial: half an hour on two cores.
+Expect: ACD to fall with more matching; FVD far above 100, because so few steps hardly move anything.
 """
 
 from sweeps.study import Study, main

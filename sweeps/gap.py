@@ -11,13 +11,12 @@ The study runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray
 Trials 0 and 1 are controls, without GAP and with the recipe's weight; both always finish. TPE proposes the others. They
 are pruned at a quarter and at half of the steps unless they are among the best third so far.
 
-Cost: 10 min on two cores with AMX; without it FVD takes 3 min more for each finished trial. Expect: latent FD about
-0.17. On 64 clips, FVD short is about 18 without GAP and 20 with it, FVD long about 40 and 29. GAP costs a little on
-short clips, and improves long ones.
+Cost: 10 min on two cores with AMX; without it FVD takes 3 min more for each finished trial.
+Expect: latent FD about 0.17. On 64 clips, FVD short is about 18 without GAP and 20 with it, FVD long about 40 and 29.
+GAP costs a little on short clips, and improves long ones.
 """
 
-from svgan.metrics.names import LATENT_FD
-from sweeps.study import Study, main
+from sweeps.study import LATENT_FD, Study, main
 
 
 def space(trial):

@@ -12,9 +12,9 @@ is printed, kept in MLflow, and written as comparison.md beside the study. Laten
 space and does not compare systems. "Cross-domain" is that mode with pictures of the footage's own domain. Without
 contrast, matching stays, by a projection F that nothing trains.
 
-Cost: 36 runs, each of its --seconds and then 2 to 9 min of figures, on as many cores: half a day on two. Expect: after
-180 s of a core (docs/results.md) FVD long of 31 for StyleVideoGAN and 19 for StyleGAN-V on codes. Systems that learn
-from pictures stay at 105 and more, after 38 steps (MoCoGAN-HD) or 185 (StyleGAN-V). No GPU has run it.
+Cost: 36 runs, each of its --seconds and then 2 to 9 min of figures, on as many cores: half a day on two.
+Expect: after 180 s of a core (docs/results.md) FVD long of 31 for StyleVideoGAN and 19 for StyleGAN-V on codes. Systems
+that learn from pictures stay at 105 and more, after 38 steps (MoCoGAN-HD) or 185 (StyleGAN-V). No GPU has run it.
 """
 
 from sweeps.study import Study, main

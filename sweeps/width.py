@@ -9,12 +9,11 @@ The study runs on this machine, or on the Ray cluster that RAY_ADDRESS or a `ray
 Trials 0 and 1 are controls of width 8 and 32 (the paper's); both always finish. TPE proposes the others. They are
 pruned at a quarter and at half of the steps unless they are among the best third so far.
 
-Cost: as sweeps/gap.py, 10 to 15 min on two cores. Expect: width 32 at a lower latent FD than width 8, and little gain
-beyond.
+Cost: as sweeps/gap.py, 10 to 15 min on two cores.
+Expect: width 32 at a lower latent FD than width 8, and little gain beyond.
 """
 
-from svgan.metrics.names import LATENT_FD
-from sweeps.study import Study, main
+from sweeps.study import LATENT_FD, Study, main
 
 
 def space(trial):
