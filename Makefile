@@ -57,7 +57,7 @@ lint: $(READY)  ## ruff, mypy, the contracts of imports (pyproject.toml), and no
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python tests/docs/check_sentences.py
+	$(BIN)/python tests/docs/check_sentences.py --code
 
 docs: $(READY)  ## the documentation as a site in build/docs; a broken link is an error
 	$(BIN)/zensical build --clean --strict

@@ -5,7 +5,7 @@
     python bench/platform_overhead.py --reports 40 --seconds 10     how much reports slow a loop down
 
 The trials' loop is a toy: it keeps a core busy for a second in eight parts, and after each reports a checkpoint of a
-real size to Ray Train and figures to MLflow, as worker.RankZeroReporter does. Searcher, scheduler, trainer,
+real size to Ray Train and figures to MLflow, as reporter.RankZeroReporter does. Searcher, scheduler, trainer,
 ledger, Optuna's and MLflow's storage are the real ones. Times are of the clock, so let the machine be idle.
 For memory a study joins a head that `ray start` made, as on a cluster: what each trial adds there, its workers aside,
 is what a head must have for it (room.TRIAL_GB).

@@ -1,4 +1,4 @@
-"""What a study is: the question that a study file asks of a model."""
+"""The definition of a study: what a study file asks of a model."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ class Study:
             raise UserError(f"study {self.name}: rungs are fractions between 0 and 1, reduction is 2 or more")
 
     def along(self, grid: Mapping[str, Sequence[Any]]) -> Study:
-        """This study as an ablation: each point of the grid a control, beside what a declarative space holds fixed."""
+        """This study as an ablation: each point of the grid is a control, beside the constants of a declarative
+        space.
+        """
         from optuna.distributions import BaseDistribution
 
         from sweeps.search.grid import points
@@ -83,12 +85,13 @@ class Study:
         return dataclasses.replace(self, space=fixed | choices, controls=points(grid), rungs=())
 
     def first(self, count: int) -> Study:
-        """This study with the first so many of its controls."""
+        """This study with the first `count` of its controls."""
         return dataclasses.replace(self, controls=self.controls[:count])
 
     def config(self, plan: Plan, params: dict[str, Any], number: int | None = None) -> dict[str, Any]:
-        """The run that a proposal stands for, as JSON; as long as the plan says of that trial. Raises UserError for
-        what the recipe refuses."""
+        """The configuration of a proposal's run, as JSON, with the length that the plan gives that trial. Raises
+        UserError if the recipe refuses it.
+        """
         from svgan.training import recipes
 
         own = {"steps": plan.search.steps, "seed": plan.search.seed, **params}

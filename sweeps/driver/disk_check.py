@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from svgan.training.config import RunConfig
     from svgan.training.data import Material
 
-KEPT = 2  # checkpoints that Ray Train keeps of a trial: num_to_keep in trial.run_trial
+KEPT = 2  # checkpoints that Ray Train keeps of a trial: num_to_keep in trial/trainer.py
 
 
 def state_bytes(run: RunConfig, material: Material) -> tuple[int, int]:

@@ -22,7 +22,7 @@ NOT_REMEMBERED = ("resume", "storage", "max_gpu_hours")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """What a user may ask of a study. The frozen set of flags is in `test_flags.py`."""
+    """The flags of a study. `test_flags.py` freezes their set."""
 
     search: Search
     data: Data = dataclasses.field(default_factory=Data)
@@ -42,7 +42,7 @@ class Flags:
 
     @classmethod
     def defaults(cls, study: Study) -> Flags:
-        """The flags of a study when none is given; what the driver decides is undecided."""
+        """The flags of a study if none is given. What the driver decides is undecided."""
         return cls(
             search=Search(
                 recipe=study.recipe,
@@ -66,7 +66,7 @@ class Flags:
 
     @classmethod
     def parse(cls, study: Study, arguments: Sequence[str] | None, doc: str = "") -> Flags:
-        """The flags given. Raises UserError for one that cannot be read or is out of range."""
+        """Parse flags. Raises UserError for one that cannot be read or is out of range."""
         given = list(sys.argv[1:] if arguments is None else arguments)
         flags = cls.defaults(study)
         if set(HELP) & set(given):  # it shows their number
@@ -85,15 +85,18 @@ class Flags:
 
 
 def judged_on(asked: Judging, gpu: bool) -> dict[str, Any]:
-    """The clips of a trial's FVD, those of a champion's and its seeds: as asked, else what a CPU or a GPU measures in
-    minutes. Whoever gives --clips gets no more of them at a promotion."""
+    """The clips of a trial's FVD, and the clips and seeds of a champion's: as asked, else what a CPU or a GPU measures
+    in minutes.
+
+    With --clips, a promotion uses no more clips than those.
+    """
     clips, many, seeds = ON_GPU if gpu and asked.clips is None else (ON_CPU, 0, 1)
     usual = {"clips": clips, "promotion_clips": many, "promotion_seeds": seeds}
     return {name: count if getattr(asked, name) is None else getattr(asked, name) for name, count in usual.items()}
 
 
 def resume_command(plan: Plan) -> str:
-    """The command that finishes a study which was stopped or cut, by the file that is running, if a study's is."""
+    """The command that resumes a study, by the study file that is running, if one is."""
     if environment.launched():
         return f"ray submit {environment.yaml()} sweeps/{plan.study}.py -- --resume {plan.name}"
     if on_cluster():

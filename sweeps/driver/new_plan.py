@@ -1,4 +1,4 @@
-"""From flags to the plan of a new study, or of one that is resumed."""
+"""The plan of a new study, from its flags, or of a study that is resumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def fresh(study: Study, asked: Flags) -> Plan:
-    """The plan of a new study from its flags, everything made absolute, with digests of what figures depend on."""
+    """The plan of a new study from its flags, with absolute places and digests of what figures depend on."""
     from svgan.images.domain import Domain
 
     grid = asked_grid(study, asked.grid)
@@ -50,7 +50,7 @@ def fresh(study: Study, asked: Flags) -> Plan:
 
 
 def decided_search(study: Study, asked: Search, grid: dict[str, list[Any]]) -> Search:
-    """study: as an ablation along the grid, where there is one."""
+    """What to search. study: as an ablation along the grid, if there is one."""
     trials, controls = asked.trials, len(study.controls)
     if trials is None:
         trials = controls if grid else study.trials
@@ -68,7 +68,9 @@ def decided_search(study: Study, asked: Search, grid: dict[str, list[Any]]) -> S
 
 
 def decided_output(asked: Output, name: str) -> tuple[Output, str]:
-    """Places made absolute, and the study's name. Raises UserError where a study of that name is kept there."""
+    """Where things are kept, as absolute places, with the study's name. Raises UserError if a study of that name
+    exists.
+    """
     storage = absolute(asked.storage)
     folder = study_folder(storage, name)
     if (folder / PLAN_FILE).exists():
@@ -77,7 +79,7 @@ def decided_output(asked: Output, name: str) -> tuple[Output, str]:
 
 
 def decided_compute(asked: Compute, trials: int) -> Compute:
-    """As asked, else as CPUs, GPUs and memory of this machine or cluster allow."""
+    """CPUs, GPUs and concurrency as asked, else as this machine or cluster allows."""
     from sweeps.ray_runtime import resources
 
     there, gpus = resources.detect(), asked.gpus_per_worker
@@ -98,7 +100,7 @@ def decided_judging(asked: Judging, gpu: bool) -> Judging:
 
 
 def digests(data: Data, judging: Judging, domain: Domain, pictures: Domain | None) -> tuple[tuple[str, str], ...]:
-    """What the figures depend on, by name."""
+    """The digests, by name, of what the figures depend on."""
     from svgan.latents.manifest import read_manifest
     from sweeps.storage import provenance
     from sweeps.trial import artifacts
@@ -114,14 +116,14 @@ def digests(data: Data, judging: Judging, domain: Domain, pictures: Domain | Non
 
 
 def _place(domain: Domain) -> str:
-    """What every node finds it by."""
+    """The name or path by which every node finds a domain."""
     from svgan.images.domain import DEFAULT
 
     return "default" if domain.folder == DEFAULT else absolute(str(domain.folder))
 
 
 def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[Any]]:
-    """What --grid stands for; empty where it was not given."""
+    """The grid that --grid asks for; {} without it."""
     from sweeps.search.grid import checked, parse
 
     if entries is None:
@@ -132,7 +134,7 @@ def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[An
 
 
 def resumed(study: Study, asked: Flags) -> Plan:
-    """The plan that the study was started with. Only --storage and another budget may be given beside --resume."""
+    """The plan with which the study was started. Only --storage and another budget may be given beside --resume."""
     asked.check_resumable(study)
     assert asked.resume
     plan = Plan.load(study_folder(absolute(asked.output.storage), asked.resume))

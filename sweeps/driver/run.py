@@ -1,4 +1,4 @@
-"""How a study runs, from flags to a promoted model. Everything that can be refused is refused before Ray starts."""
+"""Run a study, from flags to a promoted model. Everything that can be refused is refused before Ray starts."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ LOG = logging.getLogger(__name__)
 
 
 def main(study: Study, argv: Sequence[str] | None = None, *, loop: Loop | None = None) -> None:
-    """A study file's entry: run it, print errors as one line, exit 2 on bad input, 3 when its budget is used up
-    and 130 when interrupted. loop: as of `run`.
+    """The entry of a study file: run it, print errors as one line, and exit.
 
-    On a cluster's head it runs as a Ray Job, and the exit code is the job's.
+    Exit code 2: bad input; 3: the budget is used up; 130: interrupted. loop: as in `run`. On a cluster's head the study
+    runs as a Ray Job, and the exit code is the job's.
     """
     doc = sys.modules["__main__"].__doc__ or ""
     try:
@@ -54,14 +54,14 @@ def main(study: Study, argv: Sequence[str] | None = None, *, loop: Loop | None =
 
 
 def prepared() -> None:
-    """The environment that Ray, Tune and MLflow read when they are imported."""
+    """Set the environment that Ray, Tune and MLflow read when they are imported."""
     log_capture.settings()
     if "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # afterwards it would come too late: docs/traps.md
 
 
 def submitted(study: Study, arguments: list[str], doc: str) -> int:
-    """Run the study as a Ray Job, its flags checked and its name chosen before; returns the job's exit code."""
+    """Check the flags, choose the name, run the study as a Ray Job, and return the job's exit code."""
     asked = Flags.parse(study, arguments, doc)
     script, name = Path(sys.modules["__main__"].__file__ or ""), asked.resume or asked.name
     if not name:

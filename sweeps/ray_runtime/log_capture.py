@@ -57,7 +57,7 @@ def settings() -> None:
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_WARN_THRESHOLD_S": "5",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed or halted trial's last result has no metric
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # halt.interruptible has its own
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # stop_request.interruptible has its own
         "AWS_RETRY_MODE": "standard",
         "AWS_MAX_ATTEMPTS": "6",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
