@@ -72,6 +72,7 @@ class Resources:
 
 
 def _fitting(node: Node, cpus: float, gpus: float) -> int:
+    # A worker needs all its CPUs and GPUs on one node, so the scarcer kind decides.
     each = [node.get(kind, 0) // ask for kind, ask in (("CPU", cpus), ("GPU", gpus)) if ask]
     return int(min(each))
 
@@ -135,8 +136,10 @@ def ray_folder() -> Path:
 
 def could_come(there: list[dict[str, float]]) -> tuple[tuple[Node, ...], str]:
     """The nodes that an autoscaler could add, and how that is known."""
+    # What Ray itself knows, on hosted clusters.
     if groups := internals.node_groups():
         return _missing(groups, there, math.inf), "node groups that the cluster's autoscaler reports"
+    # Else the file that `ray up` left on the head.
     try:
         launched = bootstrap()
         if launched is None:
@@ -167,6 +170,7 @@ def bootstrap() -> dict[str, Any] | None:
 
 def _missing(groups: list[internals.NodeGroup], there: list[dict[str, float]], most: float) -> tuple[Node, ...]:
     """Up to `most` nodes of the groups in all, less those that have joined. A group's -1 means any number."""
+    # Nodes left under the cluster's limit; then each group's, less the nodes that look like its own.
     workers = [node for node in there if HEAD not in node]
     left = int(max(0, min(most - len(workers), 1000)))
     missing: list[Node] = []
@@ -198,6 +202,7 @@ def gpu_share(there: Resources, workers: int, concurrency: int | None) -> float:
 
 def fitting_concurrency(there: Resources, *, workers: int, cpus: float, gpus: float, trials: int) -> int:
     """How many trials can run at once without waiting for each other's CPUs, GPUs or memory; at least 1."""
+    # By whole workers on nodes, by trial slots on the head, and by memory where the trials' drivers run.
     counts = [there.workers(cpus, gpus) // workers, trials]
     if there.slots is not None:
         counts.append(int(there.slots))
@@ -210,6 +215,7 @@ def check_resources(plan: Plan, there: Resources) -> None:
     """Raises UserError for workers that could never be placed. Ray itself would wait for ever without a message."""
     cpus, gpus, workers = plan.compute.cpus_per_worker, plan.compute.gpus_per_worker, plan.compute.workers
     also = " with all nodes its autoscaler may add" if there.coming else ""
+    # In all: one trial, then as many as run at a time.
     for kind, each, flag in (("CPU", cpus, "--workers"), ("GPU", gpus, "--gpus-per-worker")):
         trial, has = workers * each, there.total(kind)
         if trial > has:
@@ -222,6 +228,7 @@ def check_resources(plan: Plan, there: Resources) -> None:
                 f"--concurrency {plan.compute.concurrency}: so many trials ask {trial * plan.compute.concurrency:g} "
                 f"{kind}, {there.where} has {has:g}{also}; at most {int(has // trial)} fit at a time"
             )
+    # Node by node: each worker whole on one node.
     fits = there.workers(cpus, gpus)
     if fits < workers * plan.compute.concurrency:
         flag = f"--concurrency {plan.compute.concurrency}" if fits >= workers else f"--workers {workers}"
@@ -230,6 +237,7 @@ def check_resources(plan: Plan, there: Resources) -> None:
             f"{flag}: {workers * plan.compute.concurrency} workers of {cpus:g} CPU{gpu} are asked, each whole on one "
             f"node; {there.where} has places for {fits}{also}; ask for fewer or smaller ones"
         )
+    # On the head: a slot per trial driver.
     if there.slots is not None and there.slots < plan.compute.concurrency:
         raise UserError(
             f"--concurrency {plan.compute.concurrency}: {there.where} offers {there.slots:g} {SLOT}; lower it, or "

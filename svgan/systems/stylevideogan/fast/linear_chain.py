@@ -128,6 +128,7 @@ def backward(layers: Sequence[Layer], path: Path, by_out: Tensor) -> list[Tensor
     """The gradients at every layer's pre-activations, as rows, given the gradient by_out [N, T, F] at the chain's
     output. Overwrites by_out.
     """
+    # From the last layer: through its LeakyReLU to the pre-activations, then through its weight to the layer below.
     found: list[Tensor] = []
     for index in reversed(range(len(layers))):
         layer = layers[index]
@@ -144,6 +145,7 @@ def jvp_in_place(layers: Sequence[Layer], path: Path, first: int, moved: Tensor)
 
     moved: the JVP at the first layer's pre-activations, as rows; overwritten.
     """
+    # From the first layer: the JVP of the layer below as rows, in place of the forward pass; the weight; the slope.
     for index, layer in enumerate(layers):
         if index:
             before = path.out[index - 1][first:]
