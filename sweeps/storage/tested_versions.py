@@ -11,7 +11,7 @@ import os
 import warnings
 from importlib.metadata import version
 
-# The versions of constraints.txt; tests/test_internals.py compares the two.
+# The versions of constraints.txt; tests/test_private_names.py compares the two.
 TESTED = {"ray": "2.60.0", "mlflow": "3.17.2"}
 # Libraries, separated by commas, of which only the public interface may be used.
 PUBLIC_ONLY = "SVGAN_PUBLIC_ONLY"

@@ -159,14 +159,14 @@ def test_a_taken_or_unwritable_place(folder: Path, tmp_path: Path):
 def test_a_failed_upload_is_taken_back(monkeypatch: pytest.MonkeyPatch):
     from fsspec.implementations.memory import MemoryFileSystem
 
-    put = MemoryFileSystem.pipe_file
+    put = MemoryFileSystem.put_file
 
-    def full(self, path, value, **kwargs):
+    def full(self, source, path, **kwargs):
         if "/stats-" in path:
             raise OSError("no space left")
-        put(self, path, value, **kwargs)
+        put(self, source, path, **kwargs)
 
-    monkeypatch.setattr(MemoryFileSystem, "pipe_file", full)
+    monkeypatch.setattr(MemoryFileSystem, "put_file", full)
     with pytest.raises(UserError, match="no space left"):
         write_latents("memory://failed/set", [video("a", [0, 1])], domain="d", fps=25)
     assert not MemoryFileSystem().find("/failed")

@@ -96,11 +96,11 @@ def test_values_of_other_codes_are_not_the_studys(tracking, final, generator, me
     put_model(tracking, 0, 10, generator, latent_fd=1.0, fvd_long=1.0)
     measured |= {(0, 0): 10.0, (0, 1): 11.0}
     (model,) = registry.best_models(tracking, final)
-    FinalEvaluation(tracking, final).of(model)
+    FinalEvaluation(tracking, final).evaluate(model)
     digests = tuple({**final.tags, "latents": "l2"}.items())
     elsewhere = FinalEvaluation(tracking, final.with_fields(digests=digests))
     measured.calls.clear()
-    elsewhere.of(registry.best_models(tracking, final)[0])
+    elsewhere.evaluate(registry.best_models(tracking, final)[0])
     assert measured.calls == [(0, 0), (0, 1)]
 
 
@@ -109,7 +109,7 @@ def test_a_seeds_value_is_what_a_study_of_so_many_clips_logs(tracking, plan, gen
     model = put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=1.0)
     expected = registry.score_uri(plan, f"models:/{model}")["fvd_long"]
     finals = FinalEvaluation(tracking, plan.with_fields(promotion_seeds=2))
-    first, second = finals.of(tracking.client.get_logged_model(model)).values
+    first, second = finals.evaluate(tracking.client.get_logged_model(model)).values
     assert first == expected
     assert second != first
 

@@ -27,7 +27,7 @@ OF_A_VERSION = {
     "tests/cluster/test_submit_from_here.py",
     "tests/sweeps/ray_runtime/test_internals.py",
     "tests/sweeps/ray_runtime/test_job_submission.py",
-    "tests/test_internals.py",
+    "tests/test_private_names.py",
 }
 # Private names of these libraries that are no names of a module.
 KNOWN = {"_storage", "_trial_id", "_study_id", "_tracking_client", "_base_exc", "_traceback_str"}
