@@ -94,11 +94,11 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     from sweeps.tracking.client import Tracking
     from sweeps.tracking.sender import failures
 
-    cleared = preflight(study, plan)
-    prepare(plan, cleared.material)
+    found = preflight(study, plan)
+    prepare(plan, found.material)
     if plan.search.seconds and not plan.search.lengths:
         print("timing iterations of each trial's own ...", flush=True)
-        plan = plan.with_fields(lengths=lengths(plan, cleared.runs[: plan.search.controls]))
+        plan = plan.with_fields(lengths=lengths(plan, found.runs[: plan.search.controls]))
     tracking = Tracking(plan)
     if not Path(plan.output.folder, PLAN_FILE).exists() and tracking.find(**{SWEEP: plan.name, ROLE: "study"}):
         raise UserError(
@@ -110,18 +110,18 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
         parent = tracking.parent()
         plan.save()
         tracking.client.log_artifact(parent, str(Path(plan.output.folder, PLAN_FILE)))
-        LOG.info("preflight took %.2f s", cleared.seconds)
-        print(announce(plan, cleared, forecast.describe(plan, forecast.pace(plan, cleared, tracking)), log), flush=True)
+        LOG.info("preflight took %.2f s", found.seconds)
+        print(announce(plan, found, forecast.describe(plan, forecast.pace(plan, found, tracking)), log), flush=True)
         if plan.search.grid:
             print(grid.describe(plan.search.grid), flush=True)
-        status, account = "FAILED", BudgetCallback(plan, cleared.used)
+        status, budget = "FAILED", BudgetCallback(plan, found.used)
         try:
             slots = {resources.SLOT: plan.compute.concurrency}
             with (
                 ray_started(resources=slots, object_store_memory=256 * 2**20) as local,
                 stop_request.interruptible(plan),
             ):
-                record = search(study, plan, tracking, loop, local, account)
+                record = search(study, plan, tracking, loop, local, budget)
             promotion = conclude(plan, record)
             status = "FINISHED"
         except KeyboardInterrupt:
@@ -134,5 +134,5 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
         finally:
             shutil.rmtree(plan.scratch, ignore_errors=True)
             with contextlib.suppress(*failures()):
-                tracking.close(status, account.figures())
+                tracking.close(status, budget.figures())
     return promotion

@@ -26,8 +26,8 @@ class RunCloser(Callback):
     It ends the study if a trial was halted for a reason that would halt all others too.
     """
 
-    def __init__(self, plan: Plan, watch: StopWatch, account: BudgetCallback) -> None:
-        self.plan, self.watch, self.account = plan, watch, account
+    def __init__(self, plan: Plan, watch: StopWatch, budget: BudgetCallback) -> None:
+        self.plan, self.watch, self.budget = plan, watch, budget
         self.died: dict[int, str] = {}  # trials whose process died too often, and what was said last
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -43,7 +43,7 @@ class RunCloser(Callback):
     def _close(self, trial: Trial, ending: Ending, error: str | None) -> None:
         try:
             number, step = trial.config["number"], int((trial.last_result or {}).get(STEP, 0))
-            TrialLog(self.plan, number).close(ending, error, self.account.figures(number), step)
+            TrialLog(self.plan, number).close(ending, error, self.budget.figures(number), step)
         except storage.ERRORS as failed:
             self.watch.stop(f"neither MLflow nor --storage {self.plan.output.storage} can be written ({failed})")
 

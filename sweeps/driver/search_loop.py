@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool, account: BudgetCallback
+    study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool, budget: BudgetCallback
 ) -> optuna.Study:
     """Run trials until all have ended; return Optuna's study. Raises BudgetSpent if the budget is used up before."""
     from functools import partial
@@ -68,9 +68,9 @@ def search(
     scheduler.recall(record.get_trials(deepcopy=False))
     if not searcher.left:
         return record
-    ledger = RunCloser(plan, watch, account)
+    closer = RunCloser(plan, watch, budget)
     to_mlflow = None if local or not relay.of_one_machine(plan.output.tracking) else relay.start(plan)
-    with LiveTable(plan, rows_of(tracking.runs())) as board:
+    with LiveTable(plan, rows_of(tracking.runs())) as table:
         tuner = tune.Tuner(
             tune.with_resources(partial(run_trial, loop=loop or train_loop), {SLOT: 1}),
             tune_config=tune.TuneConfig(
@@ -82,9 +82,9 @@ def search(
             run_config=tune.RunConfig(
                 name=f"{plan.name}/tune",
                 callbacks=[
-                    account,
-                    ledger,
-                    board,
+                    budget,
+                    closer,
+                    table,
                     LeakedGroupRemover(),
                     StallLimit(limit=3600.0 if local else 86400.0),
                 ],
@@ -102,15 +102,15 @@ def search(
             if not broken:
                 raise
             watch.stop(f"--storage {plan.output.storage}: cannot be written ({broken})")
-        board.listen()
+        table.listen()
     del to_mlflow
     if watch.why:
         raise UserError(f"{watch.why}; when that is mended: {resume_command(plan)}")
     if searcher.new or unfinished(record.get_trials(deepcopy=False)):
-        if account.spent:
-            raise BudgetSpent(f"{account.line()}; go on with a larger one: {resume_command(plan)} --max-gpu-hours X")
-        if ledger.died:
-            number, reason = next(iter(ledger.died.items()))
+        if budget.spent:
+            raise BudgetSpent(f"{budget.line()}; go on with a larger one: {resume_command(plan)} --max-gpu-hours X")
+        if closer.died:
+            number, reason = next(iter(closer.died.items()))
             raise UserError(
                 f"trial {number}: its process died {DRIVER_RETRIES + 1} times, at last with {reason}; when that is "
                 f"mended: {resume_command(plan)}"
