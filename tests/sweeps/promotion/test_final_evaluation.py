@@ -121,7 +121,7 @@ def test_workers_on_two_nodes_choose_the_champion_by_the_figures_of_one_process(
     final.save()
     tracking.client.log_artifact(tracking.parent_id(), str(tmp_path / "toy-1" / "study.json"))
     cluster, said, looked = Cluster(), tmp_path / "said", set()
-    command = [sys.executable, "-m", "sweeps", "promote", "toy-1", "--tracking", final.tracking]
+    command = [sys.executable, "-m", "sweeps", "promote", "toy-1", "--tracking", final.output.tracking]
     command += ["--promotion-clips", "16", "--promotion-seeds", "1", "--workers", "2"]
     try:
         for count in (1, 2):  # raylets that start together may take one socket's name (docs/traps.md)
