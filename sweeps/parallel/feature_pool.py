@@ -47,7 +47,7 @@ class FeaturePool:
         self.workers, self.where = workers, (str(Path(domain.folder).resolve()), domain.digest)
         self.device, self.threads = "cuda" if gpus else "cpu", max(1, int(cpus))
         self.piece = max(PIECE, fvd.BATCH[self.device])
-        self.task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(extract_piece)
+        self.task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(extract)
 
     def extractor(self, protocol: Protocol) -> Look:
         """The function that extracts the features of clips by this protocol."""
@@ -90,7 +90,7 @@ class FeaturePool:
         return {kind: np.concatenate([part[kind] for part in in_order if kind in part]) for kind in kinds}
 
 
-def extract_piece(
+def extract(
     where: tuple[str, str],
     device: str,
     threads: int,

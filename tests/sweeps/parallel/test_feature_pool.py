@@ -49,7 +49,7 @@ def lose_a_worker(lost: list[int], seconds: float) -> None:
     while not lost:
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if process.name().startswith("ray::look_at"):
+                if process.name().startswith("ray::extract"):
                     os.kill(process.pid, signal.SIGKILL)
                     lost.append(process.pid)
                     return

@@ -134,7 +134,7 @@ def test_workers_on_two_nodes_choose_the_champion_by_the_figures_of_one_process(
         ):
             until = time.monotonic() + 400
             while driver.poll() is None and time.monotonic() < until:
-                looked |= {number for number, node in enumerate(cluster.nodes) if node.runs("ray::look_at")}
+                looked |= {number for number, node in enumerate(cluster.nodes) if node.runs("ray::extract")}
                 time.sleep(0.2)
             driver.kill()
     finally:
