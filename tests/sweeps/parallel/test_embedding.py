@@ -67,7 +67,7 @@ def test_a_killed_driver_loses_nothing_and_the_set_is_one_processes(
     assert not out.exists()
     before = kept(out)
 
-    monkeypatch.setattr(embedding.shelf, "remove", lambda where: None)
+    monkeypatch.setattr(embedding.storage, "remove", lambda where: None)
     session.start(num_cpus=1, num_gpus=1, object_store_memory=100 * 2**20)  # no real GPU: the actor takes the CPU
     try:
         made = embedding.embed(videos, domain, str(out))

@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from test_ray import optuna_trials, place, ray_here  # noqa: F401  (fixtures)
@@ -65,8 +67,10 @@ def test_a_stop_between_seeds_loses_nothing(ray_here, place, footage, tmp_path):
     study.run(gridded(footage[0]), [*asked, "--name", "whole2"])
 
     waits, ended = tmp_path / "waits", threading.Event()
+    here = str(Path(toy.__code__.co_filename).parent)  # where workers find the module toy
 
     def waiting_loop(config):
+        sys.path.insert(0, here)
         from toy import heed
 
         from sweeps.trial import worker
