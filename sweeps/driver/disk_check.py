@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
 from sweeps.storage.paths import is_remote
-from sweeps.storage.plan import Plan
+from sweeps.storage.plan import KEPT_CHECKPOINTS, Plan
 
 if TYPE_CHECKING:
     from svgan.training.config import RunConfig
     from svgan.training.data import Material
-
-KEPT = 2  # checkpoints that Ray Train keeps of a trial: num_to_keep in trial/trainer.py
 
 
 def state_bytes(run: RunConfig, material: Material) -> tuple[int, int]:
@@ -39,7 +37,7 @@ def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
     generators.
     """
     checkpoint, generator = plan.search.seeds * checkpoint, plan.search.seeds * generator
-    storage = (KEPT * plan.search.trials + plan.compute.concurrency) * (checkpoint + generator)
+    storage = (KEPT_CHECKPOINTS * plan.search.trials + plan.compute.concurrency) * (checkpoint + generator)
     models = plan.search.trials * plan.search.reports * generator
     asked: dict[int, tuple[Path, int]] = {}
     for place, need in (
@@ -56,8 +54,8 @@ def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
         free = shutil.disk_usage(folder).free + kept_already(plan, folder)
         if need > free:
             raise UserError(
-                f"disk: {folder} has {size(free)} free, the study may keep {size(need)} there ({KEPT} checkpoints of "
-                f"{size(checkpoint)} for each of {plan.search.trials} trials, and models); free some, ask for fewer "
+                f"disk: {folder} has {size(free)} free, the study may keep {size(need)} there "
+                f"({KEPT_CHECKPOINTS} checkpoints of {size(checkpoint)} for each of {plan.search.trials} trials, and models); free some, ask for fewer "
                 "--trials, or choose another --storage"
             )
     return storage + models

@@ -17,6 +17,7 @@ from sweeps.storage.plan_parts import PARTS, Compute, Data, Judging, Output, Sea
 
 FORMAT = 1
 PLAN_FILE = "study.json"
+KEPT_CHECKPOINTS = 2  # that Ray Train keeps of a trial
 # What a plan has that was kept before these fields were there.
 ABSENT: dict[str, Any] = {"grid": {}, "objectives": (), "promotion_clips": 0, "promotion_seeds": 1}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")

@@ -15,7 +15,7 @@ from svgan.errors import UserError
 from sweeps.ray_runtime import internals
 from sweeps.storage import events
 from sweeps.storage.paths import is_remote
-from sweeps.storage.plan import Plan
+from sweeps.storage.plan import KEPT_CHECKPOINTS, Plan
 
 if TYPE_CHECKING:
     from ray.util.queue import Queue
@@ -79,7 +79,7 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue
         run_config=RunConfig(
             name=plan.trial_name(config["number"]),
             callbacks=[InController(plan, config["number"], reports)],  # type: ignore[list-item]  # of Train's version 1
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
             failure_config=FailureConfig(
                 max_failures=WORKER_RETRIES,
                 controller_failure_limit=0,  # type: ignore[call-arg]
