@@ -29,8 +29,11 @@ def why_not(library: str, public_only: str) -> str:
     """Why only the public interface may be used; '' if the internals may be used too."""
     if library in public_only.split(","):
         return f"{PUBLIC_ONLY}={public_only}"
-    installed = version(library)
+    installed = installed_version(library)
     return "" if installed == TESTED[library] else f"{installed} is installed, {TESTED[library]} was tested"
+
+
+installed_version = functools.cache(version)  # the driver asks twice a second, and the answer lies on the disk
 
 
 @functools.cache
