@@ -55,8 +55,8 @@ def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
         if need > free:
             raise UserError(
                 f"disk: {folder} has {size(free)} free, the study may keep {size(need)} there "
-                f"({KEPT_CHECKPOINTS} checkpoints of {size(checkpoint)} for each of {plan.search.trials} trials, and models); free some, ask for fewer "
-                "--trials, or choose another --storage"
+                f"({KEPT_CHECKPOINTS} checkpoints of {size(checkpoint)} for each of {plan.search.trials} "
+                "trials, and models); free some, ask for fewer --trials, or choose another --storage"
             )
     return storage + models
 
