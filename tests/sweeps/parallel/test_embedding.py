@@ -29,6 +29,7 @@ ROOT = Path(resources.__file__).parents[2]
 
 FRAMES, VIDEOS = 8, 4
 ALONE = os.environ | {"RAY_ADDRESS": "local"}  # and not on a cluster of another test beside this one
+PRETENDED_GPU = "-1"  # of CUDA_VISIBLE_DEVICES: Ray counts one GPU, and CUDA finds none, so that encoders use the CPU
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,8 @@ def test_a_killed_driver_loses_nothing_and_the_set_is_one_processes(
     before = kept(out)
 
     monkeypatch.setattr(embedding.storage, "remove", lambda where: None)
-    session.start(num_cpus=1, num_gpus=1, object_store_memory=100 * 2**20)  # no real GPU: the actor takes the CPU
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", PRETENDED_GPU)
+    session.start(num_cpus=1, num_gpus=1, object_store_memory=100 * 2**20)
     try:
         made = embedding.embed(videos, domain, str(out))
     finally:
@@ -126,6 +128,7 @@ def growing(tmp_path: Path) -> Iterator[dict[str, str]]:
         "RAY_AUTH_MODE": "disabled",
         "RAY_ADDRESS": f"127.0.0.1:{port}",
         "PYTHONPATH": os.pathsep.join(sys.path),
+        "CUDA_VISIBLE_DEVICES": PRETENDED_GPU,
     }
     started = ["start", "--head", "--block", "--num-cpus", "0", "--port", str(port), "--include-dashboard", "false"]
     quiet = ["--disable-usage-stats", "--object-store-memory", str(128 * 2**20), "--autoscaling-config", str(bootstrap)]
