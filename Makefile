@@ -11,7 +11,7 @@ JOBS   ?= 2
 # So many processes take a file of tests each; most of a slow test's time is waiting.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder -rfEs
 
-.PHONY: help install sweep aws-setup submit test test-all e2e-cluster bench lint docs format ui clean
+.PHONY: help install sweep aws-setup submit test test-all test-long e2e-cluster bench lint docs format ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -38,7 +38,10 @@ test: $(READY)  ## the fast tests, with one small sweep in them (JOBS=8: so many
 	$(PYTEST)
 
 test-all: $(READY)  ## the slow suites: faults, services, clusters of several hosts (JOBS=3: so many at once)
-	$(PYTEST) -m "slow and not gpu" --durations=25
+	$(PYTEST) -m "slow and not long and not gpu" --durations=25
+
+test-long: $(READY)  ## hours: every crash of a study at each of its effects, and what else the suites above only sample
+	$(PYTEST) -m "long and not gpu" --durations=25
 
 e2e-cluster: $(READY)  ## the launcher's clusters, of several hosts on this machine (root; Debian's packages as it says)
 	$(BIN)/python -m pytest -m slow -rsP --durations=12 tests/e2e
