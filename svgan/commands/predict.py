@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     from svgan.io import video_writer
     from svgan.latents.shards import open_latents
     from svgan.reports.evaluation import write_figures
-    from svgan.runs.loading import latents_of, load_pair
+    from svgan.runs.loading import choose_latents, load_pair
     from svgan.sampling import prediction
     from svgan.sampling.subject import load_subject
     from svgan.torch_utils.device import pick_device
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
             )
     sampler, domain = load_pair(options.checkpoint, options.domain, pick_device(options.device))
     if options.first_frame is None:
-        latents = open_latents(latents_of(options.checkpoint, options.latents, domain), domain=domain.digest)
+        latents = open_latents(choose_latents(options.checkpoint, options.latents, domain), domain=domain.digest)
         videos = () if options.footage is None else tuple(options.footage) or (BESIDE,)
         material = Material(domain=domain, latents=latents, videos=videos)
         found = prediction.measured(sampler, material, clips=options.clips, length=options.frames, seed=options.seed)

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     from svgan.latents.shards import open_latents
     from svgan.reports.evaluation import write_figures
     from svgan.reports.progress import Stages, bars, plain_console
-    from svgan.runs.loading import latents_of, load_pair
+    from svgan.runs.loading import choose_latents, load_pair
     from svgan.sampling import content_motion, paste_back, render
     from svgan.sampling.sampler import check_truncation
     from svgan.sampling.subject import load_subject
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     sampler = sampler.timed(options.fps, options.start or 0.0)
 
     def footage() -> Latents:
-        return open_latents(latents_of(options.checkpoint, None, domain), domain=domain.digest)
+        return open_latents(choose_latents(options.checkpoint, None, domain), domain=domain.digest)
 
     subject = load_subject(options.subject, domain) if options.subject is not None else None
     move: Mover | None = content_motion.sharing(sampler, options.share) if options.share is not None else None

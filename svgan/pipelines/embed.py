@@ -74,7 +74,7 @@ def embed(
     paths = check_names(videos)
     check_components(components)
     failures: dict[str, str] = {}
-    rates = rates_of(paths, failures)
+    rates = read_frame_rates(paths, failures)
 
     def finished() -> Iterator[VideoCodes]:
         for path in rates:
@@ -121,8 +121,8 @@ def check_names(videos: Sequence[str | Path]) -> list[Path]:
     return paths
 
 
-def rates_of(paths: Sequence[Path], failures: dict[str, str]) -> dict[Path, float]:
-    """The frame rates of the videos that have the first readable one's. `failures` gets the reasons for the others."""
+def read_frame_rates(paths: Sequence[Path], failures: dict[str, str]) -> dict[Path, float]:
+    """Return the frame rates of the videos that have the first readable one's. `failures` gets the others' reasons."""
     rates: dict[Path, float] = {}
     for path in paths:
         try:

@@ -17,8 +17,8 @@ from svgan.training.checkpoint_manager import FolderKeeper
 from svgan.training.data import BESIDE, Material
 
 
-def checkpoint_of(path: Path) -> Path:
-    """The checkpoint that `path` means: itself, or the best one of a run folder."""
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint that `path` means: itself, or the best one of a run folder."""
     if (path / RECORD).exists():
         best = FolderKeeper(path / CHECKPOINTS).best()
         if best is None:
@@ -27,30 +27,30 @@ def checkpoint_of(path: Path) -> Path:
     return path
 
 
-def run_of(path: Path) -> Run | None:
-    """The run of a folder or of a checkpoint in it; None for a checkpoint that lies elsewhere."""
+def find_run(path: Path) -> Run | None:
+    """Return the run of a folder or of a checkpoint in it; None for a checkpoint that lies elsewhere."""
     for folder in (path, path.parent.parent):
         if (folder / RECORD).exists():
             return Run.load(folder)
     return None
 
 
-def domain_of(path: Path, given: str | None) -> str:
-    """The domain to render a checkpoint with: the one given, else its run's, else the default."""
-    run = run_of(path)
+def choose_domain(path: Path, given: str | None) -> str:
+    """Return the domain to render a checkpoint with: the one given, else its run's, else the default."""
+    run = find_run(path)
     return given or ("default" if run is None else run.pictures or run.domain)
 
 
-def latents_of(path: Path, given: str | None, domain: Domain) -> str:
-    """The codes that a checkpoint was trained on: those given, else its run's, else the domain's own."""
-    run = run_of(path)
+def choose_latents(path: Path, given: str | None, domain: Domain) -> str:
+    """Return the codes that a checkpoint was trained on: those given, else its run's, else the domain's own."""
+    run = find_run(path)
     return given or (domain.latents_uri if run is None else run.latents)
 
 
 def load_pair(path: Path, domain_name: str | None, device: torch.device) -> tuple[Sampler, Domain]:
     """The sampler of a run folder or checkpoint, and its domain. Raises UserError when they do not belong together."""
-    sampler = Sampler.load(checkpoint_of(path), device)
-    name = domain_of(path, domain_name)
+    sampler = Sampler.load(find_checkpoint(path), device)
+    name = choose_domain(path, domain_name)
     domain = Domain.load(name, device)
     theirs = sampler.meta.get("domain")
     if theirs != domain.digest:
@@ -71,10 +71,10 @@ def load_judged(
     stands for the recorded frames kept beside them.
     """
     sampler, rendering = load_pair(path, domain_name, device)
-    run = run_of(path)
+    run = find_run(path)
     pair = run is not None and run.pictures is not None
     domain = Domain.load(run.domain, device) if run is not None and pair else rendering
-    codes = open_latents(latents_of(path, latents, domain), domain=domain.digest)
+    codes = open_latents(choose_latents(path, latents, domain), domain=domain.digest)
     videos = () if footage is None else tuple(map(str, footage)) or (BESIDE,)
     material = Material(domain=domain, latents=codes, pictures=rendering if pair else None, videos=videos)
     return prepare_for_judges(sampler, material), material

@@ -154,14 +154,14 @@ def repeat(plan: Plan, config: dict[str, Any], tell: Callable[[str, int, int], N
 
     torch.set_num_threads(max(1, int(plan.compute.cpus_per_worker)))
     device = pick_device("auto" if plan.compute.gpus_per_worker else "cpu")
-    setting = TrialTraining.from_config(plan, config, device)
+    training = TrialTraining.from_config(plan, config, device)
     with tempfile.TemporaryDirectory(prefix="svgan-again-") as folder:
         memory = MemoryReporter(Path(folder))
-        state = setting.train(memory, iteration=_with_bar(setting.run.steps, tell))
+        state = training.train(memory, iteration=_with_bar(training.run.steps, tell))
         best = int(figures_so_far(state.history)[BEST_STEP])
         if plan.judging.clips:
             sampler = Sampler.load(memory.best, device)
-            figures = score(sampler, setting.material, plan, tell)
+            figures = score(sampler, training.material, plan, tell)
             memory.points |= {name: {best: value} for name, value in figures.items()}
     return memory.points
 

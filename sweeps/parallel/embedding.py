@@ -29,7 +29,7 @@ from svgan.io.storage_errors import storage_errors
 from svgan.io.video_reader import survey
 from svgan.latents.manifest import MANIFEST, VideoCodes
 from svgan.latents.shards import write_latents
-from svgan.pipelines import embed as alone
+from svgan.pipelines import embed as embed_steps
 from svgan.pipelines.embed import Embedded, Watcher
 from sweeps.parallel.encoder_pool import EncoderPool, Stretch, Video, WorkerLost
 from sweeps.parallel.remote_tasks import Arrays
@@ -54,12 +54,12 @@ def embed(
     """
     watcher = watcher or Watcher()
     domain.check_embeds()
-    paths = alone.check_names(videos)
-    alone.check_components(components)
+    paths = embed_steps.check_names(videos)
+    embed_steps.check_components(components)
     if storage.read_or_explain(storage.join(out, MANIFEST)) is not None:
         raise UserError(f"{out}: already holds a {MANIFEST}; give another place, or remove it first")
     failures: dict[str, str] = {}
-    rates = alone.rates_of([path.absolute() for path in paths], failures)
+    rates = embed_steps.read_frame_rates([path.absolute() for path in paths], failures)
     work = f"{absolute(out).rstrip('/')}.embedding"  # a Ray Job's workers start in another folder than its driver
     with storage_errors(work, "write"):
         started = [_open(path, work, domain) for path in rates]
@@ -69,14 +69,14 @@ def embed(
             for video in started:
                 if video.path.name not in failures and video.track is not None:
                     parts = [_load(video.file("codes", k, domain)) for k in sorted(video.done["codes"])]
-                    codes, summary = alone.gather_codes(video.track, video.digest, parts)
+                    codes, summary = embed_steps.gather_codes(video.track, video.digest, parts)
                     watcher.finished(video.path.name, summary)
                     yield codes
             if len(failures) == len(paths):
                 raise UserError(f"no latents written: {'; '.join(failures.values())}")
 
         fps = next(iter(rates.values()), 25.0)
-        recorded = alone.make_cutter(list(rates), domain, watcher) if frames else None
+        recorded = embed_steps.make_cutter(list(rates), domain, watcher) if frames else None
         manifest = write_latents(
             out, finished(), domain=domain.digest, fps=fps, components=components, recorded=recorded
         )

@@ -22,7 +22,7 @@ from svgan.faces.tracking import Track
 from svgan.images.domain import Domain
 from svgan.io import storage
 from svgan.io.video_reader import Survey
-from svgan.pipelines import embed as alone
+from svgan.pipelines import embed as embed_steps
 from sweeps.parallel.remote_tasks import Encoder, cause_of, code_stretch, cut_stretch, scan_stretch
 from sweeps.ray_runtime import resources
 
@@ -45,7 +45,7 @@ class Video:
     done: dict[str, set[int]] = field(default_factory=lambda: {"faces": set(), "codes": set()})
 
     def file(self, step: str, number: int, domain: Domain) -> str:
-        name = f"faces-{number:05d}.npz" if step == "faces" else alone.codes_name(domain, number)
+        name = f"faces-{number:05d}.npz" if step == "faces" else embed_steps.codes_name(domain, number)
         return storage.join(self.place, name)
 
 

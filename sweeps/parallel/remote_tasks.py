@@ -14,7 +14,7 @@ from svgan.faces.aligned_video import face_finder
 from svgan.faces.tracking import Track, scan
 from svgan.images.domain import Domain
 from svgan.io import storage
-from svgan.pipelines import embed as alone
+from svgan.pipelines import embed as embed_steps
 
 Arrays = dict[str, np.ndarray]
 
@@ -34,12 +34,12 @@ def scan_stretch(path: str, chunk: tuple[int, int], file: str) -> None:
 
 
 def code_stretch(path: str, track: Track, rows: slice, size: int, folder: str, digest: str, file: str) -> None:
-    crops, people = alone.cut(_on_this_node(path), track, rows, size)
-    save(file, {"codes": alone.encode(domain_here(folder, digest, "cpu"), crops), "people": people})
+    crops, people = embed_steps.cut(_on_this_node(path), track, rows, size)
+    save(file, {"codes": embed_steps.encode(domain_here(folder, digest, "cpu"), crops), "people": people})
 
 
 def cut_stretch(path: str, track: Track, rows: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
-    return alone.cut(_on_this_node(path), track, rows, size)
+    return embed_steps.cut(_on_this_node(path), track, rows, size)
 
 
 class Encoder:
@@ -56,7 +56,7 @@ class Encoder:
         return ray.get_runtime_context().get_node_id()
 
     def encode(self, crops: np.ndarray, people: np.ndarray, file: str) -> None:
-        save(file, {"codes": alone.encode(domain_here(*self.domain), crops), "people": people})
+        save(file, {"codes": embed_steps.encode(domain_here(*self.domain), crops), "people": people})
 
 
 @cache

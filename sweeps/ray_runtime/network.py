@@ -37,15 +37,15 @@ def choose() -> None:
         os.environ.setdefault(name, found)
 
 
-class Backend(TorchConfig().backend_cls):  # type: ignore[misc]
+class RoutedTorchBackend(TorchConfig().backend_cls):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         worker_group.execute(choose)
         super().on_start(worker_group, backend_config)
 
 
-class Meeting(TorchConfig):
-    """Ray Train's torch configuration whose workers choose their interface first."""
+class RoutedTorchConfig(TorchConfig):
+    """Ray Train's torch configuration whose workers first choose the interface of their default route."""
 
     @property
-    def backend_cls(self) -> type[Backend]:
-        return Backend
+    def backend_cls(self) -> type[RoutedTorchBackend]:
+        return RoutedTorchBackend

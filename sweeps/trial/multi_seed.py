@@ -99,12 +99,14 @@ class SpeedReporter:
 class MultiSeedTraining:
     """One rank of a trial of several seeds."""
 
-    def __init__(self, rank: Rank, setting: TrialTraining, process: Process, scratch: Path) -> None:
-        self.rank, self.setting, self.process, self.scratch = rank, setting, process, scratch
-        self.seeds = [setting.run.seed + k for k in range(setting.plan.search.seeds)]
+    def __init__(self, rank: Rank, training: TrialTraining, process: Process, scratch: Path) -> None:
+        self.rank, self.training, self.process, self.scratch = rank, training, process, scratch
+        self.seeds = [training.run.seed + k for k in range(training.plan.search.seeds)]
         self.states = self._restored()
         first = rank.rank == 0
-        self.first = SeedsReporter(rank.config, setting.plan, setting.material, scratch, rank.meter) if first else None
+        self.first = (
+            SeedsReporter(rank.config, training.plan, training.material, scratch, rank.meter) if first else None
+        )
 
     def _restored(self) -> dict[int, State]:
         here = self.scratch / "restored"
@@ -118,23 +120,23 @@ class MultiSeedTraining:
 
     def run(self) -> dict[str, Any]:
         try:
-            for end in ends(self.setting.run.steps, self.setting.report_every):
+            for end in ends(self.training.run.steps, self.training.report_every):
                 if any(seed not in self.states or self.states[seed].step < end for seed in self.seeds):
                     speed = 1 / sum(1 / self._advance(seed, end) for seed in self.seeds)
                     self._report(end, speed)
             if self.first is None:
                 return {}
-            return self.first.finish_all(self.states, self.rank.attended)
+            return self.first.finish_all(self.states, self.rank.iteration)
         except Halted as halted:
             self._halt(halted.state)
             return {HALTED: True}
 
     def _advance(self, seed: int, end: int) -> float:
         """Train a seed up to a step; return its steps per second, infinity if it was there already."""
-        taken, run = SpeedReporter(), dataclasses.replace(self.setting.run, seed=seed)
-        part = dataclasses.replace(self.setting, run=dataclasses.replace(run, steps=end))
+        taken, run = SpeedReporter(), dataclasses.replace(self.training.run, seed=seed)
+        part = dataclasses.replace(self.training, run=dataclasses.replace(run, steps=end))
         try:
-            state = part.train(taken, state=self.states.get(seed), process=self.process, iteration=self.rank.attended)
+            state = part.train(taken, state=self.states.get(seed), process=self.process, iteration=self.rank.iteration)
         except NonFiniteLoss as error:
             raise NonFiniteLoss(f"seed {seed}: {error}") from None
         state.config = run
@@ -151,7 +153,7 @@ class MultiSeedTraining:
         """Save every seed where it stands. An interval that not all seeds have begun is repeated after a resume."""
         if cut is None:
             return
-        cut.config = dataclasses.replace(cut.config, steps=self.setting.run.steps)
+        cut.config = dataclasses.replace(cut.config, steps=self.training.run.steps)
         self.states[cut.config.seed] = cut
         if len(self.states) < len(self.seeds):
             return
@@ -209,22 +211,22 @@ class SeedsReporter(RankZeroReporter):
         ray.train.report(figures | self.meter.seconds_so_far(), checkpoint=ray.train.Checkpoint.from_directory(folder))
         shutil.rmtree(folder)
 
-    def finish_all(self, states: dict[int, State], attended: StoppableIteration) -> dict[str, Any]:
+    def finish_all(self, states: dict[int, State], iteration: StoppableIteration) -> dict[str, Any]:
         """Measure every seed's best generator, log a clip of the best seed, and return the outcome."""
         outcome, best, began = figures_so_far(states), best_of(states), time.perf_counter()
         device = next(iter(states.values())).device
         samplers = {seed: Sampler.load(_own(self.scratch, seed) / BEST, device) for seed in states}
         shown = min(best, key=lambda seed: best[seed][LATENT_FD])
-        attended.scoring("clip", 0, 1)
+        iteration.scoring("clip", 0, 1)
         log_clip(self.log, samplers[shown], self.material, self.plan.search.seed, self.scratch)
-        attended.scoring("clip", 1, 1)
+        iteration.scoring("clip", 1, 1)
         if self.plan.judging.clips:
             scored, measured = {}, figures_of(self.plan)
             for seed, sampler in samplers.items():
                 known = self.log.figures([of_seed(name, seed) for name in measured])
                 figures = {name: known[of_seed(name, seed)] for name in measured if of_seed(name, seed) in known}
                 if not figures:
-                    figures = score(sampler, self.material, self.plan, attended.scoring)
+                    figures = score(sampler, self.material, self.plan, iteration.scoring)
                     named, at = {of_seed(name, seed): v for name, v in figures.items()}, int(best[seed]["step"])
                     self.log.metrics(at, named, at, seed=str(seed))
                 scored[seed] = figures

@@ -23,9 +23,9 @@ from sweeps.trial.stoppable import StoppableIteration
 class Rank:
     """One rank of a trial, and the checkpoints from which it can start."""
 
-    def __init__(self, config: dict[str, Any], plan: Plan, attended: StoppableIteration) -> None:
+    def __init__(self, config: dict[str, Any], plan: Plan, iteration: StoppableIteration) -> None:
         context = ray.train.get_context()
-        self.config, self.plan, self.attended, self.number = config, plan, attended, int(config["number"])
+        self.config, self.plan, self.iteration, self.number = config, plan, iteration, int(config["number"])
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
         self.device = _device(plan)
         self.meter = Meter(plan, self.number)

@@ -41,7 +41,7 @@ class OtherRanksReporter:
     def keep(self, state: State) -> None:
         ray.train.report({STEP: state.step})
 
-    def finish(self, state: State, attended: StoppableIteration) -> dict[str, Any]:
+    def finish(self, state: State, iteration: StoppableIteration) -> dict[str, Any]:
         return {}
 
 
@@ -97,18 +97,18 @@ class RankZeroReporter:
         ray.train.report(figures | self.meter.seconds_so_far(), checkpoint=ray.train.Checkpoint.from_directory(folder))
         shutil.rmtree(folder)
 
-    def finish(self, state: State, attended: StoppableIteration) -> dict[str, Any]:
+    def finish(self, state: State, iteration: StoppableIteration) -> dict[str, Any]:
         """Measure the trial's best generator, log a clip of it, and return the outcome."""
         outcome, began = figures_so_far(state.history), time.perf_counter()
         best = int(outcome[BEST_STEP])
         sampler = Sampler.load(self.scratch / BEST, state.device)
-        attended.scoring("clip", 0, 1)
+        iteration.scoring("clip", 0, 1)
         log_clip(self.log, sampler, self.material, self.plan.search.seed, self.scratch)
-        attended.scoring("clip", 1, 1)
+        iteration.scoring("clip", 1, 1)
         if self.plan.judging.clips:
             figures = self.log.figures(figures_of(self.plan))
             if not figures:
-                figures = score(sampler, self.material, self.plan, attended.scoring)
+                figures = score(sampler, self.material, self.plan, iteration.scoring)
                 self.log.metrics(best, figures, best)
                 self.log.metrics(best, {SECONDS_SCORING: time.perf_counter() - began})
             outcome |= figures

@@ -66,9 +66,9 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue
     )
     backend = BackendConfig()
     if plan.compute.workers > 1:
-        from sweeps.ray_runtime.network import Meeting
+        from sweeps.ray_runtime.network import RoutedTorchConfig
 
-        backend = Meeting(backend="nccl" if plan.compute.gpus_per_worker else "gloo")
+        backend = RoutedTorchConfig(backend="nccl" if plan.compute.gpus_per_worker else "gloo")
     made: Trainer = kind(
         loop,
         train_loop_config=config,
@@ -78,7 +78,7 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue
         ),
         run_config=RunConfig(
             name=plan.trial_name(config["number"]),
-            callbacks=[InController(plan, config["number"], reports)],  # type: ignore[list-item]  # of Train's version 1
+            callbacks=[ReportRelay(plan, config["number"], reports)],  # type: ignore[list-item]  # of Train's version 1
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
             failure_config=FailureConfig(
                 max_failures=WORKER_RETRIES,
@@ -90,8 +90,8 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue
     return made
 
 
-class InController(UserCallback):
-    """Ray Train's controller calls this: it passes rank 0's reports on, and says why workers are restarted."""
+class ReportRelay(UserCallback):
+    """A callback of Ray Train's controller that relays rank 0's reports, and says why workers are restarted."""
 
     def __init__(self, plan: Plan, number: int, reports: SimpleQueue[dict[str, Any]] | Queue) -> None:
         self.plan, self.number, self.reports = plan, number, reports

@@ -46,26 +46,26 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any]:
 
 def run(rank: Rank) -> dict[str, Any]:
     """Train this rank's part of the trial, of one seed or of several; returns the trial's outcome on rank 0."""
-    setting = TrialTraining.from_config(rank.plan, rank.config["run"], rank.device)
+    training = TrialTraining.from_config(rank.plan, rank.config["run"], rank.device)
     process = current_process(rank.device) if rank.world > 1 else SINGLE
     rank.plan.scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=rank.plan.scratch) as folder:
         if rank.plan.search.seeds > 1:
-            return MultiSeedTraining(rank, setting, process, Path(folder)).run()
-        return run_one_seed(rank, setting, process, Path(folder))
+            return MultiSeedTraining(rank, training, process, Path(folder)).run()
+        return run_one_seed(rank, training, process, Path(folder))
 
 
-def run_one_seed(rank: Rank, setting: TrialTraining, process: Process, scratch: Path) -> dict[str, Any]:
+def run_one_seed(rank: Rank, training: TrialTraining, process: Process, scratch: Path) -> dict[str, Any]:
     """Train from the last checkpoint to the end, or until a stop; returns the trial's outcome on rank 0."""
     state = rank.restored(scratch)
     reporter = (
-        RankZeroReporter(rank.config, rank.plan, setting.material, scratch, rank.meter)
+        RankZeroReporter(rank.config, rank.plan, training.material, scratch, rank.meter)
         if rank.rank == 0
         else OtherRanksReporter()
     )
     try:
-        state = setting.train(reporter, state=state, process=process, iteration=rank.attended)
-        return reporter.finish(state, rank.attended)
+        state = training.train(reporter, state=state, process=process, iteration=rank.iteration)
+        return reporter.finish(state, rank.iteration)
     except Halted as halted:
         if halted.state is not None:
             reporter.keep(halted.state)

@@ -171,7 +171,7 @@ def figures(plan: Plan) -> dict[int, dict[tuple[str, int], float]]:
     return found
 
 
-def told(plan: Plan) -> str:
+def messages(plan: Plan) -> str:
     return "\n".join(event.text for event in events.read(plan).values())
 
 

@@ -2,7 +2,7 @@
 
 import psutil
 import pytest
-from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, named, told
+from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, messages, named
 from ray_cluster import Cluster
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ def test_a_lost_node_is_waited_for_and_the_trial_goes_on_where_another_joins(und
     cluster.add(1)
     sweep.end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
-    assert "goes on: there is room again" in told(sweep.plan)
+    assert "goes on: there is room again" in messages(sweep.plan)
 
 
 def test_two_studies_on_one_cluster_and_one_mlflow_are_both_right(undisturbed, footage, tmp_path, cluster):

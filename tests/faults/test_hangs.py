@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from harness import EVERY, FLAGS, SMALL, WORKER, Sweep, assert_as_if_nothing_had_happened, told, trials
+from harness import EVERY, FLAGS, SMALL, WORKER, Sweep, assert_as_if_nothing_had_happened, messages, trials
 from optuna.trial import TrialState
 
 from sweeps.tracking.client import Tracking
@@ -18,7 +18,7 @@ def test_a_frozen_worker_is_given_up_and_started_again(undisturbed, footage, tmp
     sweep.release()
     sweep.end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
-    assert "workers started again (2 times now)" in told(sweep.plan)
+    assert "workers started again (2 times now)" in messages(sweep.plan)
 
 
 def test_a_loop_that_stands_still_is_named_killed_and_started_again(undisturbed, footage, tmp_path):
@@ -30,7 +30,7 @@ def test_a_loop_that_stands_still_is_named_killed_and_started_again(undisturbed,
     )
     sweep.end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
-    shown = told(sweep.plan)
+    shown = messages(sweep.plan)
     assert "rank 0 (process " in shown
     assert "made no step for" in shown
     assert "hang" in shown

@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from harness import DRIVER, EVERY, FLAGS, STEPS, WORKER, Sweep, assert_as_if_nothing_had_happened, figures, told
+from harness import DRIVER, EVERY, FLAGS, STEPS, WORKER, Sweep, assert_as_if_nothing_had_happened, figures, messages
 
 from sweeps.tracking.client import Tracking
 from sweeps.trial.controller import DRIVER_RETRIES
@@ -28,7 +28,7 @@ def test_a_killed_process_of_a_trial_changes_no_figure(undisturbed, footage, tmp
     assert "raylet" not in sweep.end(), "Ray's noise goes to the log"
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
     assert [run.data.tags["attempts"] for run in Tracking(sweep.plan).runs()] == ["2"]
-    assert "workers started again (2 times now)" in told(sweep.plan)
+    assert "workers started again (2 times now)" in messages(sweep.plan)
 
 
 @pytest.mark.parametrize("recipe", OTHERS)

@@ -1,7 +1,7 @@
 """With Ray's public interface alone a sweep is slower, and ends with the same figures: its faults are handled too."""
 
 import pytest
-from harness import DRIVER, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, figures, told, trials
+from harness import DRIVER, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, figures, messages, trials
 from optuna.trial import TrialState
 
 from sweeps.storage.tested_versions import PUBLIC_ONLY
@@ -17,7 +17,7 @@ def test_killed_processes_of_a_trial_change_no_figure(undisturbed, footage, tmp_
     sweep.until_reports(1)
     for title, attempt in ((WORKER, 2), (DRIVER, 3)):
         max(sweep.processes(title), key=lambda process: process.create_time()).kill()
-        sweep.until(lambda attempt=attempt: f"workers started again ({attempt} times now)" in told(sweep.plan))
+        sweep.until(lambda attempt=attempt: f"workers started again ({attempt} times now)" in messages(sweep.plan))
     sweep.end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
     assert [run.data.tags["attempts"] for run in Tracking(sweep.plan).runs()] == ["3"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, told
+from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, messages
 from ports import free_port, wait_until_answers
 from s3_server import BUCKET
 
@@ -67,7 +67,7 @@ def test_mlflow_goes_away_and_comes_back_and_has_everything_once(undisturbed, fo
     sweep.until_held()
     mlflow_server.stop()
     sweep.release()
-    sweep.until(lambda: "its writes wait here" in told(sweep.plan))
+    sweep.until(lambda: "its writes wait here" in messages(sweep.plan))
     sweep.until(lambda: sum(waiting(sweep.plan).values()) >= 3)
     mlflow_server.start()
     sweep.end()

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, told, trials
+from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, messages, trials
 from optuna.trial import TrialState
 
 from sweeps.storage import stop_request
@@ -94,8 +94,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used_and_no_pickle_
             (place / name).write_bytes(pickle.dumps(Hostile(mark)))
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
-    assert f"{tensors.parent.name}/{tensors.name}: damaged" in told(sweep.plan)
-    assert "trying the checkpoint before it" in told(sweep.plan)
+    assert f"{tensors.parent.name}/{tensors.name}: damaged" in messages(sweep.plan)
+    assert "trying the checkpoint before it" in messages(sweep.plan)
     assert not mark.exists()
 
 

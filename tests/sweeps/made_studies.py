@@ -143,7 +143,7 @@ def run_mlflow_gc(uri):
     return done.output
 
 
-def told(capsys, *arguments):
+def run_command(capsys, *arguments):
     """What a command prints; it may exit with no other code than 0."""
     commands.main([*arguments, "--storage", "."])
     return capsys.readouterr().out

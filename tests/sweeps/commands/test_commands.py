@@ -10,7 +10,7 @@ import made_studies as made
 import numpy as np
 import pandas
 import pytest
-from made_studies import refused, told
+from made_studies import refused, run_command
 from PIL import Image
 
 from svgan.io import storage
@@ -111,7 +111,7 @@ def test_status_is_whole_in_80_columns_and_says_all_there_is_to_say(capsys, stud
     trace = here / "a-study" / "tune" / "trial-0002" / "error.txt"
     trace.parent.mkdir(parents=True)
     trace.write_text("Traceback")
-    shown = told(capsys, "status", "a-study")
+    shown = run_command(capsys, "status", "a-study")
     lines = shown.splitlines()
     assert max(map(len, lines[: lines.index("")] if "" in lines else lines[:9])) <= 80
     heading = next(text for text in lines if "trial" in text and "steps" in text)
@@ -129,17 +129,17 @@ def test_status_tells_the_hours_that_count_towards_the_budget(capsys, study):
         usage.Meter(first.plan, number).seconds_so_far()
         storage.write(study_files.place(first.plan, usage.FOLDER, f"{number:06d}", "1"), b"900")
         first.tracking.client.log_metric(run.info.run_id, "gpu_hours", 0.25)
-    assert "used: 0.5 GPU-hours of 10 (--max-gpu-hours)" in told(capsys, "status", "first")
-    row = next(line.split() for line in told(capsys, "status").splitlines() if line.startswith("first"))
+    assert "used: 0.5 GPU-hours of 10 (--max-gpu-hours)" in run_command(capsys, "status", "first")
+    row = next(line.split() for line in run_command(capsys, "status").splitlines() if line.startswith("first"))
     assert row[6] == "0.5"
     study("second", "finished")
-    assert "used" not in told(capsys, "status", "second")
+    assert "used" not in run_command(capsys, "status", "second")
 
 
 def test_status_of_a_living_study_tells_its_driver_and_the_time_left(capsys, study):
     plan = study("alive", "finished", None, trials=3).plan
     with driver_lock.hold(plan):
-        shown = told(capsys, "status", "alive")
+        shown = run_command(capsys, "status", "alive")
     assert "running" in shown
     assert "15s" in shown.split("running")[1].splitlines()[0]  # 30 of 40 steps at 2 a second
     assert "process " in shown
@@ -153,7 +153,7 @@ def test_status_without_mlflow_is_what_optunas_record_has(capsys, study, here):
         running.set_user_attr("config", {"gap_weight": weight})
         running.report(1.25, 20)
     (here / "mlflow.db").rename(here / "away.db")
-    said = told(capsys, "status", "study")
+    said = run_command(capsys, "status", "study")
     cells = {line.split()[0]: line.split() for line in said.splitlines() if "/40" in line}
     assert [cells[number][-1] for number in "01234"] == ["finished", "stopped", "failed", "cut", "cut"]
     assert {"7.5", "20/40", "1.25"} <= set(cells["4"])
@@ -164,7 +164,7 @@ def test_status_without_mlflow_is_what_optunas_record_has(capsys, study, here):
 def test_status_without_a_name_lists_the_studies(capsys, study):
     study("first", "finished", "failed")
     study("second", None)
-    rows = {text.split()[0]: text.split() for text in told(capsys, "status").splitlines() if text}
+    rows = {text.split()[0]: text.split() for text in run_command(capsys, "status").splitlines() if text}
     assert rows["first"][1:6] == ["running", "2", "1", "0", "1"]
     assert rows["second"][1:6] == ["running", "1", "0", "0", "0"]
 
@@ -183,7 +183,7 @@ def test_stop_waits_for_the_driver_and_says_how_to_go_on(capsys, study):
     while not driver_lock.is_held(plan):
         assert driver.is_alive()
         time.sleep(0.02)
-    shown = told(capsys, "stop", "alive")
+    shown = run_command(capsys, "stop", "alive")
     assert not driver_lock.is_held(plan)
     driver.join(timeout=600)
     assert "python sweeps/toy.py --resume alive --storage" in shown
@@ -195,14 +195,14 @@ def test_stop_without_waiting_only_asks_and_a_study_that_is_dead_is_refused(caps
     assert "no driver runs it on this machine" in refused(capsys, "stop", "alive")
     assert not stop_request.requested(plan)
     with driver_lock.hold(plan):
-        assert "asked to stop" in told(capsys, "stop", "alive", "--no-wait")
+        assert "asked to stop" in run_command(capsys, "stop", "alive", "--no-wait")
         assert stop_request.requested(plan)
 
 
 def test_export_has_a_row_per_trial_and_reads_back(capsys, study, here):
     study("a-study", "finished", "pruned", "failed", None)
     for name, read in (("trials.csv", pandas.read_csv), ("deep/trials.parquet", pandas.read_parquet)):
-        assert "4 rows" in told(capsys, "export", "a-study", "--out", name)
+        assert "4 rows" in run_command(capsys, "export", "a-study", "--out", name)
         frame = read(here / name)
         assert list(frame["number"]) == [0, 1, 2, 3]
         assert list(frame["status"]) == ["finished", "stopped", "failed", "cut"]
@@ -219,7 +219,7 @@ def test_export_has_a_row_per_trial_and_reads_back(capsys, study, here):
 
 def test_export_of_the_curves_is_long_and_in_order(capsys, study, here):
     study("a-study", "finished", "pruned")
-    told(capsys, "export", "a-study", "--out", "curves.parquet", "--history")
+    run_command(capsys, "export", "a-study", "--out", "curves.parquet", "--history")
     frame = pandas.read_parquet(here / "curves.parquet")
     assert list(frame.columns) == ["number", "metric", "step", "value", "time"]
     one = frame[(frame["number"] == 0) & (frame["metric"] == "latent_fd")]
@@ -237,21 +237,21 @@ def test_export_to_a_place_that_cannot_be_written_is_one_line(capsys, study, her
 def test_compare_of_trials_tells_settings_digests_and_figures(capsys, study):
     study("one", "finished", "finished")
     study("two", "finished", digests=tuple((made.DIGESTS | {"protocol.long": "p2"}).items()))
-    shown = told(capsys, "compare", "one:0", "one:1")
+    shown = run_command(capsys, "compare", "one:0", "one:1")
     assert "DO NOT COMPARE" not in shown
     lines = [text.split() for text in shown.splitlines()]
     assert lines[:4] == [["A:", "one:0"], ["B:", "one:1"], ["settings", "A", "B"], ["gap_weight", "0.0", "10.0"]]
     assert "digests: the same" in shown
     row = next(text.split() for text in shown.splitlines() if text.startswith("fvd_long"))
     assert row[1:] == ["50", "49", "-1", "-2.0"]
-    shown = told(capsys, "compare", "one:0", "two:0")
+    shown = run_command(capsys, "compare", "one:0", "two:0")
     assert shown.splitlines()[2] == "THEIR FIGURES DO NOT COMPARE: protocol.long is p1 in A, p2 in B"
 
 
 def test_compare_of_studies_tells_best_median_and_counts(capsys, study):
     study("one", "finished", "finished", "pruned")
     study("two", "finished", "failed", steps=80)
-    shown = told(capsys, "compare", "one", "two")
+    shown = run_command(capsys, "compare", "one", "two")
     rows = {text.rsplit("  ", 4)[0].strip(): text for text in shown.splitlines()}
     assert any(text.split() == ["steps", "40", "80"] for text in rows.values())
     best = next(text for text in rows.values() if text.startswith("fvd_long, best"))
@@ -264,7 +264,7 @@ def test_compare_puts_the_sheets_of_the_best_trials_into_one_picture(capsys, stu
     one.sheet(0, 10)
     one.sheet(1, 20)
     two.sheet(0, 30, height=26)
-    told(capsys, "compare", "one", "two", "--sheet", "out/both.png")
+    run_command(capsys, "compare", "one", "two", "--sheet", "out/both.png")
     picture = np.asarray(Image.open(here / "out" / "both.png"))
     assert picture.shape == (26, 68, 3)
     assert (picture[:20, :30] == 20).all()
@@ -274,13 +274,13 @@ def test_compare_puts_the_sheets_of_the_best_trials_into_one_picture(capsys, stu
 def test_sync_sends_what_waited_once_and_says_so(capsys, study):
     made_study = study("a-study", "finished", None)
     plan, client = made_study.plan, made_study.tracking.client
-    assert "nothing waits" in told(capsys, "sync", "a-study")
+    assert "nothing waits" in run_command(capsys, "sync", "a-study")
     waiting = outbox.Outbox(plan, 1)
     waiting.put(outbox.Entry("metrics", {"step": 90, "values": {"phi": 0.5}, "model": None, "at": 1}))
     waiting.put(outbox.Entry("close", {"outcome": "pruned", "error": None}))
-    assert "2 writes wait for MLflow" in told(capsys, "status", "a-study")
+    assert "2 writes wait for MLflow" in run_command(capsys, "status", "a-study")
     assert "first: python -m sweeps sync" in refused(capsys, "gc", "a-study", "--yes")
-    assert "2 writes sent, 0 left" in told(capsys, "sync", "a-study")
+    assert "2 writes sent, 0 left" in run_command(capsys, "sync", "a-study")
     run = made_study.tracking.runs()[1]
     assert run.info.status == "KILLED"
     assert [point.step for point in client.get_metric_history(run.info.run_id, "phi")] == [90]
@@ -365,7 +365,7 @@ def test_values_from_mlflow_and_live_ones_look_alike():
 def test_a_plan_without_its_folder_is_found_in_mlflow(capsys, study, here):
     study("a-study", "finished")
     Path(here, "a-study", "study.json").unlink()
-    shown = told(capsys, "status", "a-study")
+    shown = run_command(capsys, "status", "a-study")
     assert "not on this machine" in shown
     assert "finished" in shown
 
@@ -373,14 +373,14 @@ def test_a_plan_without_its_folder_is_found_in_mlflow(capsys, study, here):
 def test_a_base_name_is_the_newest_study_that_begins_so(study, here, capsys):
     for name in ("gap-20260101-000000", "gap-20260102-000000", "width-20260103-000000"):
         study(name, "finished")
-    assert "gap-20260102-000000" in told(capsys, "status", "gap")
-    assert "width-20260103-000000" in told(capsys, "status", "width", "--tracking", "sqlite:///mlflow.db")
-    assert "20260102" in told(capsys, "status", "gap", "--tracking", "sqlite:///mlflow.db")
+    assert "gap-20260102-000000" in run_command(capsys, "status", "gap")
+    assert "width-20260103-000000" in run_command(capsys, "status", "width", "--tracking", "sqlite:///mlflow.db")
+    assert "20260102" in run_command(capsys, "status", "gap", "--tracking", "sqlite:///mlflow.db")
     commands.main(["status", "gap", "--storage", "."])
     assert capsys.readouterr().err == "gap: taking gap-20260102-000000, the newest study whose name begins so\n"
     assert "20260102-000000: no driver runs it" in refused(capsys, "stop", "gap-20260102-000000")
     study("gap")
     os.utime("gap/study.json", (0, 0))
-    assert "20260102" not in told(capsys, "status", "gap"), "a whole name comes first"
+    assert "20260102" not in run_command(capsys, "status", "gap"), "a whole name comes first"
     assert "no such study" in refused(capsys, "gc", "width", "--yes")
-    assert "width-20260103-000000: nothing to delete" in told(capsys, "gc", "width")
+    assert "width-20260103-000000: nothing to delete" in run_command(capsys, "gc", "width")

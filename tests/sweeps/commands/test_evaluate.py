@@ -60,7 +60,7 @@ def here(trial, tmp_path, monkeypatch):
     return trial
 
 
-def told(capsys, study, *arguments) -> tuple[dict, str]:
+def evaluate(capsys, study, *arguments) -> tuple[dict, str]:
     """The last line's JSON, and all that was said."""
     where = ["--storage", study.plan.output.storage, "--tracking", study.plan.output.tracking]
     commands.main(["evaluate", *arguments, *where])
@@ -69,7 +69,7 @@ def told(capsys, study, *arguments) -> tuple[dict, str]:
 
 
 def test_what_a_trial_logged_comes_again_in_every_digit(capsys, here):
-    found, said = told(capsys, here, "study:0", "--protocol", "svg-long")
+    found, said = evaluate(capsys, here, "study:0", "--protocol", "svg-long")
     value = here.figures["fvd_long"]
     assert found["figures"]["fvd_long"]["value"] == value
     assert found["logged"] == {"fvd_long": {"value": value, "equal": True}}
@@ -79,7 +79,7 @@ def test_what_a_trial_logged_comes_again_in_every_digit(capsys, here):
 
 def test_a_model_against_itself_is_undecided(capsys, here):
     asked = ["--against", "study:0", "--protocol", "svg-short", "--metrics", "fvd,loops"]
-    found, said = told(capsys, here, "study:0", *asked)
+    found, said = evaluate(capsys, here, "study:0", *asked)
     assert found["against"]["fvd_short"] == {"difference": 0, "low": 0, "high": 0, "sure": 0.5, "better": None}
     assert found["logged"]["fvd_short"]["equal"]
     assert "undecided" in said
@@ -93,7 +93,8 @@ def test_a_registered_model_by_alias_version_and_id(capsys, here):
     client.set_registered_model_alias("m", "champion", "1")
     asked = ["--protocol", "svg-short", "--metrics", "loops"]
     found = [
-        told(capsys, here, uri, *asked)[0] for uri in ("models:/m@champion", "models:/m/1", f"models:/{model.model_id}")
+        evaluate(capsys, here, uri, *asked)[0]
+        for uri in ("models:/m@champion", "models:/m/1", f"models:/{model.model_id}")
     ]
     assert found[0] == found[1] == found[2]
     assert found[0]["model"] == f"models:/{model.model_id}"
@@ -119,13 +120,13 @@ def test_log_adds_what_the_model_has_not(capsys, here, monkeypatch, tmp_path):
     monkeypatch.setattr("svgan.reports.html_page.SECONDS", 0.2)
     (model,) = sweep_models(here.tracking.client, here.tracking.experiment, "study", 0)
     asked = ["study:0", "--protocol", "svg-short", "--metrics", "loops", "--log"]
-    _, said = told(capsys, here, *asked, "--report", str(tmp_path / "page.html"))
+    _, said = evaluate(capsys, here, *asked, "--report", str(tmp_path / "page.html"))
     assert "loops/phi" in said
     assert "logged to its run: reports/step-000002.html" in said
     page = here.tracking.client.download_artifacts(model.source_run_id, "reports/step-000002.html")
     assert Path(page).read_text() == (tmp_path / "page.html").read_text()
     assert "study, trial 0, step 2" in (tmp_path / "page.html").read_text()
-    _, said = told(capsys, here, "study:0", "--protocol", "svg-short", "--metrics", "loops", "--log")
+    _, said = evaluate(capsys, here, "study:0", "--protocol", "svg-short", "--metrics", "loops", "--log")
     assert "nothing new" in said
 
     figures = {name: {"value": 7.0} for name in ("fvd_long", "kvd_long", "fvd/stylegan-v-16", "fvd_short")}
@@ -157,7 +158,7 @@ def test_log_adds_what_the_model_has_not(capsys, here, monkeypatch, tmp_path):
 )
 def test_bad_input_is_one_line(capsys, here, arguments, words):
     with pytest.raises(SystemExit) as stopped:
-        told(capsys, here, *arguments)
+        evaluate(capsys, here, *arguments)
     assert stopped.value.code == 2
     said = capsys.readouterr().err
     assert words in said

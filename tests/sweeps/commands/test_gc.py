@@ -2,7 +2,7 @@
 
 import made_studies as made
 import pytest
-from made_studies import refused, told
+from made_studies import refused, run_command
 
 from sweeps import __main__ as commands
 from sweeps.commands import gc
@@ -25,11 +25,14 @@ def test_gc_frees_what_is_not_needed_and_nothing_else(capsys, study, here):
     (here / "a-study" / "notes.txt").write_text("mine")
     before = sorted(here.rglob("*"))
 
-    shown = told(capsys, "gc", "a-study", "--dry-run")
+    shown = run_command(capsys, "gc", "a-study", "--dry-run")
     assert sorted(here.rglob("*")) == before
     assert "give --yes" in refused(capsys, "gc", "a-study")
     assert sorted(here.rglob("*")) == before
-    assert shown.split("\nall")[1].split()[-2:] == told(capsys, "gc", "a-study", "--yes").split(": ")[-1].split()[:2]
+    assert (
+        shown.split("\nall")[1].split()[-2:]
+        == run_command(capsys, "gc", "a-study", "--yes").split(": ")[-1].split()[:2]
+    )
 
     assert [folder.exists() for folder in folders] == [False, False, True]
     assert sorted(path.name for path in tune.rglob("*") if path.is_file()) == ["error.txt", "mine.txt"]
@@ -38,7 +41,7 @@ def test_gc_frees_what_is_not_needed_and_nothing_else(capsys, study, here):
     # Trial 0: best FVD, registered, best latent FD. Trial 1: the best alone. Trial 2 is not over.
     assert kept == {(0, 10), (0, 20), (0, 30), (1, 20), (2, 10), (2, 20)}
     assert made.model_folders(here) == {models[key] for key in kept}
-    assert "nothing to delete" in told(capsys, "gc", "a-study", "--yes")
+    assert "nothing to delete" in run_command(capsys, "gc", "a-study", "--yes")
 
 
 def test_gc_works_behind_a_url(study):
@@ -72,7 +75,7 @@ def test_gc_that_was_cut_is_run_again_and_mlflow_gc_takes_the_rest(capsys, study
         with pytest.raises(SystemExit):
             commands.main(["gc", "a-study", "--yes", "--storage", "."])
     assert made.model_keys(made_study) == {(0, 10), (0, 20)}
-    told(capsys, "gc", "a-study", "--yes")
+    run_command(capsys, "gc", "a-study", "--yes")
     assert made.model_keys(made_study) == {(0, 20)}
     assert first in made.run_mlflow_gc(made_study.plan.output.tracking)
 

@@ -21,7 +21,7 @@ from svgan.assets import cache
 from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.latents.shards import open_latents, open_origins
-from svgan.pipelines import embed as alone
+from svgan.pipelines import embed as embed_steps
 from sweeps.parallel import embedding, encoder_pool
 from sweeps.ray_runtime import internals, resources
 
@@ -79,7 +79,7 @@ def test_a_killed_driver_loses_nothing_and_the_set_is_one_processes(
     assert 1 <= len(before) < len(after) == 2 * VIDEOS + 1
     assert {name: after[name] for name in before} == before
 
-    one = alone.embed(videos, domain, tmp_path / "one")
+    one = embed_steps.embed(videos, domain, tmp_path / "one")
     assert made.manifest.digest == one.manifest.digest
     assert made.manifest.frames == one.manifest.frames
     assert made.failures.keys() == one.failures.keys() == {"none.mkv"}
@@ -173,7 +173,7 @@ def test_a_cluster_that_grows_from_nothing_is_used_and_a_lost_encoder_replaced(
     assert "waiting for a node" in told
     assert "waiting for a GPU" in told
     assert "CPUs make the codes until" not in told
-    one = alone.embed(videos, Domain.load(random_domain), tmp_path / "one")
+    one = embed_steps.embed(videos, Domain.load(random_domain), tmp_path / "one")
     assert open_latents(out).manifest.digest == one.manifest.digest
 
 
@@ -263,7 +263,7 @@ def test_a_video_has_the_name_that_was_given(random_domain: Path, tmp_path: Path
 
 def test_what_cannot_be_embedded_is_told_before_ray_starts(videos: list[Path], random_domain: Path, tmp_path: Path):
     domain = Domain.load(random_domain)
-    alone.embed([videos[0]], domain, tmp_path / "taken")
+    embed_steps.embed([videos[0]], domain, tmp_path / "taken")
     for given, out, words in (
         ([videos[0]] * 2, "new", "two videos of this name"),
         ([videos[0]], "taken", "already holds a manifest.json"),

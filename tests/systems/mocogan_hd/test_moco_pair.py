@@ -16,7 +16,7 @@ from svgan.metrics import long_clips
 from svgan.metrics.latent import LatentDistance
 from svgan.runs import training, validation
 from svgan.runs.folder import Run
-from svgan.runs.loading import checkpoint_of
+from svgan.runs.loading import find_checkpoint
 from svgan.sampling.judged_pictures import prepare_for_judges
 from svgan.sampling.sampler import Sampler
 from svgan.systems.mocogan_hd import recipes as mocogan_hd
@@ -66,7 +66,7 @@ def test_a_run_of_a_pair_trains_goes_on_and_shows_the_others_pictures(
     from PIL import Image
 
     assert Image.open(min((tmp_path / "clip").iterdir())).size == (32, 32)
-    best = checkpoint_of(out)
+    best = find_checkpoint(out)
     history = json.loads((out / "figures.json").read_text())
     assert best.name == f"step-{min(history, key=lambda report: report['latent_fd'])['step']:08d}"
     assert Sampler.load(best).meta["domain"] == Domain.load(dogs).digest

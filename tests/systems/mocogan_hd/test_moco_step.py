@@ -274,9 +274,9 @@ def test_a_sweep_takes_it_as_any_run(form: str, latents: Path, random_domain: Pa
     told |= {"steps": 2, "workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0, "concurrency": 1, "seed": 0}
     told |= {"tracking": "sqlite:///mlflow.db", "experiment": "svgan", "model": "m", "clips": 0, "reports": 2}
     plan = Plan.from_json({"format": 1, **told, "precision": "float32", "rungs": [], "reduction": 2, "digests": []})
-    setting = TrialTraining.from_config(plan, config.to_json(), torch.device("cpu"))
-    state = setting.train(NullReporter())
+    training = TrialTraining.from_config(plan, config.to_json(), torch.device("cpu"))
+    state = training.train(NullReporter())
     assert math.isfinite(figures_so_far(state.history)["latent_fd_best"])
-    assert forecast.timed(plan, config, setting.material, "cpu", budget=1e-6).step > 0
-    whole, generator = disk_check.state_bytes(config, setting.material)
+    assert forecast.timed(plan, config, training.material, "cpu", budget=1e-6).step > 0
+    whole, generator = disk_check.state_bytes(config, training.material)
     assert whole == sum(tensor.nbytes for tensor in state.tensors().values()) > generator > 0
