@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -30,6 +31,39 @@ def write_whole(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def link_whole(path: Path, content: bytes) -> bool:
+    """Write a new file; False where there is one of that name. Of several writers at once, one gets True.
+
+    The file appears whole. A file system without hard links gets it by exclusive creation, where a killed writer may
+    leave a part. Parent folders are created. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = _beside(path)
+    try:
+        aside.write_bytes(content)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            # A file server that repeats a request says so of the link that it has made.
+            return aside.stat().st_nlink == 2
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            return _created(path, content)
+        return True
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _created(path: Path, content: bytes) -> bool:
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        return False
+    return True
 
 
 def folder_beside(path: Path) -> Path:

@@ -7,17 +7,22 @@ server.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import threading
+import time
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from svgan.io.atomic import write_whole
+from svgan.io.atomic import link_whole, write_whole
 from svgan.io.storage_errors import ERRORS, code, explained, storage_errors
 
 RANGE = 8 * 2**20  # bytes of one request; several of a file are under way at a time
 PROBE_BYTES = 1 << 16
+CONFLICT_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds; a conflict ends with the other request, some 50 ms later
 FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 
@@ -41,6 +46,32 @@ def write(uri: str, content: bytes) -> None:
         return
     filesystem, path = open_filesystem(uri)
     filesystem.pipe_file(path, content)
+
+
+def create(uri: str, content: bytes) -> bool:
+    """Write a file that is not there yet, whole; False where another writer's file is there.
+
+    Of several writers at once, on any machines, one gets True. The content must name its writer: a request that was
+    repeated because its answer was lost is known by it. On S3 this is a conditional put (If-None-Match: *), which AWS
+    and SeaweedFS honour (docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
+    """
+    if is_local(uri):
+        return link_whole(local_path(uri), content) or read(uri) == content
+    filesystem, path = open_filesystem(uri)
+    for pause in CONFLICT_PAUSES:
+        try:
+            with _in_turn if uri.startswith("memory:") else nullcontext():
+                filesystem.pipe_file(path, content, mode="create")
+            return True
+        except FileExistsError:
+            return read(uri) == content
+        except OSError as error:
+            if code(error) in ("PreconditionFailed", "412"):
+                return read(uri) == content
+            if code(error) not in ("ConditionalRequestConflict", "409"):
+                raise
+        time.sleep(pause)  # somebody writes or removes the same file at this moment: S3 asks for another try
+    raise OSError(errno.EBUSY, "others write the same file again and again", uri)
 
 
 def read(uri: str, size: int | None = None) -> bytes | None:
@@ -152,6 +183,7 @@ def download(uri: str, folder: Path) -> None:
 
 
 _filesystems: dict[tuple[str, ...], Any] = {}
+_in_turn = threading.Lock()  # creators in fsspec's memory://, which looks first and writes afterwards
 
 
 def open_filesystem(uri: str) -> tuple[Any, str]:
