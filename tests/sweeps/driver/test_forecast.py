@@ -1,7 +1,9 @@
 """The estimate against what it estimates: halving as it is, a trial's own figures, iterations as they run."""
 
 import dataclasses
+import itertools
 import shutil
+import time
 
 import pytest
 from made_plan import PLAN
@@ -78,17 +80,30 @@ def test_durations_are_for_people(seconds, words):
     assert forecast.duration(seconds) == words
 
 
+def clock_of_laps(seconds):
+    """A clock on which every iteration takes as long: it is read before and after each."""
+    return (seconds * reading for reading in itertools.count()).__next__
+
+
 def test_iterations_are_timed_and_a_slow_batch_in_part(footage):
     from svgan.training import recipes
 
     material, asked = Material.open(*footage), plan(clips=0)
-    found = forecast.timed(asked, recipes.make("tiny", batch=8), material, "cpu")
-    assert 0 < found.step < 5
-    assert found.source.endswith("iterations timed here")
-    diverging = forecast.timed(asked, recipes.make("tiny", batch=8, lr=1e30), material, "cpu")
-    assert diverging.step > 0
-    hurried = forecast.timed(asked, recipes.make("tiny", batch=64), material, "cpu", budget=1e-6)
-    assert "from 1 iterations" in hurried.source
+
+    def timed(clock=time.perf_counter, **change):
+        return forecast.timed(asked, recipes.make("tiny", **{"batch": 8} | change), material, "cpu", 1.0, clock)
+
+    here = timed()
+    assert here.step > 0
+    assert here.source.endswith("iterations timed here")
+    assert timed(lr=1e30).step > 0, "a diverging iteration takes its time too"
+    quick = timed(clock_of_laps(0.01))
+    assert (quick.step, quick.source) == (pytest.approx(0.01), "from 4 iterations timed here")
+    # An eighth of the batch shows that a third of the budget is too short for the whole one.
+    slow = timed(clock_of_laps(0.1))
+    assert (slow.step, slow.source) == (pytest.approx(0.8), "from 4 iterations timed here")
+    hurried = timed(clock_of_laps(2.0), batch=64)
+    assert (hurried.step, hurried.source) == (pytest.approx(16), "from 1 iterations timed here")
 
 
 def test_scoring_is_timed_here_and_follows_the_number_of_clips(random_domain):
