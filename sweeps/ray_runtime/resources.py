@@ -73,8 +73,15 @@ class Resources:
 
 def _fitting(node: Node, cpus: float, gpus: float) -> int:
     # A worker needs all its CPUs and GPUs on one node, so the scarcer kind decides.
-    each = [node.get(kind, 0) // ask for kind, ask in (("CPU", cpus), ("GPU", gpus)) if ask]
+    each = [node.get("CPU", 0) // cpus] if cpus else []
+    if gpus:
+        each.append(int(node.get("GPU", 0)) * per_gpu(gpus) if gpus < 1 else node.get("GPU", 0) // gpus)
     return int(min(each))
+
+
+def per_gpu(share: float) -> int:
+    """How many workers with such a share of a GPU Ray puts on one GPU. It never splits a share between two."""
+    return int(1 / share + 1e-9)
 
 
 def detect() -> Resources:
@@ -192,12 +199,15 @@ def free_gb() -> float:
 
 
 def gpu_share(there: Resources, workers: int, concurrency: int | None) -> float:
-    """GPUs per worker by default: a whole one, or a share if more workers are asked for than there are GPUs."""
-    gpus = there.total("GPU")
-    wanted = workers * (concurrency or 1)
+    """GPUs per worker by default: a whole one, or a share if more trials of one worker are asked for than there are
+    GPUs. Several workers of a trial need a GPU each (`check_ranks_apart`).
+    """
+    gpus, wanted = there.total("GPU"), concurrency or 1
     if not gpus:
         return 0.0
-    return 1.0 if wanted <= gpus else max(0.01, int(100 * gpus / wanted) / 100)
+    if workers > 1 or wanted <= gpus:
+        return 1.0
+    return max(0.01, int(100 / math.ceil(wanted / gpus)) / 100)
 
 
 def fitting_concurrency(there: Resources, *, workers: int, cpus: float, gpus: float, trials: int) -> int:
@@ -214,6 +224,7 @@ def fitting_concurrency(there: Resources, *, workers: int, cpus: float, gpus: fl
 def check_resources(plan: Plan, there: Resources) -> None:
     """Raises UserError for workers that could never be placed. Ray itself would wait for ever without a message."""
     cpus, gpus, workers = plan.compute.cpus_per_worker, plan.compute.gpus_per_worker, plan.compute.workers
+    check_ranks_apart(workers, gpus, there)
     also = " with all nodes its autoscaler may add" if there.coming else ""
     # In all: one trial, then as many as run at a time.
     for kind, each, flag in (("CPU", cpus, "--workers"), ("GPU", gpus, "--gpus-per-worker")):
@@ -242,6 +253,26 @@ def check_resources(plan: Plan, there: Resources) -> None:
         raise UserError(
             f"--concurrency {plan.compute.concurrency}: {there.where} offers {there.slots:g} {SLOT}; lower it, or "
             f"start the head with --resources '{{\"{SLOT}\": {plan.compute.concurrency}}}'"
+        )
+
+
+def check_ranks_apart(workers: int, gpus: float, there: Resources) -> None:
+    """Raises UserError if two workers of a trial could get the same GPU: NCCL refuses two ranks on one device.
+
+    gloo would take them, but two ranks that take turns on one GPU are slower than one and keep two copies of the model.
+    """
+    if workers < 2 or not gpus:
+        return
+    remedy = "; give --workers 1, or --gpus-per-worker 0 to train on CPUs"
+    if gpus < 1 and per_gpu(gpus) > 1:
+        raise UserError(
+            f"--gpus-per-worker {gpus:g}: two of a trial's {workers} workers could get the same GPU, which NCCL refuses"
+            f"{remedy}, or --gpus-per-worker 1"
+        )
+    if workers > there.total("GPU"):
+        raise UserError(
+            f"--workers {workers}: each needs a GPU of its own, as NCCL refuses two ranks on one; {there.where} has "
+            f"{there.total('GPU'):g}{remedy}"
         )
 
 

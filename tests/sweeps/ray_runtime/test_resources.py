@@ -43,6 +43,21 @@ def test_what_fits_is_let_through():
             "--workers 1: 1 workers of 2 CPU are asked, each whole on one node; the cluster has places for 0",
         ),
         (
+            {"workers": 2, "gpus_per_worker": 0.5},
+            here(gpus=1),
+            "--gpus-per-worker 0.5: two of a trial's 2 workers could get the same GPU, which NCCL refuses; give ",
+        ),
+        (
+            {"workers": 2, "gpus_per_worker": 0.33, "concurrency": 1},
+            Resources(CLUSTER, ({"CPU": 8, "GPU": 2},) * 4, slots=2),
+            "--gpus-per-worker 0.33: .* the same GPU, .*--workers 1, or --gpus-per-worker 0 .*, or --gpus-per-worker 1",
+        ),
+        (
+            {"concurrency": 4, "gpus_per_worker": 0.6},
+            here(cpus=8, gpus=3),
+            "--concurrency 4: 4 workers of 1 CPU and 0.6 GPU are asked, .* this machine has places for 3",
+        ),
+        (
             {"gpus_per_worker": 1, "workers": 2},
             Resources(CLUSTER, ({"CPU": 8, "GPU": 2},), ({"CPU": 8, "GPU": 1},), slots=2),
             "--concurrency 2: so many trials ask 4 GPU, the cluster has 3 with all nodes its autoscaler may add",
@@ -52,6 +67,18 @@ def test_what_fits_is_let_through():
 def test_what_could_never_be_placed_is_refused(change, there, words):
     with pytest.raises(UserError, match=words):
         resources.check_resources(plan(**change), there)
+
+
+def test_two_workers_on_one_gpu_are_refused_by_default_too():
+    """NCCL refuses two ranks on one device; the default share was a half, which put them there."""
+    there = here(gpus=1)
+    asked = {"workers": 2, "gpus_per_worker": resources.gpu_share(there, 2, None), "concurrency": 1}
+    with pytest.raises(
+        UserError, match=r"--workers 2: each needs a GPU of its own, .*; this machine has 1; give --wor"
+    ):
+        resources.check_resources(plan(**asked), there)
+    apart = plan(workers=3, gpus_per_worker=0.6, concurrency=1)
+    resources.check_resources(apart, here(cpus=8, gpus=3))
 
 
 def test_what_an_autoscaler_may_add_counts():
@@ -98,6 +125,8 @@ def test_gpus_are_shared_when_workers_outnumber_them():
     assert resources.gpu_share(here(gpus=1), 1, None) == 1
     assert resources.gpu_share(here(gpus=1), 1, 3) == 0.33
     assert resources.gpu_share(here(gpus=4), 2, 2) == 1
+    assert resources.gpu_share(here(gpus=4), 1, 5) == 0.5, "a share is of one GPU: five of 0.8 do not fit on four"
+    assert resources.gpu_share(here(gpus=1), 2, None) == 1, "two workers of a trial never share a GPU"
 
 
 def test_the_local_cluster_is_told_from_a_dead_one(monkeypatch, tmp_path):
