@@ -33,7 +33,8 @@ class LiveTable(Callback):
 
     def __init__(self, plan: Plan, rows: list[Row], console: Console | None = None) -> None:
         self.plan, self.title, self.console = plan, plan.name, console or Console()
-        self.heard, self.every, self.next = "", 10.0 if is_remote(plan.output.storage) else 2.0, 0.0
+        self.heard = set[str]()
+        self.every, self.next = 10.0 if is_remote(plan.output.storage) else 2.0, 0.0
         self.rows = {row.number: row for row in rows}
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
 
@@ -98,7 +99,7 @@ class LiveTable(Callback):
         """Show the messages that came since the last call."""
         with contextlib.suppress(*storage.ERRORS):
             for name, event in events.read(self.plan, self.heard).items():
-                self.heard = name
+                self.heard.add(name)
                 self.say(str(event), "yellow")
 
     def say(self, text: str, style: str) -> None:

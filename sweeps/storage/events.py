@@ -10,6 +10,7 @@ import json
 import logging
 import time
 import uuid
+from collections.abc import Container
 from typing import TYPE_CHECKING, NamedTuple
 
 from svgan.errors import one_line
@@ -49,14 +50,16 @@ def tell(plan: Plan, trial: int | None, text: str) -> None:
         log.warning("this event could not be kept: %s", error)
 
 
-def read(plan: Plan, after: str = "") -> dict[str, Event]:
-    """Events by file name, oldest first; only those with names after `after`."""
+def read(plan: Plan, known: Container[str] = ()) -> dict[str, Event]:
+    """Events by file name, in the order of their stamps; without those whose names are known.
+
+    The clocks of nodes differ, so that an event may come with an earlier stamp than one that was read before.
+    """
     found = {}
     for name in sorted(storage.names(study_files.place(plan, FOLDER))):
-        content = (
-            storage.read(study_files.place(plan, FOLDER, name)) if name > after and name.endswith(".json") else None
-        )
-        if content:
+        if name in known or not name.endswith(".json"):
+            continue
+        if content := storage.read(study_files.place(plan, FOLDER, name)):
             fields = json.loads(content)
             found[name] = Event(float(fields["time"]), fields["trial"], str(fields["text"]))
     return found
