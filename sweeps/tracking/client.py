@@ -123,35 +123,49 @@ class Tracking:
         self._parent: str | None = None
 
     def find(self, **tags: str) -> Run | None:
+        """The run with these tags; of several, the one that began first, whoever looks."""
         clauses = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        runs = self.client.search_runs([self.experiment], filter_string=clauses, max_results=1)
+        runs = self.client.search_runs(
+            [self.experiment], filter_string=clauses, max_results=1, order_by=["attributes.start_time ASC"]
+        )
         return runs[0] if runs else None
 
     def parent(self) -> str:
-        """Find or create the study's run; set it RUNNING again if it had ended."""
-        tags = {SWEEP: self.plan.name, ROLE: "study"}
-        return self._open(tags, self.plan.name, {"study": self.plan.study, **self.plan.tags})
+        """The study's run, RUNNING: created if missing, opened again if it had ended. For a driver that begins."""
+        self._parent = self._opened(self._study_run())
+        return self._parent
+
+    def parent_id(self) -> str:
+        """The study's run, created if missing. One that has ended stays ended."""
+        if self._parent is None:
+            self._parent = self._study_run().info.run_id
+        return self._parent
+
+    def open_trial(self, number: int) -> str:
+        """The trial's run, RUNNING: created if missing, opened again if it had ended. For a trial that starts."""
+        return self._opened(self._trial_run(number))
 
     def trial(self, number: int, params: Mapping[str, Any] | None = None) -> str:
-        """Find or create the trial's run, a child of the study's, RUNNING."""
-        tags = {SWEEP: self.plan.name, ROLE: "trial", TRIAL: str(number)}
-        run_id = self._open(
-            tags, f"{self.plan.name}-{number:03d}", {"mlflow.parentRunId": self.parent_id(), **self.plan.tags}
-        )
+        """The trial's run, created if missing. One that has ended stays ended."""
+        run_id = self._trial_run(number).info.run_id
         if params:
             self.params(run_id, params)
         return run_id
 
-    def parent_id(self) -> str:
-        if self._parent is None:
-            run = self.find(**{SWEEP: self.plan.name, ROLE: "study"})
-            self._parent = run.info.run_id if run else self.parent()
-        return self._parent
+    def _study_run(self) -> Run:
+        tags = {SWEEP: self.plan.name, ROLE: "study"}
+        return self._found_or_made(tags, self.plan.name, {"study": self.plan.study, **self.plan.tags})
 
-    def _open(self, keys: dict[str, str], name: str, tags: dict[str, str]) -> str:
+    def _trial_run(self, number: int) -> Run:
+        tags = {SWEEP: self.plan.name, ROLE: "trial", TRIAL: str(number)}
+        more = {"mlflow.parentRunId": self.parent_id(), **self.plan.tags}
+        return self._found_or_made(tags, f"{self.plan.name}-{number:03d}", more)
+
+    def _found_or_made(self, keys: dict[str, str], name: str, tags: dict[str, str]) -> Run:
         run = self.find(**keys)
-        if run is None:
-            return self.client.create_run(self.experiment, run_name=name, tags={**keys, **tags}).info.run_id
+        return run or self.client.create_run(self.experiment, run_name=name, tags={**keys, **tags})
+
+    def _opened(self, run: Run) -> str:
         if run.info.status != "RUNNING":
             self.client.update_run(run.info.run_id, status="RUNNING")
         return run.info.run_id

@@ -39,6 +39,7 @@ class Sender:
 
     @functools.cached_property
     def run_id(self) -> str:
+        """The trial's run. Only the entry `open` opens one that has ended."""
         return self.tracking.trial(self.number)
 
     @functools.cached_property
@@ -61,6 +62,7 @@ class Sender:
         getattr(self, f"_{entry.kind}")(entry.files, **entry.fields)
 
     def _open(self, files: Path | None, params: Mapping[str, Any], attempt: int, device: str = "") -> None:
+        self.run_id = self.tracking.open_trial(self.number)
         self.tracking.params(self.run_id, params)
         if device:
             self.client.set_tag(self.run_id, DEVICE, device)

@@ -39,6 +39,7 @@ def plan(database, footage, tmp_path):
         | {
             "domain": footage[0],
             "latents": footage[1],
+            "storage": str(tmp_path / "runs"),
             "tracking": f"sqlite:///{tmp_path}/mlflow.db",
             "folder": str(tmp_path / "toy-1"),
             "precision": usual_precision("cpu"),

@@ -100,6 +100,51 @@ def test_only_a_lower_figure_replaces_the_champion(tracking, plan, generator):
     assert str(client.get_model_version_by_alias("m", "previous-champion").version) == "1"
 
 
+def test_a_promotion_leaves_ended_runs_ended(tracking, plan, generator):
+    """The best model is a pruned trial's, which has no FVD: it is measured, and its run stays KILLED."""
+    parent = tracking.parent()
+    put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=1e9)
+    TrialLog(plan, 0).close("finished")
+    put_model(tracking, 1, 20, generator, latent_fd=1.0)
+    TrialLog(plan, 1).close("pruned")
+    tracking.close("FINISHED")
+    assert registry.promote(Tracking(plan), plan).trial == 1
+    assert [run.info.status for run in tracking.runs()] == ["FINISHED", "KILLED"]
+    assert tracking.client.get_run(parent).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda log, folder: log.metrics(10, {"latent_fd": 1.0}),
+        lambda log, folder: log.model(10, folder, {}, {}),
+        lambda log, folder: log.artifacts([folder / "state.json"]),
+        lambda log, folder: log.figures(["latent_fd"]),
+    ],
+    ids=["metrics", "model", "artifacts", "figures"],
+)
+def test_only_a_trial_that_starts_opens_its_run_again(tracking, tmp_path, write):
+    """A late write of a trial that has ended, or the flush of its outbox, must not leave its run open for ever."""
+    TrialLog(tracking.plan, 0).close("pruned")
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "state.json").write_text("{}")
+    write(TrialLog(tracking.plan, 0), folder)
+    assert [run.info.status for run in tracking.runs()] == ["KILLED"]
+    TrialLog(tracking.plan, 0).open({"gap_weight": 1.0}, attempt=2)
+    assert [run.info.status for run in tracking.runs()] == ["RUNNING"]
+
+
+def test_a_study_is_opened_again_by_a_driver_that_begins_and_by_nobody_else(tracking, plan):
+    parent = tracking.parent()
+    tracking.close("FINISHED")
+    assert Tracking(plan).parent_id() == parent
+    Tracking(plan).trial(0)
+    assert tracking.client.get_run(parent).info.status == "FINISHED"
+    assert Tracking(plan).parent() == parent
+    assert tracking.client.get_run(parent).info.status == "RUNNING"
+
+
 def test_a_candidate_without_fvd_is_scored_first(tracking, plan, generator):
     put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=1e9)
     put_model(tracking, 1, 20, generator, latent_fd=1.0)
