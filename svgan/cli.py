@@ -7,10 +7,9 @@ import sys
 from typing import NoReturn
 
 import svgan.systems  # noqa: F401  (registers them)
+from svgan import termination
 from svgan.commands import COMMANDS
 from svgan.errors import NonFiniteLoss, UserError
-
-INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,19 +23,22 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """The command `svgan`. Exit code 0: done; 1: training diverged; 2: bad input, in one line; 130: interrupted."""
+    """The command `svgan`. Exit code 0: done; 1: training diverged; 2: bad input, in one line; 130: interrupted by
+    Ctrl-C; 143: by SIGTERM.
+    """
     try:
-        options = parser().parse_args(arguments)
-        return COMMANDS[options.command].run(options) or 0
+        with termination.heeded():
+            options = parser().parse_args(arguments)
+            return COMMANDS[options.command].run(options) or 0
     except UserError as error:
         print(f"svgan: {error}", file=sys.stderr)
         return 2
     except NonFiniteLoss as error:
         print(f"svgan: stopped before the weights were touched: {error}; try a lower lr", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("svgan: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        print(f"svgan: {termination.described(error)}", file=sys.stderr)
+        return termination.exit_code(error)
 
 
 def parser() -> Parser:

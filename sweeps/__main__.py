@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from svgan.cli import INTERRUPTED, Parser
+from svgan import termination
+from svgan.cli import Parser
 from svgan.errors import UserError
 from sweeps.commands import COMMANDS
 from sweeps.ray_runtime import log_capture
@@ -29,13 +30,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code; a UserError is one line and exit code 2."""
     log_capture.settings()
     try:
-        asked = parser().parse_args(argv)
-        code = COMMANDS[asked.command].run(asked)
+        with termination.heeded():
+            asked = parser().parse_args(argv)
+            code = COMMANDS[asked.command].run(asked)
     except UserError as error:
         print(f"svgan: {error}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+    except KeyboardInterrupt as error:
+        print(f"svgan: {termination.described(error)}", file=sys.stderr)
+        code = termination.exit_code(error)
     if code:
         sys.exit(code)
 

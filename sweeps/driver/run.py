@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from svgan import termination
 from svgan.errors import UserError
 from sweeps.driver.definition import Study
 from sweeps.driver.flags import Flags, resume_command
@@ -33,21 +34,23 @@ LOG = logging.getLogger(__name__)
 def main(study: Study, argv: Sequence[str] | None = None, *, loop: Loop | None = None) -> None:
     """The entry of a study file: run it, print errors as one line, and exit.
 
-    Exit code 2: bad input; 3: the budget is used up; 130: interrupted. loop: as in `run`. On a cluster's head the study
-    runs as a Ray Job, and the exit code is the job's.
+    Exit code 2: bad input; 3: the budget is used up; 130: interrupted by Ctrl-C; 143: by SIGTERM. loop: as in `run`. On
+    a cluster's head the study runs as a Ray Job, and the exit code is the job's.
     """
     doc = sys.modules["__main__"].__doc__ or ""
     try:
-        prepared()
-        if job_submission.needed():
-            sys.exit(submitted(study, list(sys.argv[1:] if argv is None else argv), doc))
-        environment.settle()
-        run(study, argv, doc=doc, loop=loop)
+        with termination.heeded():
+            prepared()
+            if job_submission.needed():
+                sys.exit(submitted(study, list(sys.argv[1:] if argv is None else argv), doc))
+            environment.settle()
+            run(study, argv, doc=doc, loop=loop)
     except UserError as error:
         print(f"svgan: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        print(f"svgan: {termination.described(error)}", file=sys.stderr)
+        sys.exit(termination.exit_code(error))
     except BudgetSpent as error:
         print(f"svgan: {error}", file=sys.stderr)
         sys.exit(3)

@@ -47,6 +47,20 @@ def inside_a_job() -> bool:
     return JOB_CONFIG in os.environ and usable()
 
 
+def own_processes() -> list[subprocess.Popen[bytes]]:
+    """The processes of the Ray that this process has started; empty if it has joined a cluster.
+
+    Internal: the node that `ray.init` keeps. Public way: none of them, so that `ray.shutdown` is slow where SIGTERM is
+    blocked (`session.shut_down`).
+    """
+    if not usable():
+        return []
+    import ray._private.worker as ray_worker
+
+    node = ray_worker._global_node
+    return [started.process for kind in node.all_processes.values() for started in kind] if node else []
+
+
 def node_groups() -> list[NodeGroup]:
     """The groups of nodes that the cluster's autoscaler may add, where it reports them, as hosted clusters do.
 

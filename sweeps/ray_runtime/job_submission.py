@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from svgan.errors import UserError, one_line
+from svgan.termination import TERMINATED, exit_code
 from sweeps.ray_runtime import internals
 from sweeps.storage import provenance
 from sweeps.storage.environment import CLUSTER, COMMIT, PACKAGE, REPO, VARIABLES, on_cluster, yaml
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 
 ROOMS = ("svgan", "sweeps")
 JOB = "SVGAN_JOB"  # set in the environment of a job that svgan submitted
-INTERRUPTED, STOPPED = 130, 143
 PATIENCE = 300.0  # seconds that the head's dashboard may be away before its job is no longer followed
 AGENT_PATIENCE = 120.0  # seconds that a head just started may be without the agent that runs its jobs
 AGENT_PAUSE = 0.2  # Ray itself waits 10 s before it answers
 NO_AGENT = "No available agent"
+# Seconds between the SIGTERM of `ray job stop` and SIGKILL, read by Ray's supervisor of the job, which has the job's
+# environment. Trials keep their state within 30; Ray's own 3 are too few.
+STOP_WAIT = ("RAY_JOB_STOP_WAIT_TIME_S", "120")
 AGENT_LOG = "/tmp/ray/session_latest/logs/dashboard_agent.log"
 
 
@@ -89,8 +92,8 @@ def entrypoint(script: str, arguments: Sequence[str]) -> str:
 
 def passed_on(commit: str | None) -> dict[str, str]:
     """Variables for job and workers, beside those of the nodes: those set here, none of them secret."""
-    names = (CLUSTER, *(variable.name for variable in VARIABLES.values()))
-    told = {name: os.environ[name] for name in names if os.environ.get(name)}
+    names = (CLUSTER, STOP_WAIT[0], *(variable.name for variable in VARIABLES.values()))
+    told = dict([STOP_WAIT]) | {name: os.environ[name] for name in names if os.environ.get(name)}
     return told | {JOB: "1"} | ({COMMIT: commit} if commit else {})
 
 
@@ -109,9 +112,9 @@ def submit(script: Path, arguments: Sequence[str], name: str, *, study: bool = T
     print(f"stop it with: {on_head(stop)}", flush=True)
     try:
         return asyncio.run(follow(client, job))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"\nno longer followed; job {job} goes on", file=sys.stderr)
-        return INTERRUPTED
+        return exit_code(error)
 
 
 def on_head(command: str) -> str:
@@ -190,7 +193,7 @@ def _code(ended: JobDetails) -> int:
         return 0
     if ended.status == JobStatus.STOPPED:
         print("the job was stopped", file=sys.stderr)
-        return STOPPED
+        return TERMINATED
     if ended.driver_exit_code is None:
         print(f"the job failed: {one_line(ended.message, 500)}", file=sys.stderr)
     code = ended.driver_exit_code or 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +22,27 @@ def keep_secrets() -> None:
 
 
 @contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM while the block calls `ray.init`.
+
+    Ray sets two: one prints a C++ stack and aborts 3 s later, the other exits with 15 (docs/traps.md). SIGTERM waits
+    while the block runs. What the block starts inherits that SIGTERM is blocked: Ray's threads here, and the processes
+    of a Ray on this machine. So a SIGTERM to a whole process group or control group leaves Ray running until the
+    trials have kept their state.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Ray sets no handler there
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
 def cluster_joined() -> Iterator[None]:
     """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`), wait for its listed hosts, and disconnect at
     the end.
@@ -31,7 +54,8 @@ def cluster_joined() -> Iterator[None]:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        with own_sigterm():
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
     except ConnectionError as error:
         raise UserError(f"RAY_ADDRESS {address}: no cluster answers ({error}); unset it for a local run") from None
     try:
@@ -50,14 +74,12 @@ def ray_started(**more: Any) -> Iterator[bool]:
     if resources.joined():
         yield False
         return
-    import ray
-
     there = resources.machine()
     start(num_cpus=int(there.total("CPU")), num_gpus=int(there.total("GPU")), **more)
     try:
         yield True
     finally:
-        ray.shutdown()
+        shut_down()
 
 
 def start(attempts: int = 3, **sizes: Any) -> None:
@@ -70,12 +92,33 @@ def start(attempts: int = 3, **sizes: Any) -> None:
     sizes["include_dashboard"] = not internals.usable()  # the public way to leaked placement groups asks it
     for left in reversed(range(attempts)):
         try:
-            ray.init(address="local", log_to_driver=False, configure_logging=False, **sizes)
+            with own_sigterm():
+                ray.init(address="local", log_to_driver=False, configure_logging=False, **sizes)
             return
         except Exception as error:  # Ray raises no narrower one
-            ray.shutdown()
+            shut_down()
             if not left:
                 raise UserError(
                     f"Ray does not start on this machine ({one_line(error)}); see "
                     f"{resources.ray_folder()}/session_latest/logs, and whether other work leaves it any time"
                 ) from error
+
+
+def shut_down() -> None:
+    """End the Ray of this machine with all its processes.
+
+    `ray.shutdown` sends each SIGTERM, which they do not hear (`own_sigterm`), and waits a second before it kills. Here
+    it kills at once, and what those processes had started is killed after it.
+    """
+    import psutil
+    import ray
+
+    own, below = internals.own_processes(), list[psutil.Process]()
+    for process in own:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            below += psutil.Process(process.pid).children(recursive=True)
+        process.terminate = process.kill  # type: ignore[method-assign]
+    ray.shutdown()
+    for orphan in below:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            orphan.kill()

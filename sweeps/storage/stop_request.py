@@ -2,7 +2,7 @@
 
 A stop request is a file in the study's storage. Workers look for it every few seconds, agree on a step, save their
 whole state there and end. The driver starts no more trials and waits for them. `python -m sweeps stop`, the first
-Ctrl-C, and a driver with a reason of its own all do no more than write that file.
+Ctrl-C or SIGTERM, and a driver with a reason of its own all do no more than write that file.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
 from svgan.io import storage
+from svgan.termination import Terminated
 from sweeps.storage import study_files
 from sweeps.storage.paths import is_remote
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
 STOP = "stop"
+SAME_NOTICE = 1.0  # seconds; `timeout` and `srun` send SIGTERM twice at once: to the process and to its group
 
 
 def request(plan: Plan) -> None:
@@ -65,20 +68,41 @@ class StopWatch:
 
 @contextlib.contextmanager
 def interruptible(plan: Plan) -> Iterator[None]:
-    """The first Ctrl-C requests a stop, and the block runs to its end. The second raises KeyboardInterrupt at once."""
-    before = signal.getsignal(signal.SIGINT)
+    """The first Ctrl-C or SIGTERM requests a stop, and the block runs to its end. The next one raises at once.
 
-    def first(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print(
-            "\nstopping: running trials keep their state first (Ctrl-C again to leave at once, still resumable)",
-            file=sys.stderr,
-            flush=True,
-        )
-        request(plan)
-
-    signal.signal(signal.SIGINT, first)
+    Raises Terminated in place of a KeyboardInterrupt of the block if SIGTERM came. SIGTERMs less than SAME_NOTICE
+    seconds after the first one count as the first. Enter this after `ray.init`, which sets handlers of its own.
+    """
+    signals = Signals(plan)
+    before = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except KeyboardInterrupt:
+        if signals.terminated:
+            raise Terminated from None
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+class Signals:
+    """The handler of SIGINT and SIGTERM of `interruptible`. terminated: whether SIGTERM came."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.first, self.terminated = plan, 0.0, False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        terminate, again = number == signal.SIGTERM, self.terminated
+        self.terminated |= terminate
+        if not self.first:
+            self.first = time.monotonic()
+            how = "SIGTERM" if terminate else "Ctrl-C"
+            print(
+                f"\nstopping: running trials keep their state first ({how} again to leave at once, still resumable)",
+                file=sys.stderr,
+                flush=True,
+            )
+            request(self.plan)
+        elif not (terminate and again and time.monotonic() - self.first < SAME_NOTICE):
+            raise KeyboardInterrupt

@@ -13,6 +13,7 @@ import yaml
 
 from cluster import environment
 from sweeps.ray_runtime.job_submission import JOB as JOB_VARIABLE
+from sweeps.ray_runtime.job_submission import STOP_WAIT
 
 FOLDER = Path(environment.__file__).parent
 TEXT = (FOLDER / "kuberay.yaml").read_text()
@@ -86,6 +87,35 @@ def test_it_starts_the_same_study_from_an_image_of_this_code_and_this_ray():
     assert len(images) == 1
 
 
+def hook(group):
+    return group["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+
+
+def test_a_pod_that_must_go_stops_its_study_first():
+    """The hook, and a `ray job stop` of KubeRay's, end within the grace period."""
+    study = Path(SPEC["entrypoint"].split()[-1]).stem
+    assert hook(PODS[0]) == ["/bin/sh", "-c", f"cd /home/ray && python -m sweeps stop {study}"]
+    graces = {group["template"]["spec"]["terminationGracePeriodSeconds"] for group in PODS}
+    assert min(graces) > int(DOCUMENTS["ConfigMap"]["data"][STOP_WAIT[0]]) > 30, "seconds that keeping a state may take"
+
+
+def test_a_workers_pod_waits_for_the_workers_in_it(tmp_path):
+    """With a folder in the place of /proc, for other tests have workers too."""
+    *shell, script = hook(PODS[1])
+    for number, title in ((1, "/bin/sh"), (20, "ray::RayTrainWorker.work"), (21, "grep ray::RayTrainWorker")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "cmdline").write_bytes(title.encode() + b"\0")
+    waiting = subprocess.Popen([*shell, script.replace("/proc/", f"{tmp_path}/")])
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1.5)
+        (tmp_path / "20" / "cmdline").unlink()
+        assert waiting.wait(60) == 0
+    finally:
+        waiting.kill()
+        waiting.wait()
+
+
 def test_what_is_installed_is_what_the_project_depends_on():
     done = subprocess.run(
         [sys.executable, FOLDER / "requirements.py"], capture_output=True, text=True, check=True, timeout=60
@@ -102,7 +132,7 @@ def test_its_environment_is_that_of_the_other_files():
     sweeps = {variable.name for variable in read.VARIABLES.values()} | {read.CLUSTER, read.REPO}
     block = TEXT.partition("\ndata:")[2].partition("\n---")[0]
     named = set(re.findall(r"^  (?:# )?([A-Z][A-Z_]+):", block, re.MULTILINE))
-    assert named == sweeps | {"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"}
+    assert named == sweeps | {"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", STOP_WAIT[0]}
     assert all(isinstance(value, str) for value in told.values())
     assert told[read.CLUSTER] == "cluster/kuberay.yaml"
     for group in PODS:

@@ -119,6 +119,13 @@ class Sweep:
         """Ctrl-C in the terminal: SIGINT for the whole foreground group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def terminate(self) -> None:
+        """SIGTERM for every process of the job, as SLURM and systemd send it."""
+        driver = psutil.Process(self.process.pid)
+        for process in [driver, *driver.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+
     def kill(self) -> None:
         """The power cut: driver, Ray and workers at once."""
         below = psutil.Process(self.process.pid).children(recursive=True)

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,34 @@ def test_ctrl_c_twice_leaves_at_once_and_is_still_resumable(undisturbed, footage
     sweep.until_told("keep their state first")
     sweep.interrupt()
     sweep.end(130)
+    Sweep(tmp_path, footage[0], "--resume", "hurt").end()
+    assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
+
+
+def test_sigterm_to_all_processes_is_heeded_as_ctrl_c(undisturbed, footage, tmp_path):
+    """Twice: at once. Once: with the state kept at the step where the worker waits for the stop."""
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, holds_at=EVERY + 5)
+    sweep.until_reports(1)
+    sweep.until_held()
+    sweep.terminate()
+    sweep.until_told("keep their state first")
+    time.sleep(stop_request.SAME_NOTICE)
+    sweep.terminate()
+    outputs = [sweep.end(143)]
+    waits = tmp_path / "waits"
+    environment = {"TOY_HEEDS_AT": str(2 * EVERY + 5), "TOY_MARK": str(waits)}
+    sweep = Sweep(tmp_path, footage[0], "--resume", "hurt", environment=environment)
+    sweep.until(waits.exists)
+    sweep.terminate()
+    outputs.append(sweep.end(143))
+    for shown in outputs:
+        assert "running trials keep their state first (SIGTERM again to leave at once" in shown
+        assert re.search(r"stopped; go on with: python .*toy.py --resume hurt", shown)
+        assert "*** SIGTERM" not in shown
+        assert "Traceback" not in shown
+    assert [trial.state for trial in trials(sweep.plan)] == [TrialState.WAITING]
+    last = max(Path(sweep.plan.output.folder, "train-0000").glob("checkpoint_2*"))
+    assert json.loads((last / "state" / "state.json").read_text())["step"] == 2 * EVERY + 6
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
 

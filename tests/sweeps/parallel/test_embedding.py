@@ -51,7 +51,6 @@ def kept(out: Path) -> dict[str, int]:
 def test_a_killed_driver_loses_nothing_and_the_set_is_one_processes(
     videos: list[Path], random_domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    import ray
 
     from sweeps.ray_runtime import session
 
@@ -74,7 +73,7 @@ def test_a_killed_driver_loses_nothing_and_the_set_is_one_processes(
     try:
         made = embedding.embed(videos, domain, str(out))
     finally:
-        ray.shutdown()
+        session.shut_down()
     after = kept(out)
     assert 1 <= len(before) < len(after) == 2 * VIDEOS + 1
     assert {name: after[name] for name in before} == before

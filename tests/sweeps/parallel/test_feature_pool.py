@@ -60,7 +60,6 @@ def lose_a_worker(lost: list[int], seconds: float) -> None:
 
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_figures_of_one_process(world, monkeypatch, tmp_path):
-    import ray
 
     from sweeps.parallel import feature_pool
     from sweeps.ray_runtime import session
@@ -87,7 +86,7 @@ def test_any_number_of_workers_gives_the_figures_of_one_process(world, monkeypat
         told.clear()
         found = assess(sampler, None, domain, latents, [SHORT], metrics, **asked, progress=progress, spread=spread)
     finally:
-        ray.shutdown()
+        session.shut_down()
     assert lost
     assert [done for stage, done, total in told if (stage, total) == ("generated clips", 19)] in (
         [8, 16, 19],

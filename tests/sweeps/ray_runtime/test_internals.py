@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import logging
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -153,3 +156,24 @@ def test_a_workers_exception_is_one_line_either_way(way):
     assert trainer.described(OSError("gone")) == "OSError: gone"
     caused = RayTaskError("f", "a traceback", UserError("not here"))
     assert trainer.described(caused) == "not here"
+
+
+def test_a_ray_that_hears_no_sigterm_is_shut_down_with_all_that_it_started():
+    """In a process of its own, where no Ray has been before: SIGTERM for all that it has started, and for itself."""
+    code = (
+        "import json, os, signal, sys\nimport psutil\nfrom sweeps.ray_runtime import session\n"
+        "heard = []\nsignal.signal(signal.SIGTERM, lambda *_: heard.append(1))\n"
+        "session.start(num_cpus=1, object_store_memory=100 * 2**20)\nimport ray\n"
+        "@ray.remote\nclass Worker:\n    def pid(self):\n        return os.getpid()\n"
+        "worker = Worker.remote()\npid = ray.get(worker.pid.remote())\n"
+        "below = psutil.Process().children(recursive=True)\n"
+        "for process in [*below, psutil.Process()]:\n    process.terminate()\n"
+        "assert heard == [1]\nassert ray.get(worker.pid.remote()) == pid\n"
+        "assert pid in [process.pid for process in below]\n"
+        "session.shut_down()\n"
+        "assert psutil.wait_procs(below, timeout=60)[1] == []\nprint('done')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_AUTH_MODE": "token"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert "SIGTERM received" not in done.stderr

@@ -104,6 +104,7 @@ def test_nothing_secret_is_passed_on(monkeypatch):
     told = job_submission.passed_on("abc")
     assert told["SVGAN_WORKERS"] == "2"
     assert told["SVGAN_COMMIT"] == "abc"
+    assert told["RAY_JOB_STOP_WAIT_TIME_S"] == "120"
     assert "geheim" not in told.values()
 
 

@@ -5,13 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_plan import PLAN
 
 from svgan.errors import UserError
 from svgan.io import storage
+from svgan.termination import Terminated
 from sweeps.storage import driver_lock, events, stop_request, study_files
 from sweeps.storage.plan import Plan
 from sweeps.storage.trial_outcome import how_it_ended
@@ -97,6 +100,48 @@ def test_the_first_ctrl_c_asks_and_the_second_leaves(plan, capsys):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def search(plan, *steps):
+    """What runs while a study's trials do: these steps, and then its end, for trials that have kept their state."""
+    with stop_request.interruptible(plan):
+        for step in steps:
+            step()
+        raise KeyboardInterrupt
+
+
+def test_the_first_sigterm_asks_and_the_second_leaves(plan, capsys, monkeypatch):
+    """`timeout` and `srun` send it twice at once; that counts as once."""
+    before, clock, heard = signal.getsignal(signal.SIGTERM), SimpleNamespace(now=100.0), []
+    monkeypatch.setattr(stop_request.time, "monotonic", lambda: clock.now)
+
+    def terminate(after):
+        clock.now += after
+        signal.raise_signal(signal.SIGTERM)
+        heard.append(stop_request.requested(plan))
+
+    some = stop_request.SAME_NOTICE / 2
+    with pytest.raises(Terminated):
+        search(plan, partial(terminate, 0.0), partial(terminate, some), partial(terminate, 2 * some))
+    assert heard == [True, True], "the third one raises"
+    assert capsys.readouterr().err.count("keep their state first (SIGTERM again") == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("came", "raised"),
+    [
+        ([signal.SIGINT], KeyboardInterrupt),
+        ([signal.SIGTERM], Terminated),
+        ([signal.SIGTERM, signal.SIGINT], Terminated),
+        ([signal.SIGINT, signal.SIGTERM], Terminated),
+    ],
+    ids=str,
+)
+def test_a_search_ends_as_its_signals_say(plan, came, raised):
+    with pytest.raises(KeyboardInterrupt) as ended:
+        search(plan, *(partial(signal.raise_signal, number) for number in came))
+    assert type(ended.value) is raised
 
 
 def test_a_process_that_makes_no_step_is_named_and_killed(tmp_path):
