@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from svgan.errors import one_line
 from sweeps.storage.tested_versions import may_use_internals
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in the environment of a Ray Job's entrypoint
@@ -135,7 +136,8 @@ def leaked_groups(job: str, idle: dict[str, float]) -> list[str]:
     """Placement groups of this job whose creator, a Train controller, is dead: nobody will use or remove them.
 
     Ray Train makes its group outside the trial's own tree, and Ray removes it only when the whole job has ended.
-    idle: kept by the caller from look to look; the public way notes in it since when each group has been idle.
+    idle: kept by the caller from look to look; the public way notes in it since when each group has been idle. Raises
+    ConnectionError if the public way cannot see the groups.
 
     Internal: the table in the head's control store, of which `ray.util.placement_group_table` leaves out the creator.
     It takes a millisecond and needs no dashboard. Public way: groups of workers in which no actor has lived for
@@ -162,20 +164,38 @@ def _idle_groups(job: str, idle: dict[str, float]) -> list[str]:
     from ray.util import state
     from ray.util.state.exception import RayStateApiException
 
-    # Without an address the State API looks for Ray in the process table, and gives up where it finds two.
     address, now = ray.get_runtime_context().gcs_address, time.monotonic()
     try:
-        of_job = [("creator_job_id", "=", job), ("state", "=", "CREATED")]
-        groups = state.list_placement_groups(address, filters=of_job, limit=MOST_LISTED, detail=True)  # type: ignore[arg-type]
-        living = [("job_id", "=", job), ("state", "!=", "DEAD")]
-        actors = state.list_actors(address, filters=living, limit=MOST_LISTED, detail=True)  # type: ignore[arg-type]
-    except (RayStateApiException, ConnectionError, ValueError):  # the dashboard is away
-        return []
+        with _ray_address(address):
+            of_job = [("creator_job_id", "=", job), ("state", "=", "CREATED")]
+            groups = state.list_placement_groups(address, filters=of_job, limit=MOST_LISTED, detail=True)  # type: ignore[arg-type]
+            living = [("job_id", "=", job), ("state", "!=", "DEAD")]
+            actors = state.list_actors(address, filters=living, limit=MOST_LISTED, detail=True)  # type: ignore[arg-type]
+    except (RayStateApiException, ConnectionError, ValueError) as error:
+        raise ConnectionError(one_line(error)) from error
     used = {actor.placement_group_id for actor in actors}
     free = {group.placement_group_id for group in groups if of_workers(group.bundles or ())} - used
     for group in set(idle) - free:
         del idle[group]
     return [group for group in free if now - idle.setdefault(group, now) > IDLE_SECONDS]
+
+
+@contextlib.contextmanager
+def _ray_address(address: str) -> Iterator[None]:
+    """RAY_ADDRESS as the State API must read it: it overrides the address that its functions are given.
+
+    With RAY_ADDRESS=local, which asks for a Ray of one's own, the State API looks for Rays in the process table and
+    raises ConnectionError where it finds two (docs/traps.md).
+    """
+    before = os.environ.get("RAY_ADDRESS")
+    os.environ["RAY_ADDRESS"] = address
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["RAY_ADDRESS"]
+        else:
+            os.environ["RAY_ADDRESS"] = before
 
 
 def of_workers(bundles: Iterable[Mapping[str, Any]]) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 log = logging.getLogger(__name__)
+UNSEEN_SECONDS = 60.0  # as long as Ray Train waits for a place before a trial says that it has none
 
 
 class LeakedGroupRemover(Callback):
@@ -26,6 +27,8 @@ class LeakedGroupRemover(Callback):
         self.every, self.next_look = every if internals.usable() else 4 * every, 0.0
         self.removed: list[str] = []
         self.idle: dict[str, float] = {}
+        self.unseen_since: float | None = None
+        self.warned = False
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if time.monotonic() >= self.next_look:
@@ -37,11 +40,30 @@ class LeakedGroupRemover(Callback):
     def look(self) -> None:
         import ray
 
-        for group in internals.leaked_groups(ray.get_runtime_context().get_job_id(), self.idle):
+        self.next_look = time.monotonic() + self.every
+        try:
+            leaked = internals.leaked_groups(ray.get_runtime_context().get_job_id(), self.idle)
+        except ConnectionError as error:
+            self._unseen(error)
+            return
+        self.unseen_since, self.warned = None, False
+        for group in leaked:
             if group not in self.removed:
                 remove_group(group)
                 self.removed.append(group)
-        self.next_look = time.monotonic() + self.every
+
+    def _unseen(self, error: ConnectionError) -> None:
+        """Say once, after UNSEEN_SECONDS, that places may stay taken: trials would wait for them without a cause."""
+        now = time.monotonic()
+        self.unseen_since = now if self.unseen_since is None else self.unseen_since
+        log.warning("placement groups cannot be seen: %s", error)
+        if not self.warned and now - self.unseen_since >= UNSEEN_SECONDS:
+            self.warned = True
+            print(
+                f"Ray's dashboard does not say which places are free ({error}); places of stopped trials may stay "
+                "taken: if a trial waits for one, stop the study and go on with --resume",
+                flush=True,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -101,8 +101,23 @@ def test_what_ray_would_print_goes_to_the_log(ray_here, way, caplog, capsys):
     assert ("the raylet is unwell" in capsys.readouterr().out) == (way == PUBLIC)
 
 
-def test_groups_of_a_dead_creator_are_found(ray_here, way, monkeypatch):
+@pytest.fixture(scope="module")
+def another_ray():
+    """Somebody else's Ray on this machine."""
+    start = "import ray; ray.init(address='local', num_cpus=0, include_dashboard=False, object_store_memory=80 * 2**20)"
+    code = f"{start}; print('there', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert any(line == "there\n" for line in run.stdout)
+        yield
+        run.communicate("\n")
+
+
+def test_groups_of_a_dead_creator_are_found(ray_here, another_ray, way, monkeypatch):
+    """Beside another Ray, and with RAY_ADDRESS=local in the environment of a study that starts its own."""
     monkeypatch.setattr(internals, "IDLE_SECONDS", 0.5)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
 
     @ray.remote(num_cpus=0)
     class Controller:
@@ -123,6 +138,23 @@ def test_groups_of_a_dead_creator_are_found(ray_here, way, monkeypatch):
     assert internals.leaked_groups("ffffffff", {}) == []
     placement_groups.remove_group(group)
     ray.util.remove_placement_group(slot)
+
+
+def test_a_dashboard_that_is_away_is_said_once_and_its_groups_are_found_when_it_is_back(
+    ray_here, another_ray, monkeypatch, capsys
+):
+    monkeypatch.setenv(PUBLIC_ONLY, PUBLIC)
+    monkeypatch.setattr(placement_groups, "UNSEEN_SECONDS", 0.0)
+    remover = placement_groups.LeakedGroupRemover()
+    with pytest.MonkeyPatch.context() as away:
+        away.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")  # where nothing listens
+        remover.look()
+        remover.look()
+    said = capsys.readouterr().out
+    assert said.count("places of stopped trials may stay taken") == 1
+    remover.look()
+    assert remover.unseen_since is None
+    assert not capsys.readouterr().out
 
 
 def test_tune_copies_no_key_whichever_version_it_is(way):
