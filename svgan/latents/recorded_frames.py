@@ -28,6 +28,7 @@ from svgan.assets import cache
 from svgan.errors import UserError
 from svgan.io import storage
 from svgan.io.atomic import disk_errors, write_whole
+from svgan.io.transfers import Transfer
 from svgan.latents import shard_cache
 from svgan.latents.manifest import Latents
 
@@ -89,7 +90,7 @@ def check_kept(latents: Latents) -> None:
 
 
 def _read(latents: Latents, kept: dict) -> Iterator[np.ndarray]:
-    done = 0
+    done, transfer = 0, Transfer("reading recorded frames")
     for entry in kept["shards"]:
         where = storage.join(latents.uri, entry["name"])
         try:
@@ -98,6 +99,7 @@ def _read(latents: Latents, kept: dict) -> Iterator[np.ndarray]:
             raise UserError(f"{where}: corrupt (sha256 differs from the manifest's); {REMEDY}") from None
         if data is None:
             raise UserError(f"{where}: missing, though the manifest lists it; {REMEDY}")
+        transfer.moved(len(data))
         try:
             table = pq.read_table(pa.BufferReader(data))
             numbers = table.column("index").to_numpy()

@@ -35,6 +35,7 @@ from svgan.errors import UserError
 from svgan.io import storage
 from svgan.io.publish import publish
 from svgan.io.storage_errors import storage_errors
+from svgan.io.transfers import Transfer
 from svgan.latents import origins, shard_cache
 from svgan.latents.manifest import MANIFEST, REMEDY, STATS, Latents, Manifest, VideoCodes, read_manifest
 from svgan.latents.origins import Origins
@@ -244,6 +245,7 @@ def _fetch(uri: str, entry: dict, verify: bool) -> bytes:
         raise UserError(f"{where}: corrupt (sha256 differs from the manifest's); {REMEDY}") from None
     if data is None:
         raise UserError(f"{where}: missing, though the manifest lists it; {REMEDY}")
+    Transfer("reading codes").moved(len(data))
     return data
 
 

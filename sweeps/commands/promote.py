@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from functools import partial
 
 from sweeps.commands import find_study, workers_flag
@@ -40,7 +41,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int | None:
+    from svgan.io import storage
     from sweeps.promotion import registry
+    from sweeps.storage import life
 
     if workers_flag.as_job(asked):
         return workers_flag.submitted("promote")
@@ -48,6 +51,10 @@ def run(asked: argparse.Namespace) -> int | None:
     given = {"model": asked.model, "promotion_clips": asked.promotion_clips, "promotion_seeds": asked.promotion_seeds}
     plan = plan.with_fields(**{name: value for name, value in given.items() if value is not None})
     tracking = find_study.open_tracking(plan)
-    with workers_flag.workers(asked):
-        print(registry.promote(tracking, plan, partial(workers_flag.feature_pool, asked, plan)).message)
+    try:
+        with workers_flag.workers(asked):
+            print(registry.promote(tracking, plan, partial(workers_flag.feature_pool, asked, plan)).message)
+    finally:
+        with contextlib.suppress(*storage.ERRORS):
+            life.forget(plan, None)
     return None

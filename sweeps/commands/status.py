@@ -31,10 +31,10 @@ ABOUT = """Show what a study is doing or has done, on one screen.
   python -m sweeps status gap-1        its trials: the parameters that differ, steps, figures, time left
   watch -n 10 python -m sweeps status gap-1
 
-Below the table: whether its driver is alive, the trials and time left, GPU-hours used so far (core-hours if trials have
-no GPU), and why trials failed. With more than 20 trials it shows the best 20 and those that have not ended; `export`
-has all. States: running, scoring, finished, stopped (pruned at a rung), failed, halted (by stop or Ctrl-C), cut (its
-driver died). --resume continues halted and cut trials.
+Below the table: whether its driver is alive, the trials and time left, what each running trial does at the moment,
+GPU-hours used so far (core-hours if trials have no GPU), and why trials failed. With more than 20 trials it shows the
+best 20 and those that have not ended; `export` has all. States: running, scoring, finished, stopped (pruned at a rung),
+failed, halted (by stop or Ctrl-C), cut (its driver died). --resume continues halted and cut trials.
 While MLflow is away, the table comes from Optuna's record, which has FVD only if it is an objective.
 """
 REASONS, EVENTS = 6, 3
@@ -60,9 +60,10 @@ def run(asked: argparse.Namespace) -> None:
     plan = find_study.find_plan(asked, asked.name)
     alive = find_study.alive(plan)
     rows, away = trials(plan, alive)
+    rows = with_signs(plan, rows)
     console.print(render(rows, plan.name, plan.search.rungs))
-    below = (driver_lines(plan, rows, alive), used_lines(plan), failure_lines(plan, rows), told_lines(plan))
-    for text in (*away, *itertools.chain(*below)):
+    ahead = (driver_lines(plan, rows, alive), life_lines(plan, rows, alive), used_lines(plan))
+    for text in (*away, *itertools.chain(*ahead, failure_lines(plan, rows), told_lines(plan))):
         console.print(text, markup=False, soft_wrap=True)
 
 
@@ -82,6 +83,36 @@ def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
         except UserError:
             raise error from None
         return rows_of_record(kept, plan, alive is not False), [f"this is Optuna's record, for {error}"]
+
+
+def with_signs(plan: Plan, rows: list[Row]) -> list[Row]:
+    """The rows with the last sign of life of each trial that goes on, as far as the storage can be read."""
+    import dataclasses
+
+    from svgan.io import storage
+    from sweeps.reports.trial_table import GOING_ON
+    from sweeps.storage import life
+
+    found = []
+    for row in rows:
+        sign = None
+        if row.status in GOING_ON:
+            with contextlib.suppress(*storage.ERRORS):
+                sign = life.read(plan, row.number)
+        found.append(dataclasses.replace(row, doing=sign))
+    return found
+
+
+def life_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterator[str]:
+    """What the running trials, or the promotion, do at the moment."""
+    from svgan.io import storage
+    from sweeps.storage import life
+
+    yield from (f"trial {row.number}: {row.doing}" for row in rows if row.doing)
+    if alive is not False:
+        with contextlib.suppress(*storage.ERRORS):
+            if sign := life.read(plan, None):
+                yield f"promotion: {sign}"
 
 
 def driver_lines(plan: Plan, rows: Sequence[Row], alive: bool | None) -> Iterator[str]:

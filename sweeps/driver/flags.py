@@ -17,7 +17,7 @@ from sweeps.storage.paths import absolute, study_folder
 from sweeps.storage.plan import Plan, check_name
 from sweeps.storage.plan_parts import ON_CPU, ON_GPU, PARTS, Compute, Data, Judging, Output, Search
 
-NOT_REMEMBERED = ("resume", "storage", "max_gpu_hours")
+NOT_REMEMBERED = ("resume", "storage", "max_gpu_hours", "patience")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

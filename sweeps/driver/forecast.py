@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import math
 import random
 import statistics
 import time
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from svgan.errors import NonFiniteLoss
-from svgan.metrics import i3d
+from svgan.errors import NonFiniteLoss, UserError
+from svgan.metrics import fvd, i3d
 from svgan.metrics.names import ITERATIONS_PER_SECOND
 from svgan.metrics.protocol import PROTOCOLS
 from svgan.torch_utils.distributed import SINGLE
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from sweeps.driver.preflight_result import PreflightResult
     from sweeps.tracking.client import Tracking
 
+PATIENCE_MARGIN = 2  # a step beside other trials takes up to twice the fastest of a few
 Clock = Callable[[], float]
 # Seconds measured on two cores (bench/LOG.md): from Ray's start to the first trial, from the last trial to the
 # champion's clip, a trial's start and end, one report (latent distance, checkpoint, MLflow).
@@ -249,6 +251,21 @@ def final(plan: Plan, known: Pace) -> float:
     )
     places = plan.compute.workers * plan.compute.concurrency if resources.joined() else 1
     return clips * known.scoring / (2 * plan.judging.clips) / places
+
+
+def check_patience(plan: Plan, known: Pace | None) -> None:
+    """Raises UserError if a worker would be killed in the middle of a usual step, or of a batch of clips."""
+    if known is None:
+        return
+    batch = fvd.BATCH["cuda" if plan.compute.gpus_per_worker else "cpu"]
+    clips = batch * known.scoring / (2 * plan.judging.clips) if known.scoring and plan.judging.clips else 0.0
+    longest, what = max((known.step, "a step"), (clips, f"FVD of {batch} clips"))
+    least = PATIENCE_MARGIN * longest / 60
+    if plan.compute.patience < least:
+        raise UserError(
+            f"--patience {plan.compute.patience:g}: {what} takes about {duration(longest)} ({known.source}), and a "
+            f"worker is killed after that many minutes without one; give at least {math.ceil(least)}"
+        )
 
 
 def describe(plan: Plan, known: Pace | None) -> str:

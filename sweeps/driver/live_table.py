@@ -16,6 +16,7 @@ from svgan.metrics.names import FVD_LONG, FVD_SHORT, ITERATIONS_PER_SECOND
 from sweeps.reports.trial_table import STATUS_OF_RUN, Row, differing, line, render
 from sweeps.reports.variant_table import labels
 from sweeps.storage import events
+from sweeps.storage.life import STEP
 from sweeps.storage.metric_names import LATENT_FD_BEST
 from sweeps.storage.paths import is_remote
 from sweeps.storage.trial_failure import failure
@@ -25,14 +26,20 @@ from sweeps.tracking.trial_log import TrialLog
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+    from sweeps.driver.life_watch import LifeWatch
     from sweeps.storage.plan import Plan
 
 
 class LiveTable(Callback):
-    """A Tune callback that updates the rows with Tune's events and shows them, with the workers' messages."""
+    """A Tune callback that updates the rows with Tune's events and shows them, with the workers' messages.
 
-    def __init__(self, plan: Plan, rows: list[Row], console: Console | None = None) -> None:
-        self.plan, self.title, self.console = plan, plan.name, console or Console()
+    life: where the running trials' signs of life come from. In a log, a trial that says nothing else shows its sign
+    every --patience.
+    """
+
+    def __init__(self, plan: Plan, rows: list[Row], life: LifeWatch, console: Console | None = None) -> None:
+        self.plan, self.title, self.life, self.console = plan, plan.name, life, console or Console()
+        self.said: dict[int, float] = {}  # when a line of each trial was printed last
         self.heard = set[str]()
         self.every, self.next = 10.0 if is_remote(plan.output.storage) else 2.0, 0.0
         self.rows = {row.number: row for row in rows}
@@ -51,6 +58,7 @@ class LiveTable(Callback):
         if self.rows.get(row.number) == row:
             return
         self.rows[row.number] = row
+        self.said[row.number] = time.monotonic()
         if self.live:
             self.live.update(render(list(self.rows.values()), self.title, self.plan.search.rungs), refresh=True)
             return
@@ -71,14 +79,15 @@ class LiveTable(Callback):
         status = "finished" if result.get(FINISHED) else "scoring" if step >= row.total else "running"
         best = result.get(LATENT_FD_BEST, row.latent_fd)
         speed = result.get(ITERATIONS_PER_SECOND, row.speed)
-        self.show(dataclasses.replace(row, step=step, latent_fd=best, status=status, speed=speed, **figures))
+        told = dataclasses.replace(row, step=step, latent_fd=best, status=status, speed=speed, doing=None, **figures)
+        self.show(told)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         ending = how_it_ended(trial.last_result)
         if ending == "failed":
             self._ended_badly(trial, ending)
         else:
-            self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending]))
+            self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending], doing=None))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._ended_badly(trial, how_it_ended(trial.last_result, error=True))
@@ -86,7 +95,7 @@ class LiveTable(Callback):
     def _ended_badly(self, trial: Trial, ending: Ending) -> None:
         number = trial.config["number"]
         note = f"{failure(trial)}; see {TrialLog(self.plan, number).link() or self.plan.output.folder}"
-        self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending], note=note))
+        self.show(dataclasses.replace(self._row(trial), status=STATUS_OF_RUN[ending], note=note, doing=None))
         if self.live:
             self.say(f"trial {number} {STATUS_OF_RUN[ending]}: {note}", "red")
 
@@ -94,6 +103,17 @@ class LiveTable(Callback):
         if time.monotonic() >= self.next:
             self.listen()
             self.next = time.monotonic() + self.every
+            self.show_signs()
+
+    def show_signs(self) -> None:
+        """Show what the running trials do between their reports."""
+        for number, sign in self.life.signs.items():
+            row = self.rows.get(number)
+            silent = time.monotonic() - self.said.get(number, 0.0)
+            if row is None or not (self.live or silent > 60 * self.plan.compute.patience):
+                continue
+            step = max(row.step, sign.done) if sign.what == STEP else row.step
+            self.show(dataclasses.replace(row, step=step, doing=sign))
 
     def listen(self) -> None:
         """Show the messages that came since the last call."""

@@ -12,7 +12,7 @@ from sweeps.driver.flags import Flags, judged_on
 from sweeps.storage import environment
 from sweeps.storage.paths import absolute, fresh_name, study_folder
 from sweeps.storage.plan import PLAN_FILE, Plan
-from sweeps.storage.plan_parts import Compute, Data, Judging, Output, Search
+from sweeps.storage.plan_parts import PATIENCE, Compute, Data, Judging, Output, Search
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
@@ -90,7 +90,10 @@ def decided_compute(asked: Compute, trials: int) -> Compute:
         there, workers=asked.workers, cpus=1, gpus=gpus, trials=min(max(1, trials), most)
     )
     budget = environment.default("max_gpu_hours") if asked.max_gpu_hours is None else asked.max_gpu_hours
-    return dataclasses.replace(asked, gpus_per_worker=gpus, concurrency=concurrency, max_gpu_hours=budget)
+    patience = PATIENCE if asked.patience is None else asked.patience
+    return dataclasses.replace(
+        asked, gpus_per_worker=gpus, concurrency=concurrency, max_gpu_hours=budget, patience=patience
+    )
 
 
 def decided_judging(asked: Judging, gpu: bool) -> Judging:
@@ -134,11 +137,13 @@ def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[An
 
 
 def resumed(study: Study, asked: Flags) -> Plan:
-    """The plan with which the study was started. Only --storage and another budget may be given beside --resume."""
+    """The plan with which the study was started. Beside --resume, only --storage, another budget and another patience
+    may be given.
+    """
     asked.check_resumable(study)
     assert asked.resume
     plan = Plan.load(study_folder(absolute(asked.output.storage), asked.resume))
     if plan.study != study.name:
         raise UserError(f"--resume {asked.resume}: that is a study of sweeps/{plan.study}.py; resume it with that file")
-    budget = asked.compute.max_gpu_hours
-    return plan if budget is None else plan.with_fields(max_gpu_hours=budget)
+    again = {"max_gpu_hours": asked.compute.max_gpu_hours, "patience": asked.compute.patience}
+    return plan.with_fields(**{name: value for name, value in again.items() if value is not None})

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from svgan import termination
 from svgan.errors import UserError
+from svgan.io import storage
 from sweeps.driver.definition import Study
 from sweeps.driver.flags import Flags, resume_command
 from sweeps.driver.new_plan import fresh, resumed
 from sweeps.ray_runtime import job_submission, log_capture
 from sweeps.ray_runtime.session import cluster_joined, ray_started
-from sweeps.storage import driver_lock, environment, stop_request
+from sweeps.storage import driver_lock, environment, life, stop_request
 from sweeps.storage.paths import fresh_name
 from sweeps.storage.plan import PLAN_FILE, Plan
 from sweeps.storage.tag_names import ROLE, SWEEP
@@ -108,13 +109,15 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             f"--name {plan.name}: {plan.output.tracking} has a study of that name, begun elsewhere; choose another "
             "name, or resume it where its study.json is"
         )
+    pace = forecast.pace(plan, found, tracking)
+    forecast.check_patience(plan, pace)
     with driver_lock.hold(plan), log_capture.quiet(Path(plan.output.folder, "sweep.log")) as log:
         stop_request.clear(plan)
         parent = tracking.parent()
         plan.save()
         tracking.client.log_artifact(parent, str(Path(plan.output.folder, PLAN_FILE)))
         LOG.info("preflight took %.2f s", found.seconds)
-        print(announce(plan, found, forecast.describe(plan, forecast.pace(plan, found, tracking)), log), flush=True)
+        print(announce(plan, found, forecast.describe(plan, pace), log), flush=True)
         if plan.search.grid:
             print(grid.describe(plan.search.grid), flush=True)
         status, budget = "FAILED", BudgetCallback(plan, found.used)
@@ -136,6 +139,8 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
             raise
         finally:
             shutil.rmtree(plan.scratch, ignore_errors=True)
+            with contextlib.suppress(*storage.ERRORS):
+                life.clear(plan)
             with contextlib.suppress(*failures()):
                 tracking.close(status, budget.figures())
     return promotion

@@ -30,6 +30,7 @@ def search(
 
     from ray import tune
 
+    from sweeps.driver.life_watch import LifeWatch
     from sweeps.driver.live_table import LiveTable
     from sweeps.driver.run_closer import RunCloser
     from sweeps.driver.stall_limit import StallLimit
@@ -70,7 +71,7 @@ def search(
         return record
     closer = RunCloser(plan, watch, budget)
     to_mlflow = None if local or not relay.of_one_machine(plan.output.tracking) else relay.start(plan)
-    with LiveTable(plan, rows_of(tracking.runs())) as table:
+    with LifeWatch(plan) as life, LiveTable(plan, rows_of(tracking.runs()), life) as table:
         tuner = tune.Tuner(
             tune.with_resources(partial(run_trial, loop=loop or train_loop), {SLOT: 1}),
             tune_config=tune.TuneConfig(
@@ -86,7 +87,8 @@ def search(
                     closer,
                     table,
                     LeakedGroupRemover(),
-                    StallLimit(limit=3600.0 if local else 86400.0),
+                    life,
+                    StallLimit(plan, life, local),
                 ],
                 failure_config=tune.FailureConfig(max_failures=DRIVER_RETRIES),
                 verbose=0,

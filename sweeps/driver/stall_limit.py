@@ -1,56 +1,90 @@
-"""End a study in which nothing happens, or whose first trials all fail, with the reason in one line."""
+"""End a study in which nothing moves, or whose first trials all fail, with the reason in one line."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
 from svgan.errors import UserError
-from sweeps.ray_runtime.resources import SLOT
+from svgan.training.reporter import duration
+from sweeps.ray_runtime.resources import NODE_SECONDS, SLOT
 from sweeps.storage.trial_failure import failure
 from sweeps.storage.trial_outcome import how_it_ended
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+    from sweeps.driver.life_watch import LifeWatch
+    from sweeps.storage.life import Sign
+    from sweeps.storage.plan import Plan
+
 log = logging.getLogger(__name__)
+# A worker that does not move for --patience is killed and started again, which is a movement. Three such kills in a row
+# end its trial, so a silence of four times --patience means that nobody is left who would move or be killed.
+SILENCES = 4
+# A driver that is stopped and continued (SIGSTOP, a paused virtual machine) has not watched meanwhile. Of the time
+# between two looks, which Tune makes several times a second, no more than this counts.
+LOOK_SECONDS = 10.0
 
 
 class StallLimit(Callback):
-    """A Tune callback that ends a study which cannot succeed: `failures` failed trials before any finished, or `limit`
-    seconds without an event.
+    """A Tune callback that ends a study which cannot succeed: `failures` failed trials before any finished, or too long
+    a time without a movement.
 
-    After `patience` seconds without a result, start or end, it prints once what the study waits for. It raises
-    UserError out of `Tuner.fit`, so that a study always ends with a reason.
+    Movements are a trial's start, result and end, and every change of a sign of life (steps, scored clips, bytes). The
+    limit is SILENCES times --patience, or NODE_SECONDS while a trial waits for a node of a cluster. After --patience
+    without a movement, the callback prints once what the study waits for. It raises UserError out of `Tuner.fit`, so
+    that a study always ends with a reason.
     """
 
-    def __init__(self, patience: float = 300.0, limit: float = 3600.0, failures: int = 3) -> None:
-        self.patience, self.limit, self.failures = patience, limit, failures
-        self.last, self.warned = time.monotonic(), False
+    def __init__(
+        self,
+        plan: Plan,
+        life: LifeWatch,
+        local: bool,
+        failures: int = 3,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.life, self.local, self.failures, self.clock = life, local, failures, clock
+        self.patience = 60 * plan.compute.patience
+        self.silence, self.looked, self.warned = 0.0, clock(), False
+        self.seen: dict[int, Sign] = {}
         self.failed, self.finished = 0, 0
         self.reason = ""
 
-    def _event(self) -> None:
-        self.last, self.warned = time.monotonic(), False
+    @property
+    def waits(self) -> Sign | None:
+        """The sign of a trial that waits for a node, if one does."""
+        return next((sign for sign in self.life.signs.values() if sign.waits), None)
+
+    @property
+    def limit(self) -> float:
+        """Seconds without a movement after which the study ends."""
+        silence = SILENCES * self.patience
+        return max(silence, NODE_SECONDS) if self.waits and not self.local else silence
+
+    def _moved(self) -> None:
+        self.silence, self.warned = 0.0, False
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._event()
+        self._moved()
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
-        self._event()
+        self._moved()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._event()
+        self._moved()
         if how_it_ended(trial.last_result) == "failed":
             self._failed(trial)
         else:
             self.finished += 1
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._event()
+        self._moved()
         self._failed(trial)
 
     def _failed(self, trial: Trial) -> None:
@@ -60,13 +94,27 @@ class StallLimit(Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if self.failed >= self.failures and not self.finished:
             raise UserError(f"the first {self.failed} trials all failed; the first one said: {self.reason}")
-        idle = time.monotonic() - self.last
-        if idle > self.limit:
-            raise UserError(f"nothing happened for {idle / 60:.0f} min, so ended: {waiting_for(trials)}; use --resume")
-        if idle > self.patience and not self.warned:
+        now = self.clock()
+        self.silence, self.looked = self.silence + min(now - self.looked, LOOK_SECONDS), now
+        self._heed_signs()
+        if self.silence > self.limit:
+            raise UserError(f"nothing moved for {duration(self.silence)}, so ended: {self._why(trials)}; use --resume")
+        if self.silence > self.patience and not self.warned:
             self.warned = True
-            log.warning("nothing happened for %.0f s: %s", idle, waiting_for(trials))
-            print(f"still waiting after {idle / 60:.0f} min: {waiting_for(trials)}", flush=True)
+            log.warning("nothing moved for %.0f s: %s", self.silence, self._why(trials))
+            print(f"still waiting after {duration(self.silence)}: {self._why(trials)}", flush=True)
+
+    def _heed_signs(self) -> None:
+        for number, sign in self.life.signs.items():
+            if sign != self.seen.get(number):
+                self.seen[number] = sign
+                if not sign.waits:
+                    self._moved()
+
+    def _why(self, trials: list[Trial]) -> str:
+        signs = [f"trial {number} at last: {sign}" for number, sign in sorted(self.life.signs.items())[:3]]
+        trouble = [f"signs of life cannot be read ({self.life.trouble})"] if self.life.trouble else []
+        return "; ".join([waiting_for(trials), *signs, *trouble])
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -7,6 +7,7 @@ gives the figures of one process in every digit, if their processors are of one 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from sweeps.ray_runtime import resources
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
 
+SAY_SECONDS = 300.0  # a piece takes seconds on a GPU, minutes on a CPU; a cloud starts a node in some minutes
 PIECE = 8  # clips at least; a multiple of the networks' batch, so that batches are those of one process
 
 
@@ -49,6 +51,22 @@ class FeaturePool:
         self.piece = max(PIECE, fvd.BATCH[self.device])
         self.task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(extract)
 
+    def _next(self, running: list[Any]) -> Any:
+        """The next finished piece. Prints what is waited for if none comes for SAY_SECONDS, and raises UserError after
+        NODE_SECONDS.
+        """
+        import ray
+
+        for waited in itertools.count(1):
+            ready, _ = ray.wait(running, timeout=SAY_SECONDS)
+            if ready:
+                return ready[0]
+            free = f"{ray.available_resources().get('CPU', 0):g} CPUs are free"
+            if waited == 1:
+                print(f"still waiting for the features of {self.piece} clips: {free}", flush=True)
+            if waited * SAY_SECONDS > resources.NODE_SECONDS:
+                raise UserError(f"no features came for {resources.NODE_SECONDS / 3600:.0f} h ({free}); see Ray's logs")
+
     def extractor(self, protocol: Protocol) -> Look:
         """The function that extracts the features of clips by this protocol."""
         return partial(self._extract, protocol)
@@ -64,7 +82,7 @@ class FeaturePool:
         done = 0
 
         def wait() -> int:
-            (ready,), _ = ray.wait(list(running))
+            ready = self._next(list(running))
             first, count = running.pop(ready)
             try:
                 found[first] = ray.get(ready)

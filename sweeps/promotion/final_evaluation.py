@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.metrics.names import FVD_LONG
 from svgan.metrics.protocol import PROTOCOLS
+from sweeps.storage.life import StudySigns
 from sweeps.storage.plan import Plan
 from sweeps.storage.tag_names import PROTOCOL_LONG, STEP
 from sweeps.tracking.client import Tracking
@@ -67,7 +68,7 @@ class FinalEvaluation:
     """
 
     def __init__(self, tracking: Tracking, plan: Plan, make_pool: MakePool | None = None):
-        self.tracking, self.plan, self.make_pool = tracking, plan, make_pool
+        self.tracking, self.plan, self.make_pool, self.progress = tracking, plan, make_pool, StudySigns(plan)
         clips = plan.judging.promotion_clips or plan.judging.clips
         self.protocol = dataclasses.replace(PROTOCOLS["svg-long"], clips=clips, precision=plan.judging.precision)
         self.seeds = range(plan.search.seed, plan.search.seed + plan.judging.promotion_seeds)
@@ -116,7 +117,12 @@ class FinalEvaluation:
         domain = self._material.domain
         pool: Any = self.make_pool(domain) if self.make_pool else None
         return Judge(
-            self.protocol, domain, self._material.latents, strict=False, spread=pool.extractor if pool else None
+            self.protocol,
+            domain,
+            self._material.latents,
+            strict=False,
+            spread=pool.extractor if pool else None,
+            progress=self.progress,
         )
 
     @cached_property

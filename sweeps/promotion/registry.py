@@ -18,6 +18,7 @@ from svgan.metrics.names import LATENT_FD
 from sweeps.promotion.final_evaluation import FIGURE, FINALISTS, FinalEvaluation, MakePool
 from sweeps.promotion.final_evaluation import asked as finals_asked
 from sweeps.promotion.model_store import DOMAIN, at_hand, downloaded
+from sweeps.storage.life import StudySigns
 from sweeps.storage.plan import Plan
 from sweeps.storage.tag_names import PROTOCOL_LONG, SEED, STEP, SWEEP, TRIAL
 from sweeps.tracking.client import Tracking, of_seed, sweep_models
@@ -86,7 +87,7 @@ def score_uri(plan: Plan, uri: str) -> dict[str, float]:
     material, device = at_hand(plan)
     print(f"measuring FVD of {uri} on {plan.judging.clips} clips ...", flush=True)
     with downloaded(plan.output.tracking, uri) as folder:
-        return score(Sampler.load(folder, device), material, plan)
+        return score(Sampler.load(folder, device), material, plan, StudySigns(plan))
 
 
 def champion(tracking: Tracking, name: str) -> ModelVersion | None:

@@ -30,6 +30,9 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 # GB (bench/LOG.md): Ray's own processes with the driver (1.44 measured); a trial beside its workers (0.23 measured,
 # 0.37 with several workers, 0.03 more for S3, and half as much again); a worker (0.36, before it renders and scores).
 BASE_GB, TRIAL_GB, WORKER_GB = 2.0, 0.6, 1.0
+# On a cluster one may wait for a node as long as a cloud's daily peak or a shortage of spot machines lasts. Waiting
+# costs no GPU-hours; a wait of more than a day has a cause that a person must mend, such as a quota.
+NODE_SECONDS = 86400.0
 
 Node = Mapping[str, float]
 

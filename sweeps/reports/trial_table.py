@@ -15,6 +15,7 @@ from rich.text import Text
 from svgan.metrics.names import FVD_LONG, FVD_SHORT, ITERATIONS_PER_SECOND, LATENT_FD
 from svgan.training.reporter import duration
 from sweeps.reports.variant_table import VARIANT
+from sweeps.storage.life import STEP
 from sweeps.storage.metric_names import LATENT_FD_BEST, STEPS_DONE
 from sweeps.storage.tag_names import OUTCOME, PARETO, TRIAL
 
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from rich.console import Console, ConsoleOptions, RenderableType
 
+    from sweeps.storage.life import Sign
     from sweeps.storage.plan import Plan
 
 STATUS_OF_RUN = {"finished": "finished", "pruned": "stopped", "failed": "failed", "halted": "halted"}
 STATUS_OF_RECORD = {"COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed", "WAITING": "halted"}
-ENDED = ("finished", "stopped", "failed")
+ENDED, GOING_ON = ("finished", "stopped", "failed"), ("running", "scoring")
 SHORT = {"gap_weight": "GAP", "gp_weight": "GP", "critic_widths": "E", "trunk": "T", "components": "PCA"}
 SAID = (VARIANT, "gap_weight", "width", "critic")
 BEST_SHOWN = 20
@@ -51,7 +53,8 @@ class Row:
     """One trial in the table. Figures are None until they exist; a pruned trial never has some.
 
     config: every field of the run's configuration, in short form. speed: steps per second. seconds: from start to end,
-    None after an interruption. front: whether the trial is on the Pareto front, shown as a star.
+    None after an interruption. front: whether the trial is on the Pareto front, shown as a star. doing: the last sign
+    of life of a running trial.
     """
 
     number: int
@@ -66,11 +69,18 @@ class Row:
     speed: float | None = None
     seconds: float | None = None
     front: bool = False
+    doing: Sign | None = None
 
     @classmethod
     def from_run(cls, number: int, run: Mapping[str, Any], **known: Any) -> Row:
         own = {name: short(value) for name, value in run.items()}
         return cls(number=number, config=own, total=int(run.get("steps", 0)), **known)
+
+    @property
+    def state(self) -> str:
+        """The status, with the share that is done of what has no other column, as in 'scoring 12/64'."""
+        shown = self.doing is not None and self.doing.what != STEP and self.status in GOING_ON
+        return f"{self.status} {self.doing.share}".strip() if self.doing and shown else self.status
 
     @property
     def left(self) -> float | None:
@@ -100,9 +110,11 @@ def line(row: Row, names: Sequence[str] = ()) -> str:
     told = ", ".join(f"{SHORT.get(name, name)} {row.config[name]}" for name in names or SAID if name in row.config)
     if row.speed is not None and row.status == "running":
         figures += f"  {row.speed:.2g} it/s"
+    sign = row.doing if row.doing and row.status in GOING_ON and row.doing.what != STEP else ""
+    told_more = row.note or str(sign)
     return (
         f"trial {row.number}{f' ({told})' if told else ''}  step {row.step}/{row.total}"
-        f"{figures}  {row.status}{f': {row.note}' if row.note else ''}"
+        f"{figures}  {row.status}{f': {told_more}' if told_more else ''}"
     )
 
 
@@ -137,7 +149,7 @@ class Trials:
             ("latent\nFD", [figure(row.latent_fd) for row in rows]),
             ("FVD\nshort", [figure(row.fvd_short) for row in rows]),
             ("FVD\nlong", [figure(row.fvd_long) for row in rows]),
-            ("state", [row.status for row in rows]),
+            ("state", [row.state for row in rows]),
             ("left", ["" if row.left is None else duration(row.left) for row in rows]),
         ]
         empty = {"rung": not self.rungs, "left": not any(found[-1][1])}

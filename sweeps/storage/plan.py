@@ -13,13 +13,19 @@ from typing import Any
 
 from svgan.errors import UserError
 from svgan.io.atomic import write_whole
-from sweeps.storage.plan_parts import PARTS, Compute, Data, Judging, Output, Search
+from sweeps.storage.plan_parts import PARTS, PATIENCE, Compute, Data, Judging, Output, Search
 
 FORMAT = 1
 PLAN_FILE = "study.json"
 KEPT_CHECKPOINTS = 2  # that Ray Train keeps of a trial
 # What a plan has that was kept before these fields were there.
-ABSENT: dict[str, Any] = {"grid": {}, "objectives": (), "promotion_clips": 0, "promotion_seeds": 1}
+ABSENT: dict[str, Any] = {
+    "grid": {},
+    "objectives": (),
+    "promotion_clips": 0,
+    "promotion_seeds": 1,
+    "patience": PATIENCE,
+}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 
 

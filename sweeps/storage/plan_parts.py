@@ -21,6 +21,9 @@ from sweeps.storage.metric_names import LATENT_FD_BEST
 from sweeps.storage.paths import default_tracking
 
 JOURNAL = "journal"
+# Minutes: hundreds of times a usual step, and several times the slowest part without a movement of its own (starting
+# MLflow, a latent distance on a busy CPU). Slower steps are refused before the start (`forecast.check_patience`).
+PATIENCE = 15.0
 # What a study may minimise, each with the figure of a finished trial that stands for it.
 OBJECTIVES = {LATENT_FD: LATENT_FD_BEST, FVD_SHORT: FVD_SHORT, FVD_LONG: FVD_LONG}
 # docs/judging.md: the clips of a trial's FVD; on a GPU also those of a champion's, and the seeds that it is a mean of.
@@ -165,13 +168,13 @@ class Compute:
         float | None, flag("X", float, default=lambda _: default_text("max_gpu_hours", "none"))
     ] = None
     """GPU-hours after which the study stops, to be resumed with more. Core-hours where trials have no GPU."""
-    patience: Annotated[float, flag("MIN", float)] = 15.0
-    """Minutes without a step after which a worker is killed and started again."""
+    patience: Annotated[float, flag("MIN", float, default=f"{PATIENCE:g}")] = UNDECIDED
+    """Minutes without a step, a scored clip or a transferred byte after which a worker is killed and started again."""
 
     def __post_init__(self) -> None:
         check_counts(workers=self.workers, concurrency=self.concurrency)
-        if not self.patience > 0:
-            raise UserError(f"--patience {self.patience:g}: minutes without a step, so more than 0")
+        if self.patience is not None and not 0 < self.patience < math.inf:
+            raise UserError(f"--patience {self.patience:g}: minutes without a movement, so a number above 0")
         if (self.gpus_per_worker or 0) < 0:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker}: must not be negative")
         if self.max_gpu_hours is not None and not 0 < self.max_gpu_hours < math.inf:

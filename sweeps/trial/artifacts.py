@@ -63,12 +63,17 @@ def export_generator(source: Path, target: Path) -> None:
     os.replace(aside, target)
 
 
-def frames_of(sampler: Sampler, domain: Domain, clips: int, frames: int, seed: int) -> np.ndarray:
-    """Render clips: uint8 [clips, frames, R, R, 3]."""
-    pieces = []
+def frames_of(
+    sampler: Sampler, domain: Domain, clips: int, frames: int, seed: int, progress: Progress | None = None
+) -> np.ndarray:
+    """Render clips: uint8 [clips, frames, R, R, 3]. progress: told after each piece of frames."""
+    pieces, done = [], 0
     for codes in sampler.stream(clips, frames, seed):
         pictures = sampler.render(codes.flatten(0, 1), domain)
         pieces.append(pictures.reshape(clips, codes.shape[1], *pictures.shape[1:]))
+        done += codes.shape[1]
+        if progress:
+            progress("frames of the clip", min(done, frames), frames)
     return np.concatenate(pieces, axis=1)
 
 
@@ -79,12 +84,16 @@ def log_sheet(log: TrialLog, sampler: Sampler, material: Material, frames: int, 
     log.artifacts([path])
 
 
-def log_clip(log: TrialLog, sampler: Sampler, material: Material, seed: int, scratch: Path) -> None:
+def log_clip(
+    log: TrialLog, sampler: Sampler, material: Material, seed: int, scratch: Path, progress: Progress | None = None
+) -> None:
     """Log a 250-frame clip as MP4, its beginning as GIF, and its contact sheet. For MoCoGAN-HD, log clips that share
     content or motion too.
     """
     domain = material.rendering_domain
-    frames = frames_of(sampler, domain, 1, CLIP_FRAMES, seed)[0]
+    if progress:
+        progress("frames of the clip", 0, CLIP_FRAMES)
+    frames = frames_of(sampler, domain, 1, CLIP_FRAMES, seed, progress)[0]
     fps = float(sampler.meta.get("fps", 25))
     write_mp4(frames, scratch / "clip.mp4", fps)
     write_gif(frames[:GIF_FRAMES], scratch / "clip.gif", fps)
@@ -145,8 +154,12 @@ def judge_of(
         frames=material.recorded,
         strict=False,
         extractors=extractors,
-        progress=progress or silent,
+        progress=_named(f"FVD {kind}", progress) if progress else silent,
     )
+
+
+def _named(what: str, progress: Progress) -> Progress:
+    return lambda stage, done, total: progress(f"{what}, {stage}", done, total)
 
 
 def protocol(kind: str, clips: int, precision: Precision) -> Protocol:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import RayError
 
 from svgan.io import storage
-from sweeps.storage import events, stop_request, study_files
+from sweeps.storage import events, life, stop_request, study_files
 from sweeps.storage.plan import Plan
 from sweeps.storage.trial_outcome import FAILED, HALTED, WHY
 from sweeps.trial.trainer import Loop, Trainer, described, first_cause, report_queue, trainer
@@ -79,6 +79,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
                 return out_of_storage(plan, number, broken)
             if cause == START_TIMED_OUT:
                 reason = "no free place for its workers yet"
+                leave_waiting(plan, number, reason)
             elif cause == START_FAILED and starts < START_RETRIES:
                 starts += 1
             elif last_checkpoint(plan, number) in (before, None):
@@ -166,10 +167,17 @@ def wait_for_room(plan: Plan, number: int, every: float = 5.0) -> None:
     while (missing := shortage(plan, cluster())) and not stop_request.requested(plan):
         if not waited:
             events.tell(plan, number, f"waits for a node: {missing}; it goes on when one joins")
+            leave_waiting(plan, number, f"waits for a node: {missing}")
         waited = True
         time.sleep(every)
     if waited:
         events.tell(plan, number, "goes on: there is room again")
+
+
+def leave_waiting(plan: Plan, number: int, what: str) -> None:
+    """Leave a sign that the trial waits for a node, so that the driver does not take it for a hang."""
+    with contextlib.suppress(*storage.ERRORS):
+        life.leave(plan, number, life.Sign("controller", 0, what, waits=True))
 
 
 def shortage(plan: Plan, there: Resources) -> str:

@@ -217,9 +217,7 @@ class SeedsReporter(RankZeroReporter):
         device = next(iter(states.values())).device
         samplers = {seed: Sampler.load(_own(self.scratch, seed) / BEST, device) for seed in states}
         shown = min(best, key=lambda seed: best[seed][LATENT_FD])
-        iteration.scoring("clip", 0, 1)
-        log_clip(self.log, samplers[shown], self.material, self.plan.search.seed, self.scratch)
-        iteration.scoring("clip", 1, 1)
+        log_clip(self.log, samplers[shown], self.material, self.plan.search.seed, self.scratch, iteration.scoring)
         if self.plan.judging.clips:
             scored, measured = {}, figures_of(self.plan)
             for seed, sampler in samplers.items():

@@ -102,9 +102,7 @@ class RankZeroReporter:
         outcome, began = figures_so_far(state.history), time.perf_counter()
         best = int(outcome[BEST_STEP])
         sampler = Sampler.load(self.scratch / BEST, state.device)
-        iteration.scoring("clip", 0, 1)
-        log_clip(self.log, sampler, self.material, self.plan.search.seed, self.scratch)
-        iteration.scoring("clip", 1, 1)
+        log_clip(self.log, sampler, self.material, self.plan.search.seed, self.scratch, iteration.scoring)
         if self.plan.judging.clips:
             figures = self.log.figures(figures_of(self.plan))
             if not figures:

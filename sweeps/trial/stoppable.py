@@ -7,6 +7,7 @@ from torch import Tensor
 from svgan.torch_utils.distributed import Process
 from svgan.training.registry import Iteration, Source
 from svgan.training.state import State
+from sweeps.storage.life import STEP
 from sweeps.storage.stop_request import StopWatch
 from sweeps.trial.watchdog import Watchdog
 
@@ -25,9 +26,11 @@ class StoppableIteration:
 
     def __init__(self, inner: Iteration, pulse: Watchdog, stopping: StopWatch) -> None:
         self.inner, self.pulse, self.stopping = inner, pulse, stopping
+        self.several = stopping.plan.search.seeds > 1
 
     def __call__(self, state: State, source: Source, process: Process) -> dict[str, Tensor]:
-        self.pulse.beat()
+        what = f"{STEP} of seed {state.config.seed}:" if self.several else STEP
+        self.pulse.beat(what, state.step, state.config.steps)
         if self._agreed(state.step, process):
             raise Halted(state)
         return self.inner(state, source, process)
@@ -37,8 +40,12 @@ class StoppableIteration:
             return self.stopping()
         return step % AGREE_EVERY == 0 and process.any(self.stopping())
 
+    def begins(self, what: str) -> None:
+        """Report the beginning of a part that has no steps."""
+        self.pulse.beat(what)
+
     def scoring(self, stage: str, done: int, total: int) -> None:
         """Report the progress of the measurements that rank 0 makes after training."""
-        self.pulse.beat()
+        self.pulse.beat(stage, done, total)
         if self.stopping():
             raise Halted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 WORKER_RETRIES = 2
+COLLECTIVE_SECONDS = 1800  # Ray's default: rank 0 may validate, upload and log for so long while the others wait
 
 
 class Trainer(Protocol):
@@ -68,7 +70,9 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue
     if plan.compute.workers > 1:
         from sweeps.ray_runtime.network import RoutedTorchConfig
 
-        backend = RoutedTorchConfig(backend="nccl" if plan.compute.gpus_per_worker else "gloo")
+        backend = RoutedTorchConfig(
+            backend="nccl" if plan.compute.gpus_per_worker else "gloo", timeout_s=collective_seconds(plan)
+        )
     made: Trainer = kind(
         loop,
         train_loop_config=config,
@@ -109,15 +113,22 @@ class ReportRelay(UserCallback):
         events.tell(self.plan, self.number, f"rank {rank} ended with {described(worker_exceptions[rank])}")
 
 
+def collective_seconds(plan: Plan) -> int:
+    """Seconds that a rank waits for the others in a collective. The watchdog is to act first, as it says who hangs."""
+    return max(COLLECTIVE_SECONDS, math.ceil(2 * 60 * plan.compute.patience))
+
+
 def storage_arguments(storage: str) -> dict[str, Any]:
     """Ray's storage path and file system. URLs go through fsspec, which reads AWS_ENDPOINT_URL."""
     if not is_remote(storage):
         return {"storage_path": storage.removeprefix("file://")}
     import fsspec
-    from pyarrow.fs import FSSpecHandler, PyFileSystem
+    from pyarrow.fs import PyFileSystem
+
+    from sweeps.trial.counted_storage import CountingHandler
 
     files, path = fsspec.core.url_to_fs(storage)
-    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(files))}
+    return {"storage_path": path, "storage_filesystem": PyFileSystem(CountingHandler(files))}
 
 
 def first_cause(error: BaseException) -> str:

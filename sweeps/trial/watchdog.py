@@ -1,4 +1,4 @@
-"""A thread that kills its process if training makes no step for too long.
+"""A thread that kills its process if nothing moves in it for too long: no step, no scored clip, no byte of a transfer.
 
 A process that hangs in a collective, a driver call or a file system never raises, and Ray Train sees only that it is
 alive. Once it is dead, Ray Train restarts the workers from the checkpoint. A process that is frozen as a whole cannot
@@ -13,24 +13,30 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
+from sweeps.storage.life import Sign
+
+LOOK_SECONDS = 1.0  # between two looks; a kill that comes a second late costs nothing
+
 
 class Watchdog:
-    """Call `beat` at every step. After `limit` seconds without one, `tell` a line that says who hangs where, then
-    SIGKILL.
+    """Call `beat` at every movement. After `limit` seconds without one, `tell` a line that says who hangs where, then
+    SIGKILL. `sign` is the last movement, for the trial's sign of life.
     """
 
     def __init__(self, limit: float, who: str, tell: Callable[[str], None]) -> None:
         self.limit, self.who, self.tell = limit, who, tell
         self.watched = threading.get_ident()
         self.last = time.monotonic()
+        self.sign = Sign(uuid.uuid4().hex[:12], 0, "starting")
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, name="svgan-pulse", daemon=True)
 
     def __enter__(self) -> Watchdog:
-        self.beat()
+        self.beat("starting")
         self.thread.start()
         return self
 
@@ -39,11 +45,17 @@ class Watchdog:
     ) -> None:
         self.over.set()
 
-    def beat(self) -> None:
+    def beat(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Record a movement (`life.Sign`), from any thread. A transfer has no total: `done` are its bytes."""
+        self.sign = Sign(self.sign.start, self.sign.moves + 1, what, done, total)
+        self.last = time.monotonic()
+
+    def moved_elsewhere(self) -> None:
+        """Record that another process, for which this one waits, moves."""
         self.last = time.monotonic()
 
     def _watch(self) -> None:
-        while not self.over.wait(min(1.0, self.limit / 4)):
+        while not self.over.wait(min(LOOK_SECONDS, self.limit / 4)):
             still = time.monotonic() - self.last
             if still > self.limit:
                 self.tell(

@@ -9,12 +9,14 @@ from typing import Any
 import ray.train
 
 from svgan.errors import NonFiniteLoss, UserError
+from svgan.io import transfers
 from svgan.torch_utils.distributed import SINGLE, Process, current_process
 from svgan.training.registry import iterate
 from sweeps.storage import events
 from sweeps.storage.plan import Plan
 from sweeps.storage.stop_request import StopWatch
 from sweeps.storage.trial_outcome import FAILED, HALTED
+from sweeps.trial.life_thread import LifeThread
 from sweeps.trial.multi_seed import MultiSeedTraining
 from sweeps.trial.rank import Rank
 from sweeps.trial.reporter import OtherRanksReporter, RankZeroReporter
@@ -31,10 +33,11 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any]:
     - `halted`: a stop was requested.
     - Anything else raises, and Ray Train restarts the workers from the checkpoint.
     """
-    plan, context = Plan.from_json(config["plan"]), ray.train.get_context()
-    who = f"rank {context.get_world_rank()}"
+    plan, context, number = Plan.from_json(config["plan"]), ray.train.get_context(), int(config["number"])
+    rank = context.get_world_rank()
+    watchdog = Watchdog(60 * plan.compute.patience, f"rank {rank}", lambda text: events.tell(plan, number, text))
     try:
-        with Watchdog(60 * plan.compute.patience, who, lambda text: events.tell(plan, config["number"], text)) as pulse:
+        with watchdog as pulse, LifeThread(plan, number, rank, pulse), transfers.heard_by(pulse.beat):
             return run(Rank(config, plan, StoppableIteration(iterate, pulse, StopWatch(plan))))
     except NonFiniteLoss as error:
         return {FAILED: f"NonFiniteLoss: {error}"}
@@ -47,6 +50,7 @@ def train_loop(config: dict[str, Any]) -> dict[str, Any]:
 def run(rank: Rank) -> dict[str, Any]:
     """Train this rank's part of the trial, of one seed or of several; returns the trial's outcome on rank 0."""
     training = TrialTraining.from_config(rank.plan, rank.config["run"], rank.device)
+    rank.iteration.begins("reading the checkpoint")
     process = current_process(rank.device) if rank.world > 1 else SINGLE
     rank.plan.scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=rank.plan.scratch) as folder:
@@ -58,6 +62,7 @@ def run(rank: Rank) -> dict[str, Any]:
 def run_one_seed(rank: Rank, training: TrialTraining, process: Process, scratch: Path) -> dict[str, Any]:
     """Train from the last checkpoint to the end, or until a stop; returns the trial's outcome on rank 0."""
     state = rank.restored(scratch)
+    rank.iteration.begins("opening the log")
     reporter = (
         RankZeroReporter(rank.config, rank.plan, training.material, scratch, rank.meter)
         if rank.rank == 0

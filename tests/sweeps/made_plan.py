@@ -12,6 +12,7 @@ PLAN = {
     "workers": 1,
     "cpus_per_worker": 1,
     "gpus_per_worker": 0,
+    "patience": 15.0,
     "concurrency": 2,
     "latents": "latents",
     "storage": "runs",

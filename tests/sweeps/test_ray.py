@@ -5,17 +5,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
+from made_plan import PLAN
 from optuna.trial import TrialState
 from toy import toy
 
 from svgan.errors import UserError
 from sweeps import study
 from sweeps.driver import stall_limit
+from sweeps.driver.life_watch import LifeWatch
 from sweeps.promotion import registry
 from sweeps.ray_runtime import placement_groups
+from sweeps.storage import life
 from sweeps.storage.plan import Plan
 from sweeps.tracking.client import Tracking, sweep_models
 
@@ -209,9 +213,63 @@ def test_the_reaper_removes_what_leaked_and_nothing_else(ray_here):
 
 def test_what_is_waited_for_is_said(ray_here):
     assert stall_limit.waiting_for([]).startswith("no trial is out; free: ")
-    patience = stall_limit.StallLimit(patience=-1, limit=-1)
-    with pytest.raises(UserError, match=r"nothing happened for 0 min, so ended: no trial is out; free: .* of 2 CPU"):
-        patience.on_step_end(0, [])
+
+
+@pytest.fixture
+def watched(ray_here, tmp_path):
+    """The limit on silence with --patience of a minute, its clock, and trial 3's signs of life on a disk."""
+    plan = Plan.from_fields(PLAN | {"storage": str(tmp_path), "patience": 1.0})
+    clock, signs = SimpleNamespace(now=0.0), LifeWatch(plan)
+    signs.running.add(3)
+
+    def limit(local):
+        return stall_limit.StallLimit(plan, signs, local, clock=lambda: clock.now)
+
+    def looks(stall, seconds, sign=None):
+        if sign:
+            life.leave(plan, 3, sign)
+        for _ in range(seconds):
+            clock.now += 1
+            signs.look()
+            stall.on_step_end(0, [])
+
+    return limit, looks
+
+
+def test_a_study_in_which_nothing_moves_ends_with_what_was_seen_last(watched, capsys):
+    limit, looks = watched
+    stall = limit(local=True)
+    looks(stall, 239, life.Sign("a", 1, "generated clips", 12, 64))
+    assert "still waiting after 1m 01s: no trial is out" in capsys.readouterr().out
+    with pytest.raises(
+        UserError,
+        match=r"nothing moved for 4m 01s, so ended: no trial is out; free: .* of 2 CPU.*; "
+        r"trial 3 at last: generated clips 12 of 64; use --resume",
+    ):
+        looks(stall, 10)
+
+
+def test_signs_of_life_are_movements_however_far_apart_the_reports(watched):
+    limit, looks = watched
+    stall = limit(local=True)
+    for done in range(64):
+        looks(stall, 230, life.Sign("a", done, "generated clips", done, 64))
+
+
+def test_a_wait_for_a_node_has_a_limit_of_its_own_and_only_on_a_cluster(watched):
+    limit, looks = watched
+    waits = life.Sign("controller", 0, "waits for a node: 1 x 1 CPU asked", waits=True)
+    looks(limit(local=False), 1000, waits)
+    with pytest.raises(UserError, match=r"nothing moved for 4m 01s.*waits for a node"):
+        looks(limit(local=True), 1000, waits)
+
+
+def test_a_driver_that_was_stopped_for_a_while_does_not_count_what_it_did_not_watch(watched):
+    limit, looks = watched
+    stall = limit(local=True)
+    for _ in range(20):
+        stall.looked -= 100_000
+        looks(stall, 1)
 
 
 @pytest.mark.slow

@@ -27,11 +27,13 @@ def watched_loop(config, asked):
     TOY_HANGS_AT: the first time, for ever, with TOY_MARK.
     TOY_HOLDS_AT: with TOY_HOLD.held, until there is TOY_HOLD.released.
     TOY_HEEDS_AT: with TOY_MARK, until a stop was asked for; the next step heeds it. TOY_HEEDS: of this study alone.
+
+    TOY_CLIP_PACE: seconds that every part of the scoring takes more.
     """
     from sweeps.storage.plan import Plan
-    from sweeps.trial import worker
+    from sweeps.trial import reporter, worker
 
-    inner, plan = worker.iterate, Plan.from_json(config["plan"])
+    inner, plan, score = worker.iterate, Plan.from_json(config["plan"]), reporter.score
 
     def iterate(state, clips, process):
         time.sleep(float(asked.get("TOY_PACE", "0")))
@@ -43,7 +45,14 @@ def watched_loop(config, asked):
             heed(plan, Path(asked["TOY_MARK"]))
         return inner(state, clips, process)
 
-    worker.iterate = iterate
+    def slowly_score(sampler, material, plan, progress):
+        def slow(stage, done, total):
+            time.sleep(float(asked.get("TOY_CLIP_PACE", "0")))
+            progress(stage, done, total)
+
+        return score(sampler, material, plan, slow)
+
+    worker.iterate, reporter.score = iterate, slowly_score
     return worker.train_loop(config)
 
 
@@ -78,6 +87,7 @@ if __name__ == "__main__":
         from sweeps.driver import conclude
 
         conclude.MLFLOW_MAY_TAKE = float(os.environ["TOY_MLFLOW_MAY_TAKE"])
-    studied = toy(os.environ["TOY_DOMAIN"], recipe=os.environ.get("TOY_RECIPE", "tiny"))
+    more = {"reports": int(os.environ["TOY_REPORTS"])} if "TOY_REPORTS" in os.environ else {}
+    studied = toy(os.environ["TOY_DOMAIN"], recipe=os.environ.get("TOY_RECIPE", "tiny"), **more)
     asked = {name: value for name, value in os.environ.items() if name.startswith("TOY_")}
     main(studied, loop=functools.partial(watched_loop, asked=asked) if "TOY_PACE" in asked else None)

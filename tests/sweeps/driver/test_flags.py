@@ -75,7 +75,7 @@ def test_the_flags_are_these_and_no_others(capsys):
         *(["--trials", "4"], ["--steps", "2"], ["--seconds", "9"], ["--clips", "0"], ["--seed", "1"], ["--grid"]),
         *(["--objectives", "fvd_short,fvd_long"], ["--seeds", "2"], ["--promotion-clips", "8"], ["--footage"]),
         *(["--promotion-seeds", "2"], ["--latents", "a"], ["--domain", "a"], ["--pictures", "a"], ["--workers", "2"]),
-        *(["--gpus-per-worker", "1"], ["--concurrency", "2"], ["--patience", "3"], ["--tracking", "http://here"]),
+        *(["--gpus-per-worker", "1"], ["--concurrency", "2"], ["--tracking", "http://here"]),
         *(["--optuna", "journal"], ["--experiment", "a"], ["--name", "a"]),
     ],
     ids=lambda given: given[0],
@@ -85,8 +85,8 @@ def test_a_flag_beside_resume_is_refused_for_it_is_remembered(given):
         flags("--resume", "x", *given).check_resumable(Study("x", space={}, trials=3, steps=1))
 
 
-def test_another_place_and_a_larger_budget_may_stand_beside_resume():
-    asked = flags("--resume", "x", "--storage", "there", "--max-gpu-hours", "3")
+def test_another_place_a_larger_budget_and_more_patience_may_stand_beside_resume():
+    asked = flags("--resume", "x", "--storage", "there", "--max-gpu-hours", "3", "--patience", "60")
     asked.check_resumable(Study("x", space={}, trials=3, steps=1))
 
 

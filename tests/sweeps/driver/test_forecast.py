@@ -8,6 +8,7 @@ import time
 import pytest
 from made_plan import PLAN
 
+from svgan.errors import UserError
 from svgan.images.domain import Domain
 from svgan.training import recipes
 from svgan.training.data import Material
@@ -153,3 +154,15 @@ def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
     other = forecast.learned(found, asked.with_fields(digests=(("protocol.long", "def"),)))
     assert other.scoring is None, "scored by another protocol"
     assert forecast.describe(asked, other).endswith("FVD, whose time is not known, as 3 earlier trials took")
+
+
+def test_patience_shorter_than_a_step_is_refused():
+    """The plan has two clips, scored by two protocols, two at a time."""
+    forecast.check_patience(plan(), None)
+    forecast.check_patience(plan(), Pace(400, 800, 8, "as 3 earlier trials took"))
+    slow = r"^--patience 15: a step takes about 10 min \(as 3 earlier trials took\), .* give at least 20$"
+    with pytest.raises(UserError, match=slow):
+        forecast.check_patience(plan(), Pace(600, 800, 8, "as 3 earlier trials took"))
+    with pytest.raises(UserError, match=r"^--patience 15: FVD of 2 clips takes about 17 min .* give at least 34$"):
+        forecast.check_patience(plan(), Pace(400, 2000, 8, "as 3 earlier trials took"))
+    forecast.check_patience(plan(clips=0), Pace(400, 2000, 8, "as 3 earlier trials took"))

@@ -8,6 +8,7 @@ from made_plan import PLAN
 
 from svgan.errors import UserError
 from sweeps.driver import stall_limit
+from sweeps.driver.life_watch import LifeWatch
 from sweeps.storage import trial_failure
 from sweeps.storage.plan import Plan
 
@@ -33,8 +34,13 @@ def test_a_failed_trial_says_its_own_last_word(tmp_path):
     assert trial_failure.failure(ended(None)) == "no reason given"
 
 
-def test_patience_ends_a_sweep_whose_first_trials_all_fail(tmp_path):
-    patience = stall_limit.StallLimit(failures=2)
+@pytest.fixture
+def patience(tmp_path):
+    of = plan(storage=str(tmp_path))
+    return stall_limit.StallLimit(of, LifeWatch(of), local=True, failures=2)
+
+
+def test_patience_ends_a_sweep_whose_first_trials_all_fail(patience, tmp_path):
     for _ in range(2):
         patience.on_step_end(0, [])
         patience.on_trial_error(0, [], ended("disk full", tmp_path / "error.txt"))
@@ -42,8 +48,7 @@ def test_patience_ends_a_sweep_whose_first_trials_all_fail(tmp_path):
         patience.on_step_end(0, [])
 
 
-def test_patience_goes_on_once_a_trial_has_ended_well():
-    patience = stall_limit.StallLimit(failures=2)
+def test_patience_goes_on_once_a_trial_has_ended_well(patience):
     patience.on_trial_complete(0, [], ended(None))
     for _ in range(5):
         patience.on_trial_error(0, [], ended(None))

@@ -153,7 +153,7 @@ def test_a_process_that_makes_no_step_is_named_and_killed(tmp_path):
         "clock = SimpleNamespace(now=0.0)\nwatchdog.time = SimpleNamespace(monotonic=lambda: clock.now)\n"
         "def stuck_in_a_collective():\n    clock.now += 100.0\n    time.sleep(3600)\n"
         "with watchdog.Watchdog(1.0, 'rank 3', Path(sys.argv[1]).write_text) as pulse:\n"
-        "    for _ in range(15):\n        time.sleep(0.1)\n        clock.now += 0.5\n        pulse.beat()\n"
+        "    for _ in range(15):\n        time.sleep(0.1)\n        clock.now += 0.5\n        pulse.beat('step')\n"
         "    print('alive', flush=True)\n    stuck_in_a_collective()\n"
     )
     ended = subprocess.run(
