@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from svgan.errors import UserError
-from sweeps.storage.tag_names import OUTCOME, ROLE, SWEEP, TRIAL
+from sweeps.storage.tag_names import OUTCOME, ROLE, STEP, SWEEP, TRIAL
 from sweeps.storage.trial_outcome import Ending
 
 if TYPE_CHECKING:
@@ -207,12 +207,28 @@ def sweep_models(client: MlflowClient, experiment: str, sweep: str, number: int 
     """All READY LoggedModels of a study (or of one trial), those of pruned trials included."""
     from mlflow.entities import LoggedModelStatus
 
-    clauses = f"tags.`{SWEEP}` = '{sweep}'" + ("" if number is None else f" AND tags.`{TRIAL}` = '{number}'")
+    found = models_of(client, experiment, sweep, number)
+    return [model for model in found if model.status == LoggedModelStatus.READY]
+
+
+def models_of(
+    client: MlflowClient, experiment: str, sweep: str, number: int | None = None, step: int | None = None
+) -> list[LoggedModel]:
+    """All LoggedModels of a study, of one trial or of one step of it, those included that are not READY yet."""
+    asked = {SWEEP: sweep, TRIAL: number, STEP: step}
+    clauses = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in asked.items() if value is not None)
     found: list[LoggedModel] = []
     token = None
     while True:
         page = client.search_logged_models([experiment], filter_string=clauses, page_token=token)
-        found += [model for model in page if model.status == LoggedModelStatus.READY]
+        found += page
         token = page.token
         if not token:
             return found
+
+
+def preference(model: LoggedModel) -> tuple[bool, int, str]:
+    """A sort key by which every process prefers the same of several models of one step: READY, then the earliest."""
+    from mlflow.entities import LoggedModelStatus
+
+    return model.status != LoggedModelStatus.READY, model.creation_timestamp, model.model_id

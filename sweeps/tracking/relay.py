@@ -83,6 +83,11 @@ class Relay:
     def apply(self, number: int, kind: str, fields: dict[str, Any], files: dict[str, bytes] | None) -> str | None:
         return self._tried(number, lambda sender: self._apply(sender, kind, fields, files))
 
+    def forget(self, number: int) -> None:
+        """Ask MLflow anew what it has of a trial, because others may have written meanwhile."""
+        with self.locks[number]:
+            self.senders.pop(number, None)
+
     def known(self, number: int) -> dict[str, float] | str:
         found: dict[str, float] = {}
         return self._tried(number, lambda sender: found.update(sender.known)) or found
@@ -122,6 +127,7 @@ class RelayedSender:
             self.relay = ray.get_actor(_running(plan) or "")
         except ValueError:
             raise UserError(f"the study's relay to MLflow at {plan.output.tracking} is gone") from None
+        self._asked(self.relay.forget.remote(number))
 
     def apply(self, entry: Entry) -> None:
         files = None if entry.files is None else _contents(entry.files)

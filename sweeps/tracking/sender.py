@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from svgan.errors import UserError
 from sweeps.storage.tag_names import SEED, STEP, SWEEP, TRIAL
 from sweeps.storage.trial_outcome import Ending
-from sweeps.tracking.client import ATTEMPTS, DEVICE, Tracking, sweep_models
+from sweeps.tracking.client import ATTEMPTS, DEVICE, Tracking, models_of, preference, sweep_models
 from sweeps.tracking.outbox import Entry
 
 if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+
     from sweeps.storage.plan import Plan
 
 
@@ -56,7 +58,8 @@ class Sender:
     def made(self) -> dict[tuple[int, str], str]:
         """The ids of the trial's models by (step, seed); seed is '' if the trial has one seed."""
         models = sweep_models(self.client, self.tracking.experiment, self.plan.name, self.number)
-        return {(int(model.tags[STEP]), model.tags.get(SEED, "")): model.model_id for model in models}
+        worst_first = sorted(models, key=preference, reverse=True)
+        return {(int(model.tags[STEP]), model.tags.get(SEED, "")): model.model_id for model in worst_first}
 
     def apply(self, entry: Entry) -> None:
         getattr(self, f"_{entry.kind}")(entry.files, **entry.fields)
@@ -87,22 +90,32 @@ class Sender:
         self.seen.update((key, step) for key in new)
 
     def _model(self, files: Path | None, step: int, tags: Mapping[str, str], params: Mapping[str, str]) -> None:
+        from mlflow.entities import LoggedModelStatus
+
         assert files is not None
-        if (step, tags.get(SEED, "")) in self.made:
-            return
-        keys = {SWEEP: self.plan.name, TRIAL: str(self.number), STEP: str(step), **tags}
-        model = self.client.create_logged_model(
-            self.tracking.experiment,
-            name=f"{self.plan.name}-{self.number:03d}",
-            source_run_id=self.run_id,
-            tags=keys,
-            params={key: value[:250] for key, value in params.items()},
-            model_type="temporal-gan-generator",
-        )
-        with _mlmodel(files, model.model_id, self.run_id):
-            self.client.log_model_artifacts(model.model_id, str(files))
-        self.client.finalize_logged_model(model.model_id, "READY")
+        model = self._model_at(step, tags.get(SEED, ""))
+        if model is None:
+            model = self.client.create_logged_model(
+                self.tracking.experiment,
+                name=f"{self.plan.name}-{self.number:03d}",
+                source_run_id=self.run_id,
+                tags={SWEEP: self.plan.name, TRIAL: str(self.number), STEP: str(step), **tags},
+                params={key: value[:250] for key, value in params.items()},
+                model_type="temporal-gan-generator",
+            )
+        if model.status != LoggedModelStatus.READY:
+            with _mlmodel(files, model.model_id, self.run_id):
+                self.client.log_model_artifacts(model.model_id, str(files))
+            self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         self.made[step, tags.get(SEED, "")] = model.model_id
+
+    def _model_at(self, step: int, seed: str) -> LoggedModel | None:
+        """The trial's model of this step and seed as MLflow has it now. One that a dead process left unfinished is
+        completed.
+        """
+        found = models_of(self.client, self.tracking.experiment, self.plan.name, self.number, step)
+        own = [model for model in found if model.tags.get(SEED, "") == seed]
+        return min(own, key=preference, default=None)
 
     def _artifacts(self, files: Path | None, folder: str | None) -> None:
         assert files is not None

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,13 +108,17 @@ class TrialLog:
             self.outbox.put(entry)
 
     def _sent(self, entry: Entry) -> bool:
-        """Whether the entry, and all that waited before it, were sent."""
+        """Whether the entry, and all that waited before it, were sent. False while another process sends those."""
         if time.monotonic() < self.retry_at:
             return False
         try:
             if self.away:
-                count = self.outbox.send(self._connected().apply)
-                events.tell(self.plan, self.number, f"MLflow is back; {count} writes that waited were sent")
+                self.sender = None  # what it knows of MLflow is older than what others have sent meanwhile
+                count = self.outbox.send(self._connected)
+                if count is None:
+                    return False
+                if count:
+                    events.tell(self.plan, self.number, f"MLflow is back; {count} writes that waited were sent")
                 self.away = False
             self._connected().apply(entry)
         except failures() as error:
@@ -130,7 +135,7 @@ def sync(plan: Plan) -> tuple[int, int]:
     sent = 0
     for number in waiting(plan):
         with contextlib.suppress(*failures()):
-            sent += Outbox(plan, number).send(Sender(plan, number).apply)
+            sent += Outbox(plan, number).send(partial(Sender, plan, number), wait=True) or 0
     return sent, sum(waiting(plan).values())
 
 

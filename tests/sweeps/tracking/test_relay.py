@@ -41,7 +41,9 @@ def sender(tmp_path, database, monkeypatch):
     def method(name):
         return SimpleNamespace(remote=lambda *arguments: getattr(made, name)(*arguments))
 
-    monkeypatch.setattr(ray, "get_actor", lambda name: SimpleNamespace(apply=method("apply"), known=method("known")))
+    monkeypatch.setattr(
+        ray, "get_actor", lambda name: SimpleNamespace(**{each: method(each) for each in ("apply", "known", "forget")})
+    )
     monkeypatch.setattr(ray.util, "list_named_actors", lambda: [f"{relay._name(plan)}@node"])
     monkeypatch.setattr(ray, "get", lambda answer, timeout: answer)
     return relay.RelayedSender(plan, 2), plan

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from made_plan import PLAN
@@ -12,8 +14,9 @@ from ports import free_port, wait_until_answers
 from sweeps.storage import events
 from sweeps.storage.plan import Plan
 from sweeps.tracking import trial_log
-from sweeps.tracking.client import Tracking, sweep_models
-from sweeps.tracking.outbox import waiting
+from sweeps.tracking.client import Tracking, models_of, sweep_models
+from sweeps.tracking.outbox import Entry, Outbox, waiting
+from sweeps.tracking.sender import Sender
 from sweeps.tracking.trial_log import TrialLog, attempt, sync
 
 
@@ -165,3 +168,119 @@ def test_looking_up_a_run_does_not_open_it_again(plan):
     assert TrialLog(plan, 0).link() == f"run {run.info.run_id} in MLflow"
     assert Tracking(plan).runs()[0].info.status == "FAILED"
     assert TrialLog(plan, 1).link() == ""
+
+
+def fill(plan, generator, steps):
+    """The outbox of a trial whose MLflow was away for its whole life, and a figure that an attempt logged again."""
+    box = Outbox(plan, 0)
+    for step in steps:
+        box.put(Entry("model", {"step": step, "tags": {"domain": "d"}, "params": {}}, generator))
+        for _ in range(2):
+            figures = {"latent_fd": 10.0 / step, "phi": 0.5}
+            box.put(Entry("metrics", {"step": step, "values": figures, "model": step, "at": time.time_ns() // 10**6}))
+        sheet = generator.parent / "sheet"
+        sheet.mkdir(exist_ok=True)
+        (sheet / "sheet.txt").write_text(f"step {step}")
+        box.put(Entry("artifacts", {"folder": None}, sheet))
+
+
+def at_once(*calls):
+    """The results of these calls, begun at the same moment by threads of their own."""
+    start, results = threading.Barrier(len(calls)), [None] * len(calls)
+
+    def run(place, call):
+        start.wait()
+        results[place] = call()
+
+    threads = [threading.Thread(target=run, args=(place, call)) for place, call in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.fixture(params=["disk", "memory"])
+def place(plan, request):
+    """A plan whose storage is a disk, or fsspec's memory."""
+    return plan if request.param == "disk" else plan.with_fields(storage=f"memory://{plan.name}")
+
+
+def test_two_that_flush_an_outbox_at_once_send_everything_once(place, generator):
+    """`sync` beside a living driver, or a worker to whom MLflow is back beside the driver that closes its run."""
+    Tracking(place).parent()
+    fill(place, generator, [1, 2, 3])
+    at_once(lambda: sync(place), lambda: sync(place))
+    assert waiting(place) == {}
+    assert_whole(place, [1, 2, 3])
+
+
+def test_what_is_written_while_another_flushes_waits_behind_it(place, generator):
+    """A driver that closes a run while its worker's writes are on their way must not overtake them."""
+    fill(place, generator, [1, 2])
+    other, driver = Outbox(place, 0), TrialLog(place, 0)
+    with other.claim.taken() as own:
+        assert own
+        driver.close("finished")
+        assert waiting(place) == {0: 9}
+    assert sync(place) == (9, 0)
+    assert assert_whole(place, [1, 2]).info.status == "FINISHED"
+
+
+def test_a_flush_that_died_with_a_model_half_uploaded_is_completed(plan, generator):
+    """Its model is PENDING; the next flush completes that one and makes no other."""
+    fill(plan, generator, [1, 2])
+
+    class Dies(Sender):
+        def _model(self, files, step, tags, params):
+            self.client.finalize_logged_model = lambda *asked: kill()
+            super()._model(files, step, tags, params)
+
+    def kill():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Outbox(plan, 0).send(lambda: Dies(plan, 0))
+    assert sync(plan) == (8, 0)
+    assert_whole(plan, [1, 2])
+    tracking = Tracking(plan)
+    assert len(models_of(tracking.client, tracking.experiment, plan.name)) == 2
+
+
+def test_entries_go_out_in_the_order_of_writing_though_clocks_differ(plan, monkeypatch):
+    """A worker whose clock is ahead opens the run; the driver that closes it later must come after it."""
+    ahead = time.time_ns() + 10**12
+    with monkeypatch.context() as skewed:
+        skewed.setattr(time, "time_ns", lambda: ahead)
+        Outbox(plan, 0).put(Entry("open", {"params": {}, "attempt": 1}))
+    Outbox(plan, 0).put(Entry("close", {"outcome": "finished", "error": None}))
+    assert sync(plan) == (2, 0)
+    assert [run.info.status for run in Tracking(plan).runs()] == ["FINISHED"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", [False, True], ids=["disk", "s3"])
+def test_two_processes_that_flush_an_outbox_at_once_send_everything_once(plan, generator, request, tmp_path, url):
+    if url:
+        plan = plan.with_fields(storage=f"{request.getfixturevalue('s3')}/{plan.name}")
+    Tracking(plan).parent()
+    fill(plan, generator, [1, 2, 3, 4])
+    plan.save()
+    code = (
+        "import sys; from pathlib import Path; from sweeps.storage.plan import Plan; "
+        "from sweeps.tracking.client import Tracking; from sweeps.tracking.trial_log import sync, waiting; "
+        "plan = Plan.load(Path(sys.argv[1])); Tracking(plan).runs(); waiting(plan); "
+        "print('ready', flush=True); input(); print(sync(plan))"
+    )
+    command = [sys.executable, "-c", code, plan.output.folder]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in both:
+        assert process.communicate(timeout=300)[0].endswith(" 0)\n")
+    assert_whole(plan, [1, 2, 3, 4])
