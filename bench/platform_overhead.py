@@ -121,21 +121,21 @@ def one_study(trials: int, concurrency: int, workers: int, ray_head: int | None)
     import optuna
 
     from sweeps import study
-    from sweeps.search.tune_searcher import OptunaSearcher
+    from sweeps.search.tune_adapter import CoreSearcher
 
-    asked, told, suggest, complete = {}, {}, OptunaSearcher.suggest, OptunaSearcher.on_trial_complete
+    asked, told, suggest, complete = {}, {}, CoreSearcher.suggest, CoreSearcher.on_trial_complete
 
-    def timed_suggest(self: OptunaSearcher, trial_id: str) -> Any:
+    def timed_suggest(self: CoreSearcher, trial_id: str) -> Any:
         answer = suggest(self, trial_id)
         if isinstance(answer, dict):
             asked[trial_id] = (answer["number"], time.monotonic())
         return answer
 
-    def timed_complete(self: OptunaSearcher, trial_id: str, *arguments: Any, **named: Any) -> None:
+    def timed_complete(self: CoreSearcher, trial_id: str, *arguments: Any, **named: Any) -> None:
         complete(self, trial_id, *arguments, **named)
         told[asked[trial_id][0]] = time.monotonic()
 
-    OptunaSearcher.suggest, OptunaSearcher.on_trial_complete = timed_suggest, timed_complete  # type: ignore[method-assign]
+    CoreSearcher.suggest, CoreSearcher.on_trial_complete = timed_suggest, timed_complete  # type: ignore[method-assign]
     folder = Path(json.loads(os.environ[ASKED])["folder"])
     toy = study.Study("overhead", {"gap_weight": optuna.distributions.FloatDistribution(0, 1)}, clips=0, reports=8)
     flags = ["--name", "bench", "--trials", str(trials), "--steps", "8", "--concurrency", str(concurrency)]

@@ -3,8 +3,8 @@
     python bench/simulated_study.py                        at 0, 1000 and 10 000 trials (idle, some 10 min)
     python bench/simulated_study.py --sizes 0 500          quicker
 
-The real OptunaSearcher, ASHA and TrialLog. A study that already has so many trials is made by writing them into
-Optuna's storage and MLflow's database in bulk; then 200 trials are out, and asks, reports, tells and MLflow's writes
+The real core, its log, Optuna's storage and TrialLog. A study that already has so many trials is made by writing its
+record and MLflow's database in bulk; then 200 trials are out, and asks, reports, tells and MLflow's writes
 are timed one by one as the driver makes them. Driver memory is this process's. What came out: bench/LOG.md.
 """
 
@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -30,7 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 from svgan.errors import UserError
-from sweeps.search.optuna_store import Record
+from sweeps.record.entries import Entry, Proposed
+from sweeps.record.state import StudyState
+from sweeps.storage.metric_names import LATENT_FD_BEST as FIGURE
 from sweeps.storage.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -45,6 +46,7 @@ def plan_of(folder: Path, tracking: str, record: str, trials: int) -> Plan:
         trials=trials, steps=STEPS, workers=1, cpus_per_worker=1, gpus_per_worker=0, concurrency=CONCURRENCY,
         latents="none", storage=str(folder), folder=str(folder / "simulated"), tracking=tracking, experiment="svgan",
         model="m", seed=0, clips=64, precision="float32", reports=REPORTS, rungs=(250, 500), reduction=3, optuna=record,
+        objectives=(), grid={},
     ))  # fmt: skip
 
 
@@ -83,111 +85,75 @@ class Clock:
         return found
 
 
-def fill(opened: Record, count: int, template: int = 100) -> None:
-    """So many ended trials: a ninth complete, the others pruned at a rung, each with its reports.
+def ended_trials(count: int) -> list[Entry]:
+    """The entries of so many ended trials: a ninth finished, the others pruned at a rung, each with its reports."""
+    from optuna.distributions import FloatDistribution, IntDistribution, distribution_to_json
 
-    In a database the first `template` are written by Optuna, their rows are then copied.
-    """
-    import optuna
-    from optuna.trial import TrialState
-
-    from sweeps.search.optuna_store import CONFIG
+    from sweeps.record.entries import Ended, Proposed, Queued, Reported
 
     draw = random.Random(0)
-    floats = optuna.distributions.FloatDistribution
     kinds = {
-        "gap_weight": floats(0.0, 20.0),
-        "lr": floats(1e-4, 1e-2, log=True),
-        "width": optuna.distributions.IntDistribution(8, 64, step=8),
+        "gap_weight": distribution_to_json(FloatDistribution(0.0, 20.0)),
+        "lr": distribution_to_json(FloatDistribution(1e-4, 1e-2, log=True)),
+        "width": distribution_to_json(IntDistribution(8, 64, step=8)),
     }
-    engine = getattr(opened.storage, "engine", None)
-    for _ in range(count if engine is None else min(count, template)):
+    entries: list[Entry] = [Queued(points=[])]
+    for number in range(count):
         params = {"gap_weight": draw.uniform(0, 20), "lr": 10 ** draw.uniform(-4, -2), "width": 8 * draw.randint(1, 8)}
         last = draw.choices([250, 500, 1000], [6, 2, 1])[0]
-        opened.study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.COMPLETE if last == STEPS else TrialState.PRUNED,
-                params=params,
-                distributions=kinds,
-                user_attrs={CONFIG: params},
-                value=merit(params, last) if last == STEPS else None,
-                intermediate_values={step: merit(params, step) for step in range(125, last + 1, 125)},
-            )
-        )
-    if engine is not None and count > template:
-        _copy_trials(engine, count, template)
-
-
-def _copy_trials(engine: Any, count: int, template: int) -> None:
-    """Rows of the first `template` trials again and again, until there are `count`."""
-    import sqlalchemy
-
-    names = ("trials", "trial_params", "trial_values", "trial_intermediate_values", "trial_user_attributes")
-    with engine.begin() as connection:
-        schema = sqlalchemy.MetaData()
-        schema.reflect(connection, only=names)
-        for name in names:
-            table = schema.tables[name]
-            (key,) = (column.name for column in table.primary_key)
-            rows = [dict(row) for row in connection.execute(table.select()).mappings()]
-            most = max(row[key] for row in rows)
-            for turn in range(1, count // template):
-                offset = turn * template
-                copies = []
-                for row in rows:
-                    own = {key: row[key] + turn * most, "trial_id": row["trial_id"] + offset}
-                    copies.append(row | own | ({"number": row["number"] + offset} if name == "trials" else {}))
-                connection.execute(table.insert(), copies)
-            if engine.dialect.name == "postgresql":
-                ask = f"select setval(pg_get_serial_sequence('{name}', '{key}'), (select max({key}) from {name}))"
-                connection.execute(sqlalchemy.text(ask))
+        entries.append(Proposed(number=number, params=params, point=params, distributions=kinds))
+        entries += [Reported(number=number, step=step, value=merit(params, step)) for step in range(125, last + 1, 125)]
+        figures = {FIGURE: merit(params, last)} if last == STEPS else {}
+        entries.append(Ended(number=number, ending="finished" if figures else "pruned", step=last, figures=figures))
+    return entries
 
 
 def search_costs(folder: Path, record_uri: str, size: int, asks: int) -> tuple[dict[str, tuple[float, float]], float]:
     """ask, report and tell of a driver whose study has `size` trials and 200 out; and the process's memory in MB."""
-    from sweeps.search.asha import ASHA
-    from sweeps.search.optuna_store import open_record
-    from sweeps.search.tune_searcher import OptunaSearcher
+    from sweeps.record.core import Core
+    from sweeps.record.entries import Driven
+    from sweeps.search.optuna_store import open_log, open_mirror
+    from sweeps.search.proposer import StudyRules
 
-    plan = plan_of(folder, "sqlite:///none", record_uri, size + CONCURRENCY + asks + 1000)
+    plan, clock = plan_of(folder, "sqlite:///none", record_uri, size + CONCURRENCY + asks + 1000), Clock()
     Path(plan.output.folder).mkdir(parents=True)
-    opened, clock = open_record(plan, controls=[]), Clock()
-    fill(opened, size)
-    opened = clock("open", open_record, plan, controls=[])
-    record = opened.study
-    searcher = clock(
-        "searcher", OptunaSearcher, opened, space, lambda number, params: {}, metric=plan.search.objective,
-        trials=plan.search.trials, concurrency=CONCURRENCY,
+    open_log(plan, "before").start_with(ended_trials(size))
+    core = clock(
+        "open", Core, open_log(plan, "driver"), StudyRules(plan, space), trials=plan.search.trials,
+        objectives=plan.search.objective_keys, followers=[open_mirror(plan)],
     )  # fmt: skip
-    scheduler = ASHA(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
-    clock("recall", scheduler.recall, record.get_trials(deepcopy=False))
-    out: list[tuple[str, dict[str, Any], int]] = []
-    warm = Clock()
-    while len(out) < CONCURRENCY:
-        name = f"first-{len(out)}"
-        # the first are drawn at random: what is timed is the 200th and later ones
-        searcher.study.sampler, kept = _random(plan.search.seed), searcher.study.sampler
-        out.append((name, warm("ask", searcher.suggest, name), 0))
-        searcher.study.sampler = kept
-    for number in range(asks):
-        name, config, step = out.pop(0)
-        going = True
-        while going and step < STEPS:
+    clock("take over, Optuna's file empty", core.begin, Driven(driver="driver"))
+    clock("take over", core.begin, Driven(driver="driver"))
+    with_sampler, out = core.rules, []
+    core.rules = RandomRules()  # the first are drawn at random: what is timed is the 200th and later ones
+    for _ in range(CONCURRENCY):
+        out.append(core.next())
+    core.rules = with_sampler
+    for _ in range(asks):
+        trial, step, pruned = out.pop(0), 0, False
+        params = trial.proposal.params
+        while not pruned and step < STEPS:
             step += STEPS // REPORTS
-            result = {"step": step, plan.search.objective: merit(config["params"], step)}
-            trial = SimpleNamespace(config=config)
-            clock("report", searcher.on_trial_result, name, result)
-            going = clock("rung", scheduler.on_trial_result, None, trial, result) == "CONTINUE"
-        clock("tell", searcher.on_trial_complete, name, result | ({"finished": True} if going else {}))
-        name = f"later-{number}"
-        out.append((name, clock("ask", searcher.suggest, name), 0))
+            pruned = clock("report", core.report, trial.number, step, merit(params, step))
+        how = "pruned" if pruned else "finished"
+        clock("tell", core.end, trial.number, how, step, {FIGURE: merit(params, step)})
+        out.append(clock("ask", core.next))
     return clock.figures(), psutil.Process().memory_info().rss / 2**20
 
 
-def _random(seed: int) -> Any:
-    import optuna
+class RandomRules:
+    """Trials drawn at random, none pruned."""
 
-    return optuna.samplers.RandomSampler(seed=seed)
+    def __init__(self) -> None:
+        self.draw = random.Random(1)
+
+    def propose(self, state: StudyState) -> Proposed:
+        kinds = next((trial.proposal.distributions for trial in state.trials), {})
+        drawn = {"gap_weight": self.draw.uniform(0, 20), "lr": 10 ** self.draw.uniform(-4, -2), "width": 8}
+        return Proposed(number=len(state.trials), params=drawn, point=drawn if kinds else {}, distributions=kinds)
+
+    def prunes(self, state: StudyState, number: int, step: int, value: float) -> bool:
+        return False
 
 
 def log_trial(plan: Plan, number: int, clock: Clock, attempt: int = 1) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from optuna.trial import TrialState
+from played_tune import PlayedTune
 
 from svgan.errors import UserError
 from svgan.images.domain import Domain
@@ -17,7 +18,8 @@ from svgan.latents.spaces import make_space
 from svgan.sampling.sampler import Sampler
 from svgan.training import checkpoint
 from svgan.training.loop import train
-from sweeps.search.optuna_store import open_study, reports, unfinished
+from sweeps.search.optuna_mirror import reports
+from sweeps.search.optuna_store import open_study
 from sweeps.storage.plan import Plan
 
 VERSIONS = sorted(path for path in Path(__file__).with_name("kept").iterdir() if path.is_dir())
@@ -58,12 +60,13 @@ def test_a_study_file_is_written_as_it_was_read(kept):
 
 def test_a_study_is_resumed(kept):
     fields = json.loads((kept / "study" / "study.json").read_text())
-    plan = Plan.from_json(fields).with_fields(folder=str(kept / "study"))
+    plan = Plan.from_json(fields).with_fields(storage=str(kept), folder=str(kept / "study"))
     assert (plan.name, plan.search.trials, plan.search.rungs) == ("kept", 3, (10, 20))
-    trials = open_study(plan, controls=[{"gap_weight": 0.0}]).get_trials()
+    trials = open_study(plan).get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]
     assert reports(trials[0]) == {10: 1.0, 20: 0.5}
-    assert [trial.number for trial in unfinished(trials)] == [2]
+    played = PlayedTune(plan, {"gap_weight": [0.0]}, [{"gap_weight": 0.0}])
+    assert (played.left, played.suggest("a")["number"]) == (1, 2)
 
 
 @pytest.mark.parametrize(

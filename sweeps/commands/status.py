@@ -68,7 +68,7 @@ def run(asked: argparse.Namespace) -> None:
 
 
 def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
-    """The rows of the trials from MLflow. If MLflow cannot be reached, they come from Optuna's record, and a line says
+    """The rows of the trials from MLflow. If it cannot be reached, they come from the study's record, and a line says
     so.
     """
     from svgan.errors import UserError
@@ -82,7 +82,7 @@ def trials(plan: Plan, alive: bool | None) -> tuple[list[Row], list[str]]:
             kept = open_study(plan).get_trials(deepcopy=False)
         except UserError:
             raise error from None
-        return rows_of_record(kept, plan, alive is not False), [f"this is Optuna's record, for {error}"]
+        return rows_of_record(kept, plan, alive is not False), [f"this is the study's record, for {error}"]
 
 
 def with_signs(plan: Plan, rows: list[Row]) -> list[Row]:

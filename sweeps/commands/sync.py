@@ -68,5 +68,5 @@ def end(plan: Plan) -> None:
     trials, tracking = record.get_trials(deepcopy=False), Tracking(plan)
     over = len(trials) >= plan.search.trials and all(trial.state.is_finished() for trial in trials)
     if over and tracking.client.get_run(tracking.parent_id()).info.status != "FINISHED":
-        conclude(plan, record)
+        conclude(plan)
         tracking.close("FINISHED")

@@ -12,6 +12,7 @@ from svgan.errors import UserError
 from svgan.metrics.names import FVD_LONG, LATENT_FD
 from sweeps.ray_runtime import resources
 from sweeps.reports import trial_table
+from sweeps.search.optuna_store import open_study
 from sweeps.storage import environment
 from sweeps.storage.paths import absolute, is_remote
 from sweeps.storage.plan import Plan
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 MLFLOW_MAY_TAKE = 120.0  # seconds that the end of a study waits for an MLflow that is away
 
 
-def conclude(plan: Plan, record: optuna.Study) -> Promotion | None:
+def conclude(plan: Plan) -> Promotion | None:
     """Send what MLflow does not have yet; then make plots, table, promotion and the champion's clip, and print where to
     look.
 
@@ -48,7 +49,7 @@ def conclude(plan: Plan, record: optuna.Study) -> Promotion | None:
         )
         return None
     tracking = Tracking(plan)
-    rows = show_results(plan, tracking, record)
+    rows = show_results(plan, tracking, open_study(plan))
     if not any(row.status == "finished" for row in rows):
         reasons = [row.note for row in rows if row.note]
         why = f"the first failure said: {reasons[0]}" if reasons else "see the log"

@@ -194,23 +194,23 @@ def halved(plan: Plan, draws: int = 20, most: int = 100) -> tuple[float, float]:
     Simulated with trials that come one after another and have random, constant quality. Beyond `most` trials the
     averages no longer change.
     """
-    from sweeps.search.asha import ASHA
+    from sweeps.search.asha import among_best
 
     free = min(plan.search.trials, most) - plan.search.controls
     if free <= 0:
         return 1.0, 1.0
     shares, finished, chance = 0.0, 0, random.Random(0)
     for _ in range(draws):
-        rungs = ASHA(metric=plan.search.objective, rungs=plan.search.rungs, reduction=plan.search.reduction)
+        merits: dict[int, list[float]] = {rung: [] for rung in plan.search.rungs}
         for number in range(plan.search.controls + free):
-            merit = chance.random()
-            stop = (
-                rung
-                for rung in plan.search.rungs
-                if not rungs.goes_on(number, rung, merit) and number >= plan.search.controls
-            )
-            reached = min(next(stop, plan.search.steps), plan.search.steps)
-            if number >= plan.search.controls:
+            merit, control, reached = chance.random(), number < plan.search.controls, plan.search.steps
+            for rung, others in merits.items():
+                good = among_best(others, merit, plan.search.reduction)
+                others.append(merit)
+                if not good and not control:
+                    reached = min(rung, reached)
+                    break
+            if not control:
                 shares, finished = shares + reached / plan.search.steps, finished + (reached == plan.search.steps)
     return shares / (draws * free), finished / (draws * free)
 

@@ -16,7 +16,7 @@ from svgan.io.storage_errors import explained
 from sweeps.driver.disk_check import check_disk, size, state_bytes
 from sweeps.driver.preflight_result import PreflightResult
 from sweeps.ray_runtime import resources
-from sweeps.search import optuna_store
+from sweeps.search import optuna_store, proposer
 from sweeps.storage import driver_lock, usage
 from sweeps.storage.paths import is_remote
 from sweeps.storage.plan import Plan
@@ -95,8 +95,7 @@ def examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:
     for control in study.controls:
         trial_run.enqueue_trial(control)
     return [
-        study.config(plan, optuna_store.sample(study.space, trial_run.ask()))
-        for _ in range(len(study.controls) + count)
+        study.config(plan, proposer.sample(study.space, trial_run.ask())) for _ in range(len(study.controls) + count)
     ]
 
 

@@ -127,8 +127,8 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
                 ray_started(resources=slots, object_store_memory=256 * 2**20) as local,
                 stop_request.interruptible(plan),
             ):
-                record = search(study, plan, tracking, loop, local, budget)
-            promotion = conclude(plan, record)
+                search(study, plan, tracking, loop, local, budget)
+            promotion = conclude(plan)
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"

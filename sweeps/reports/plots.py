@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial, TrialState
 
 from svgan.metrics.names import FVD_LONG, LATENT_FD
-from sweeps.search.optuna_store import reports
+from sweeps.search.optuna_mirror import reports
 
 if TYPE_CHECKING:
     import optuna

@@ -242,12 +242,12 @@ def _status(run: Run, alive: bool) -> str:
 
 
 def rows_of_record(trials: Iterable[FrozenTrial], plan: Plan, alive: bool = True) -> list[Row]:
-    """The rows from Optuna's record, for when MLflow cannot be reached. They have FVD only if it is an objective."""
-    from sweeps.search import optuna_store
+    """The rows from the study's record, for when MLflow cannot be reached. They have FVD only if it is an objective."""
+    from sweeps.search import optuna_mirror
 
     rows = []
-    for trial in filter(optuna_store.was_out, trials):
-        told = optuna_store.reports(trial)
+    for trial in trials:
+        told = optuna_mirror.reports(trial)
         figures = {LATENT_FD: min(told.values(), default=None)}
         if trial.values:
             figures |= dict(
@@ -256,10 +256,10 @@ def rows_of_record(trials: Iterable[FrozenTrial], plan: Plan, alive: bool = True
         rows.append(
             Row.from_run(
                 trial.number,
-                {"steps": plan.search.steps_of(trial.number), **trial.user_attrs.get(optuna_store.CONFIG, {})},
+                {"steps": plan.search.steps_of(trial.number), **trial.user_attrs.get(optuna_mirror.CONFIG, {})},
                 step=max(told, default=0),
                 status=STATUS_OF_RECORD.get(trial.state.name, "running" if alive else "cut"),
-                note=trial.user_attrs.get(optuna_store.ERROR, ""),
+                note=trial.user_attrs.get(optuna_mirror.ERROR, ""),
                 **figures,
             )
         )

@@ -1,65 +1,43 @@
-"""ASHA, the asynchronous successive halving algorithm: which trials are pruned at a rung."""
+"""ASHA, the asynchronous successive halving algorithm (Li et al. 2020): which trials are pruned at a rung.
+
+At each rung, a trial continues if its value is among the best 1/reduction of all that reached the rung, itself
+included; at least one continues. Values are running minima, because those of a GAN are not monotone.
+"""
 
 from __future__ import annotations
 
 import bisect
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from optuna.trial import FrozenTrial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-
-from sweeps.search.optuna_store import CONTROL, STEP, reports
-from sweeps.storage.trial_outcome import how_it_ended
+from sweeps.record.state import StudyState
 
 
-class ASHA(FIFOScheduler):
-    """Asynchronous successive halving (Li et al. 2020) over a trial's own `step`. Controls are never pruned.
+def prunes(state: StudyState, number: int, step: int, value: float, *, rungs: Sequence[int], reduction: int) -> bool:
+    """Whether a report that `state` does not have yet ends the trial; the highest rung that it reaches decides.
 
-    At each rung, a trial continues if its value is among the best 1/reduction of all that reached the rung, itself
-    included; at least one continues. Values are running minima, because those of a GAN are not monotone. `recall` fills
-    the rungs from Optuna's record, so that a resumed study decides as the first driver would have.
+    Controls are never pruned, but they count at every rung.
     """
+    trial = state.trials[number]
+    rung = highest_new(rungs, trial.reports, step)
+    if rung is None or trial.proposal.control:
+        return False
+    others = [value_at(rung, other.reports) for other in state.trials if other.number != number]
+    return not among_best([one for one in others if one is not None], value, reduction)
 
-    def __init__(self, *, metric: str, rungs: Sequence[int], reduction: int) -> None:
-        super().__init__()
-        self.value, self.reduction = metric, reduction
-        self.recorded: dict[int, dict[int, float]] = {rung: {} for rung in sorted(rungs)}
-        self.ranked: dict[int, list[float]] = {rung: [] for rung in self.recorded}
 
-    def recall(self, trials: Sequence[FrozenTrial]) -> None:
-        for trial in trials:
-            for rung in self.recorded:
-                reached = [value for step, value in sorted(reports(trial).items()) if step >= rung]
-                if reached:
-                    self._record(rung, trial.number, reached[0])
+def highest_new(rungs: Sequence[int], reports: Mapping[int, float], step: int) -> int | None:
+    """The highest rung that a report at this step reaches and that no report before it has reached."""
+    return max((rung for rung in rungs if step >= rung and not any(at >= rung for at in reports)), default=None)
 
-    def goes_on(self, number: int, step: int, value: float) -> bool:
-        """Record the value at every rung newly reached; return whether it is good enough at the highest of them."""
-        new = [rung for rung, recorded in self.recorded.items() if step >= rung and number not in recorded]
-        for rung in new:
-            self._record(rung, number, value)
-        if not new:
-            return True
-        ranked = self.ranked[new[-1]]
-        return value <= ranked[max(1, len(ranked) // self.reduction) - 1]
 
-    def _record(self, rung: int, number: int, value: float) -> None:
-        self.recorded[rung][number] = value
-        bisect.insort(self.ranked[rung], value)
+def value_at(rung: int, reports: Mapping[int, float]) -> float | None:
+    """The value of the first report at the rung or behind it; None if there is none."""
+    step = min((at for at in reports if at >= rung), default=None)
+    return None if step is None else reports[step]
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        value, step = result.get(self.value), result.get(STEP)
-        if value is None or step is None or not math.isfinite(value) or how_it_ended(result) != "pruned":
-            return TrialScheduler.CONTINUE
-        good = self.goes_on(trial.config["number"], int(step), value)
-        return TrialScheduler.CONTINUE if good or trial.config[CONTROL] else TrialScheduler.STOP
 
-    def debug_string(self) -> str:
-        return (
-            f"successive halving: { ({rung: len(seen) for rung, seen in self.recorded.items()}) } trials at the rungs"
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
+def among_best(others: Sequence[float], value: float, reduction: int) -> bool:
+    """Whether the value is among the best 1/reduction of all, itself included; at least one is."""
+    ranked = sorted(others)
+    bisect.insort(ranked, value)
+    return value <= ranked[max(1, len(ranked) // reduction) - 1]

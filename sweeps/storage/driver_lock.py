@@ -38,6 +38,11 @@ def hold(plan: Plan) -> Iterator[None]:
         yield
 
 
+def here() -> str:
+    """'process 123 on HOST': this process, as a person finds it."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
 def is_held(plan: Plan) -> bool:
     """Whether a driver holds the study's lock on this machine."""
     return process_lock.is_held(Path(plan.output.folder, LOCK))

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 Ending = Literal["finished", "pruned", "failed", "halted"]
 
+# The keys of a result. REPORTS: (step, value) of every report so far; no dictionary, because Tune flattens those.
+STEP, REPORTS = "step", "reports"
 FINISHED, FAILED, HALTED = "finished", "failed", "halted"
 WHY = "why"  # of a halted trial that was not asked to stop
 

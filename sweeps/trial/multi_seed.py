@@ -23,10 +23,9 @@ from svgan.sampling.sampler import Sampler
 from svgan.torch_utils.distributed import Process
 from svgan.training import checkpoint
 from svgan.training.state import State
-from sweeps.search.optuna_store import REPORTS, STEP
 from sweeps.storage.metric_names import LATENT_FD_BEST, SECONDS_SCORING, STEPS_DONE
 from sweeps.storage.tag_names import SEED
-from sweeps.storage.trial_outcome import FINISHED, HALTED
+from sweeps.storage.trial_outcome import FINISHED, HALTED, REPORTS, STEP
 from sweeps.tracking.client import of_seed
 from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
 from sweeps.trial.reporter import BEST, STATE, RankZeroReporter
@@ -243,10 +242,10 @@ def best_of(states: dict[int, State]) -> dict[int, dict[str, float]]:
     return {seed: min(state.history, key=lambda report: report[LATENT_FD]) for seed, state in states.items()}
 
 
-def minima(states: dict[int, State]) -> dict[int, float]:
-    """The mean over seeds of the lowest latent_fd so far, by the step of each report."""
-    each = [running_minima(state.history) for state in states.values()]
-    return {step: statistics.fmean(one[step] for one in each) for step in each[0] if all(step in one for one in each)}
+def minima(states: dict[int, State]) -> list[tuple[int, float]]:
+    """The mean over seeds of the lowest latent_fd so far at each report, as (step, value)."""
+    each = [dict(running_minima(state.history)) for state in states.values()]
+    return [(step, statistics.fmean(one[step] for one in each)) for step in each[0] if all(step in one for one in each)]
 
 
 def figures_so_far(states: dict[int, State]) -> dict[str, float]:

@@ -18,11 +18,10 @@ from svgan.training import checkpoint
 from svgan.training.data import Material
 from svgan.training.state import State
 from sweeps.ray_runtime.resources import device_name
-from sweeps.search.optuna_store import REPORTS, STEP
 from sweeps.storage import events
 from sweeps.storage.metric_names import BEST_STEP, LATENT_FD_BEST, SECONDS_SCORING, STEPS_DONE
 from sweeps.storage.plan import Plan
-from sweeps.storage.trial_outcome import FINISHED
+from sweeps.storage.trial_outcome import FINISHED, REPORTS, STEP
 from sweeps.storage.usage import Meter
 from sweeps.tracking.trial_log import TrialLog, attempt
 from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
@@ -39,6 +38,9 @@ class OtherRanksReporter:
         ray.train.report({STEP: step})
 
     def keep(self, state: State) -> None:
+        ray.train.report({STEP: state.step})
+
+    def resume(self, state: State) -> None:
         ray.train.report({STEP: state.step})
 
     def finish(self, state: State, iteration: StoppableIteration) -> dict[str, Any]:
@@ -84,6 +86,11 @@ class RankZeroReporter:
             folder,
             {**so_far, ITERATIONS_PER_SECOND: metrics[ITERATIONS_PER_SECOND], REPORTS: running_minima(state.history)},
         )
+
+    def resume(self, state: State) -> None:
+        """Repeat the reports of a state that training continues from: a driver that died may have missed some."""
+        told = {**figures_so_far(state.history), **self.meter.seconds_so_far(), REPORTS: running_minima(state.history)}
+        ray.train.report(told)
 
     def keep(self, state: State) -> None:
         """Save a state between two reports. The next report carries its figures."""

@@ -87,12 +87,13 @@ def figures_so_far(history: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def running_minima(history: list[dict[str, float]]) -> dict[int, float]:
-    """The lowest latent_fd so far, by the step of each report: a driver that missed reports learns them again
-    from it.
+def running_minima(history: list[dict[str, float]]) -> list[tuple[int, float]]:
+    """The lowest latent_fd so far at each report, as (step, value): a driver that missed reports learns them from it.
+
+    Pairs and no dictionary, because Tune flattens dictionaries in results (docs/traps.md).
     """
     least = itertools.accumulate((report[LATENT_FD] for report in history), min)
-    return {int(report["step"]): value for report, value in zip(history, least, strict=True)}
+    return [(int(report["step"]), value) for report, value in zip(history, least, strict=True)]
 
 
 def save_with_best(state: State, folder: Path, best: Path) -> bool:

@@ -68,6 +68,8 @@ def run_one_seed(rank: Rank, training: TrialTraining, process: Process, scratch:
         if rank.rank == 0
         else OtherRanksReporter()
     )
+    if state is not None and state.history:
+        reporter.resume(state)
     try:
         state = training.train(reporter, state=state, process=process, iteration=rank.iteration)
         return reporter.finish(state, rank.iteration)

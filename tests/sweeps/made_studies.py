@@ -1,4 +1,4 @@
-"""Studies made without Ray: a plan in its folder, Optuna's record, MLflow runs with metrics, models, pictures."""
+"""Studies made without Ray: a plan in its folder, the study's record, MLflow runs with metrics, models, pictures."""
 
 import shutil
 import tempfile
@@ -10,12 +10,13 @@ from made_plan import PLAN
 from mlflow.entities import Metric
 
 from sweeps import __main__ as commands
-from sweeps.search.optuna_store import open_study
+from sweeps.record.entries import Ended, Proposed
+from sweeps.search.optuna_store import open_log
+from sweeps.storage.metric_names import LATENT_FD_BEST
 from sweeps.storage.plan import Plan
 from sweeps.tracking.client import Tracking, sweep_models
 
 DIGESTS = {"latents": "l1", "domain": "d1", "protocol.short": "s1", "protocol.long": "p1", "package": "k1"}
-OUTCOMES = {"finished": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
 
 
 def make_plan(folder: Path, name: str, **change) -> Plan:
@@ -38,7 +39,8 @@ class Made:
         self.tracking = Tracking(plan)
         parent = self.tracking.parent()
         self.tracking.client.log_artifact(parent, str(Path(plan.output.folder, "study.json")))
-        self.record = open_study(plan, controls=[])
+        self.record = open_log(plan, "made")
+        self.record.read()
         for number, outcome in enumerate(outcomes):
             self.trial(number, outcome)
 
@@ -56,11 +58,10 @@ class Made:
                 figures |= {"fvd_short": 20.0 + number, "fvd_long": 50.0 - number}
             points += [Metric(key, value, 1000 * at, at) for key, value in figures.items()]
         self.tracking.client.log_batch(run_id, metrics=points)
-        asked = self.record.ask({})
-        assert asked.number == number
+        self.record.append(Proposed(number=number, params={}))
         if outcome:
             self.tracking.close_trial(run_id, outcome, error or ("NonFiniteLoss: gp" if outcome == "failed" else None))
-            tell(self.record, asked, outcome)
+            end(self.record, number, outcome)
         return run_id
 
     def sheet(self, number, shade, height=20):
@@ -81,11 +82,9 @@ class Made:
         return Path(self.plan.output.storage, self.plan.trial_name(number))
 
 
-def tell(record, asked, outcome):
-    from optuna.trial import TrialState
-
-    state = getattr(TrialState, OUTCOMES[outcome])
-    record.tell(asked, 1.0 if outcome == "finished" else None, state=state)
+def end(record, number, outcome):
+    figures = {LATENT_FD_BEST: 1.0} if outcome == "finished" else {}
+    record.append(Ended(number=number, ending=outcome, figures=figures))
 
 
 def study(folder, database, name, outcomes=(), **change) -> Made:

@@ -16,6 +16,7 @@ from PIL import Image
 from svgan.io import storage
 from sweeps import __main__ as commands
 from sweeps.commands import COMMANDS
+from sweeps.record.entries import Proposed, Reported
 from sweeps.reports import trial_table
 from sweeps.storage import driver_lock, stop_request, study_files, usage
 from sweeps.tracking import outbox
@@ -146,18 +147,17 @@ def test_status_of_a_living_study_tells_its_driver_and_the_time_left(capsys, stu
     assert "left" in shown.splitlines()[-1]
 
 
-def test_status_without_mlflow_is_what_optunas_record_has(capsys, study, here):
+def test_status_without_mlflow_is_what_the_record_has(capsys, study, here):
     record = study("study", "finished", "pruned", "failed").record
-    for weight in (2.5, 7.5):
-        running = record.ask({})
-        running.set_user_attr("config", {"gap_weight": weight})
-        running.report(1.25, 20)
+    for number, weight in ((3, 2.5), (4, 7.5)):
+        record.append(Proposed(number=number, params={"gap_weight": weight}))
+        record.append(Reported(number=number, step=20, value=1.25))
     (here / "mlflow.db").rename(here / "away.db")
     said = run_command(capsys, "status", "study")
     cells = {line.split()[0]: line.split() for line in said.splitlines() if "/40" in line}
     assert [cells[number][-1] for number in "01234"] == ["finished", "stopped", "failed", "cut", "cut"]
     assert {"7.5", "20/40", "1.25"} <= set(cells["4"])
-    assert "this is Optuna's record, for --tracking" in said
+    assert "this is the study's record, for --tracking" in said
     assert not (here / "mlflow.db").exists()
 
 

@@ -1,5 +1,7 @@
 """`python -m sweeps gc`: what no best-of list needs goes, nothing else does."""
 
+from pathlib import Path
+
 import made_studies as made
 import pytest
 from made_studies import refused, run_command
@@ -53,6 +55,8 @@ def test_gc_works_behind_a_url(study):
     kept = ["train-0001/state", "tune/trial-0000/error.txt"]
     for name in ["train-0000/checkpoint_1/state", "tune/tuner.pkl", *kept]:
         files.pipe_file(f"/gc/runs/a-study/{name}", b"1234")
+    for entry in Path(made_study.plan.output.storage, "a-study", "record").iterdir():
+        files.pipe_file(f"/gc/runs/a-study/record/{entry.name}", entry.read_bytes())
     items = list(gc.superfluous(plan, made_study.tracking))
     assert [(item.trial, item.bytes) for item in items] == [(0, 4), (None, 4)]
     for item in items:

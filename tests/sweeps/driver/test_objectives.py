@@ -5,15 +5,16 @@ import io
 import pytest
 from made_plan import PLAN
 from optuna.trial import TrialState
+from played_tune import PlayedTune
 from rich.console import Console
 
 from svgan.errors import UserError
 from sweeps import critic
 from sweeps.driver import conclude
 from sweeps.reports import plots, trial_table
-from sweeps.search.asha import ASHA
-from sweeps.search.optuna_store import open_record, open_study, reports
-from sweeps.search.tune_searcher import OptunaSearcher
+from sweeps.search.asha import value_at
+from sweeps.search.optuna_mirror import reports
+from sweeps.search.optuna_store import open_mirror, open_study
 from sweeps.storage.plan import Plan
 from sweeps.storage.tag_names import PARETO
 from sweeps.tracking.client import Tracking
@@ -24,21 +25,16 @@ METRIC = "latent_fd_best"
 @pytest.fixture
 def plan(tmp_path):
     (tmp_path / "toy-1").mkdir()
-    places = {"folder": str(tmp_path / "toy-1"), "tracking": f"sqlite:///{tmp_path}/mlflow.db"}
+    places = {
+        "storage": str(tmp_path),
+        "folder": str(tmp_path / "toy-1"),
+        "tracking": f"sqlite:///{tmp_path}/mlflow.db",
+    }
     return Plan.from_fields(PLAN | places | {"trials": 8, "objectives": ("fvd_short", "fvd_long")})
 
 
 def searcher_on(plan, space):
-    record = open_record(plan, controls=[])
-    return OptunaSearcher(
-        record,
-        space,
-        lambda number, params: {},
-        metric=METRIC,
-        trials=8,
-        concurrency=8,
-        objectives=plan.search.objective_keys,
-    )
+    return PlayedTune(plan, space)
 
 
 def space(trial):
@@ -60,15 +56,13 @@ def test_optuna_is_told_all_objectives_and_keeps_the_reports(plan):
     searcher.on_trial_complete("b", {"step": 10, METRIC: 4.0})
     searcher.on_trial_complete("c", {"step": 20, METRIC: 1.0, "finished": True, "fvd_short": 3.0})
     searcher.on_trial_result("d", {"step": 10, METRIC: 2.0})
-    trials = open_study(plan).get_trials()
+    trials = open_mirror(plan).study.get_trials()
     assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
     assert trials[0].values == [20.0, 50.0]
     assert [reports(t) for t in trials] == [{10: 3.0, 20: 0.5}, {10: 4.0}, {20: 1.0}, {10: 2.0}]
     assert trials[2].user_attrs["error"] == "fvd_long is None"
     again = searcher_on(plan, space)
-    halving = ASHA(metric=METRIC, rungs=(10,), reduction=2)
-    halving.recall(again.study.get_trials())
-    assert halving.recorded == {10: {0: 3.0, 1: 4.0, 2: 1.0, 3: 2.0}}
+    assert [value_at(10, trial.reports) for trial in again.core.state.trials] == [3.0, 4.0, 1.0, 2.0]
     again.suggest("d")
     again.on_trial_result("d", {"step": 10, METRIC: 99.0})
     finish(again, "d", 1.0, 1.0)
@@ -112,10 +106,8 @@ def test_bad_objectives_are_one_line(plan, change, words):
 
 
 def test_parameters_that_only_some_trials_have_are_proposed_drawn_and_weighed(tmp_path):
-    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path), "trials": 40, "controls": 5})
-    opened = open_record(plan, controls=critic.STUDY.controls)
-    record = opened.study
-    searcher = OptunaSearcher(opened, critic.space, lambda number, params: {}, metric=METRIC, trials=40, concurrency=1)
+    plan = Plan.from_fields(PLAN | {"storage": str(tmp_path), "folder": str(tmp_path), "trials": 40, "controls": 5})
+    searcher = PlayedTune(plan, critic.space, critic.STUDY.controls)
     seen, frames = set(), {"gp_weight", "contrastive_weight"}
     for k in range(40):
         params = searcher.suggest(str(k))["params"]
@@ -124,6 +116,7 @@ def test_parameters_that_only_some_trials_have_are_proposed_drawn_and_weighed(tm
         seen |= own
         value = params["lr"] + 0.1 * params.get("critic_kernel", 0)
         searcher.on_trial_complete(str(k), {"step": 10, METRIC: value, "finished": True})
+    record = searcher.study
     assert seen == {"critic_kernel", "critic_rates", "critic_starts", *frames}
     assert [t.params for t in record.get_trials()[:5]] == critic.STUDY.controls
     assert set(plots.importance(record)) == {"critic", "lr", "lr_frames", *seen}

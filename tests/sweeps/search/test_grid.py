@@ -6,14 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 from made_plan import PLAN
+from played_tune import PlayedTune
 from rich.console import Console
 
 from svgan.errors import UserError
 from sweeps import gap, width
 from sweeps.driver.new_plan import asked_grid
 from sweeps.search import grid
-from sweeps.search.optuna_store import open_record
-from sweeps.search.tune_searcher import OptunaSearcher
 from sweeps.storage.plan import Plan
 from sweeps.study import Study
 
@@ -54,11 +53,9 @@ def test_points_are_trials_in_the_stated_order(tmp_path):
     choices = {"width": [8, 16], "gap_weight": [0, 1, 10]}
     study = Study("toy", {"batch": 8, "width": [1, 2]}).along(choices)
     assert not study.rungs
-    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path), "grid": choices, "trials": 6, "controls": 6})
-    record = open_record(plan, controls=study.controls)
-    searcher = OptunaSearcher(
-        record, study.space, lambda number, params: {}, metric="latent_fd_best", trials=6, concurrency=6
-    )
+    places = {"storage": str(tmp_path), "folder": str(tmp_path)}
+    plan = Plan.from_fields(PLAN | places | {"grid": choices, "trials": 6, "controls": 6})
+    searcher = PlayedTune(plan, study.space, study.controls)
     given = [searcher.suggest(str(k)) for k in range(6)]
     assert [(g["params"]["width"], g["params"]["gap_weight"]) for g in given] == [
         *((8, weight) for weight in (0, 1, 10)),

@@ -8,13 +8,13 @@ import optuna
 import pytest
 from made_plan import PLAN
 from optuna.trial import TrialState
+from played_tune import PlayedTune
 from postgres_server import postgres, postgres_server  # noqa: F401  (fixtures)
 from ray.tune.search import Searcher
 
 from svgan.errors import UserError
-from sweeps.search.asha import ASHA
-from sweeps.search.optuna_store import check_record, location, open_record, open_study, reports, unfinished
-from sweeps.search.tune_searcher import OptunaSearcher
+from sweeps.search.optuna_mirror import reports
+from sweeps.search.optuna_store import check_record, location, open_log, open_mirror, open_study
 from sweeps.storage.plan import Plan
 from sweeps.storage.plan_parts import JOURNAL
 
@@ -27,18 +27,20 @@ def space(trial):
 
 
 def searcher_on(plan, **change):
-    asked = {
-        "metric": METRIC,
-        "trials": plan.search.trials,
-        "concurrency": 9,
-        "objectives": plan.search.objectives,
-    } | change
-    record = open_record(plan, controls=CONTROLS)
-    return OptunaSearcher(record, space, lambda number, params: {"run": params}, **asked)
+    return PlayedTune(plan, space, CONTROLS, **change)
+
+
+def trials_in(plan):
+    """As `optuna-dashboard` sees them."""
+    return open_mirror(plan).study.get_trials()
 
 
 def states(plan):
-    return [trial.state.name for trial in open_study(plan).get_trials()]
+    kept, recorded = trials_in(plan), open_study(plan).get_trials()
+    assert [(t.state, t.values, t.params, t.user_attrs) for t in kept] == [
+        (t.state, t.values, t.params, t.user_attrs) for t in recorded
+    ]
+    return [trial.state.name for trial in kept]
 
 
 @pytest.fixture(params=["sqlite", JOURNAL, pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -47,7 +49,8 @@ def plan(request, tmp_path):
     kept = {"sqlite": "", JOURNAL: JOURNAL}
     url = kept[request.param] if request.param in kept else request.getfixturevalue("postgres")
     Path(tmp_path, "toy-1").mkdir()
-    return Plan.from_fields(PLAN | {"folder": str(tmp_path / "toy-1"), "trials": 5, "optuna": url})
+    places = {"storage": str(tmp_path), "folder": str(tmp_path / "toy-1")}
+    return Plan.from_fields(PLAN | places | {"trials": 5, "optuna": url})
 
 
 class TestEveryStorage:
@@ -63,7 +66,7 @@ class TestEveryStorage:
         searcher.on_trial_complete("d", error=True)
         searcher.on_trial_result("e", {"step": 10, METRIC: 1.5})
         searcher.on_trial_complete("e", {"step": 13, "halted": True})
-        trials = open_study(plan).get_trials()
+        trials = trials_in(plan)
         assert states(plan) == ["COMPLETE", "PRUNED", "FAIL", "WAITING", "WAITING"]
         assert trials[0].value == 2.0
         assert [reports(trial) for trial in trials] == [{10: 3.0, 20: 2.0}, {10: 4.0, 20: 3.5}, {}, {}, {10: 1.5}]
@@ -77,13 +80,14 @@ class TestEveryStorage:
         assert [g["control"] for g in given] == [True, True, False]
         assert searcher_on(plan).left == 5
         assert len(open_study(plan).get_trials()) == 3
+        assert len(trials_in(plan)) == 3
 
     def test_what_a_killed_driver_left_is_handed_out_first_under_its_number(self, plan):
         first = searcher_on(plan)
         given = [first.suggest(name) for name in "abc"]
         first.on_trial_complete("a", {"step": 9, METRIC: 1.0, "finished": True})
         second = searcher_on(plan)
-        assert [t.number for t in unfinished(second.study.get_trials())] == [1, 2]
+        assert [t.number for t in second.core.state.unfinished()] == [1, 2]
         assert [second.suggest("x"), second.suggest("y")] == given[1:]
         assert [second.suggest("z")["number"], second.suggest("w")["number"]] == [3, 4]
         assert second.suggest("v") == Searcher.FINISHED
@@ -122,13 +126,12 @@ class TestEveryStorage:
         for name, value in (("a", 1.0), ("b", 2.0)):
             searcher.suggest(name)
             searcher.on_trial_result(name, {"step": 10, METRIC: value})
-        halving = ASHA(metric=METRIC, rungs=(10,), reduction=2)
-        halving.recall(open_study(plan).get_trials())
-        assert halving.recorded == {10: {0: 1.0, 1: 2.0}}
+        assert [reports(trial) for trial in trials_in(plan)] == [{10: 1.0}, {10: 2.0}]
+        assert [trial.reports for trial in searcher_on(plan).core.state.trials] == [{10: 1.0}, {10: 2.0}]
 
     def test_a_study_of_that_name_begun_elsewhere_is_refused(self, plan):
         check_record(plan)
-        open_study(plan, controls=[])
+        open_mirror(plan)
         with pytest.raises(UserError, match=r"--name toy-1: .* has a study of that name, begun elsewhere"):
             check_record(plan)
         plan.save()
@@ -144,21 +147,24 @@ class TestEveryStorage:
 @pytest.mark.slow
 def test_two_studies_in_one_database_do_not_mix(tmp_path, postgres):  # noqa: F811
     plans = [
-        Plan.from_fields(PLAN | {"name": name, "folder": str(tmp_path / name), "optuna": postgres, "trials": 3})
+        Plan.from_fields(
+            PLAN
+            | {"name": name, "storage": str(tmp_path), "folder": str(tmp_path / name), "optuna": postgres, "trials": 3}
+        )
         for name in ("one", "two")
     ]
     one, two = (searcher_on(plan) for plan in plans)
     assert [one.suggest("a")["number"], one.suggest("b")["number"], two.suggest("a")["number"]] == [0, 1, 0]
     one.on_trial_complete("a", {"step": 1, METRIC: 1.0, "finished": True})
-    assert [states(plan) for plan in plans] == [["COMPLETE", "RUNNING"], ["RUNNING", "WAITING"]]
+    assert [states(plan) for plan in plans] == [["COMPLETE", "RUNNING"], ["RUNNING"]]
 
 
 @pytest.mark.slow
 def test_first_users_of_an_empty_database_may_come_at_once(tmp_path, postgres):  # noqa: F811
     plans = [Plan.from_fields(PLAN | {"name": f"s{k}", "folder": str(tmp_path), "optuna": postgres}) for k in range(4)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        opened = list(pool.map(lambda plan: open_study(plan, controls=CONTROLS), plans))
-    assert [len(study.get_trials()) for study in opened] == [2] * 4
+        opened = list(pool.map(open_mirror, plans))
+    assert len({mirror.study.study_name for mirror in opened}) == 4
 
 
 def test_a_database_that_does_not_answer_is_one_line_at_once(tmp_path):
@@ -184,14 +190,15 @@ def test_a_password_is_not_kept():
 def test_a_damaged_file_is_one_line(tmp_path):
     plan = Plan.from_fields(PLAN | {"folder": str(tmp_path)})
     (tmp_path / "optuna.db").write_text("not a database " * 100)
-    for look in (check_record, open_study):
+    for look in (check_record, open_study, open_mirror):
         with pytest.raises(UserError, match=r"--optuna sqlite:///.*optuna.db: the record cannot be used \(.*not a"):
             look(plan)
 
 
 def test_a_journal_survives_a_torn_last_line_and_a_killed_holder_of_its_lock(tmp_path):
     """docs/traps.md: Optuna reads no further than a torn line, and waits 30 s for a dead process's lock."""
-    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path), "optuna": JOURNAL, "trials": 3})
+    places = {"storage": str(tmp_path), "folder": str(tmp_path)}
+    plan = Plan.from_fields(PLAN | places | {"optuna": JOURNAL, "trials": 3})
     searcher_on(plan).suggest("a")
     journal = Path(location(plan))
     with journal.open("a") as file:
@@ -199,20 +206,55 @@ def test_a_journal_survives_a_torn_last_line_and_a_killed_holder_of_its_lock(tmp
     journal.with_name("optuna.log.lock").touch()
     started = time.monotonic()
     assert searcher_on(plan).suggest("b")["number"] == 0
-    assert states(plan) == ["RUNNING", "WAITING"]
+    assert states(plan) == ["RUNNING"]
     assert time.monotonic() - started < 29
 
 
-def test_a_resumed_study_does_not_propose_its_first_points_again(tmp_path):
-    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path), "controls": 0, "trials": 9})
-    record = plan.with_fields()
-    seen = [open_study(record, controls=[]).ask().suggest_float("x", 0, 1) for _ in range(4)]
-    assert len(set(seen)) == 4
+def test_a_resumed_study_proposes_what_an_unbroken_one_proposes(tmp_path):
+    """Each trial's proposal is a function of seed, number and record."""
+
+    def proposals(folder, drivers):
+        places = {"storage": str(tmp_path / folder), "folder": str(tmp_path / folder / "toy-1")}
+        (tmp_path / folder / "toy-1").mkdir(parents=True)
+        plan = Plan.from_fields(PLAN | places | {"controls": 0, "trials": 9})
+        found = []
+        for number in range(9):
+            if number == 0 or drivers > 1:
+                played = PlayedTune(plan, space)
+            found.append(played.suggest(str(number))["params"]["x"])
+            played.on_trial_complete(str(number), {"step": 9, METRIC: found[-1], "finished": True})
+        return found
+
+    assert proposals("one", drivers=1) == proposals("many", drivers=9)
 
 
 def test_optunas_own_loader_opens_the_file(tmp_path):
     """As optuna-dashboard does."""
-    plan = Plan.from_fields(PLAN | {"folder": str(tmp_path)})
-    open_study(plan, controls=CONTROLS)
-    assert len(optuna.load_study(study_name=plan.name, storage=location(plan)).get_trials()) == 2
-    assert states(plan) == [TrialState.WAITING.name] * 2
+    plan = Plan.from_fields(PLAN | {"storage": str(tmp_path), "folder": str(tmp_path)})
+    searcher_on(plan).suggest("a")
+    (trial,) = optuna.load_study(study_name=plan.name, storage=location(plan)).get_trials()
+    assert (trial.state, trial.params) == (TrialState.RUNNING, {"x": 0.0})
+
+
+def test_a_study_of_an_earlier_version_goes_on(tmp_path):
+    """Its only record is Optuna's: trials that ended, one that ran, and controls that waited in Optuna's queue."""
+    plan = Plan.from_fields(PLAN | {"storage": str(tmp_path), "folder": str(tmp_path), "trials": 5})
+    before = optuna.create_study(storage=location(plan), study_name=plan.name)
+    for control in (*CONTROLS, {"x": 0.5}):
+        before.enqueue_trial(control, user_attrs={"control": True})
+    for _ in range(2):
+        trial = before.ask()
+        trial.set_user_attr("config", space(trial))
+        trial.report(3.0, 10)
+    before.tell(0, 2.0)
+    assert len(open_study(plan).get_trials()) == 2
+    played = PlayedTune(plan, space, [{"x": 0.25}])
+    given = [played.suggest(name) for name in "abc"]
+    assert [(g["number"], g["params"], g["control"]) for g in given] == [
+        (1, {"x": 1.0}, True),
+        (2, {"x": 0.5}, True),
+        (3, given[2]["params"], False),
+    ]
+    assert played.core.state.trials[0].ended.figures == {METRIC: 2.0}
+    assert states(plan) == ["COMPLETE", "RUNNING", "RUNNING", "RUNNING"]
+    assert len(open_log(plan).read()) > 4

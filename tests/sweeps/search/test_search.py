@@ -1,18 +1,20 @@
 """What Optuna is told, and who is stopped."""
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import optuna
 import pytest
 from made_plan import PLAN
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
+from played_tune import PlayedTune
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from sweeps.search.asha import ASHA
-from sweeps.search.optuna_store import open_record, reports, sample
-from sweeps.search.tune_searcher import OptunaSearcher
+from sweeps.search.asha import value_at
+from sweeps.search.optuna_mirror import reports
+from sweeps.search.optuna_store import location
+from sweeps.search.proposer import sample
 from sweeps.storage.plan import Plan
 from sweeps.trial.training import running_minima
 
@@ -29,12 +31,12 @@ def storage(tmp_path):
     return tmp_path
 
 
-def searcher_on(folder, trials=5, concurrency=2, objectives=()):
+def searcher_on(folder, trials=5, concurrency=2, objectives=(), **more):
     names = tuple({METRIC: "latent_fd"}.get(name, name) for name in objectives)
-    plan = Plan.from_fields(PLAN | {"folder": str(folder), "seed": 3, "trials": trials, "objectives": names})
-    record = open_record(plan, controls=CONTROLS)
-    own = {"metric": METRIC, "trials": trials, "concurrency": concurrency, "objectives": objectives}
-    return OptunaSearcher(record, space, lambda number, params: {"run": params}, **own)
+    places = {"storage": str(folder), "folder": str(folder / "toy-1")}
+    (folder / "toy-1").mkdir(exist_ok=True)
+    plan = Plan.from_fields(PLAN | places | {"seed": 3, "trials": trials, "objectives": names} | more)
+    return PlayedTune(plan, space, CONTROLS, concurrency=concurrency)
 
 
 def states(searcher):
@@ -78,7 +80,7 @@ def test_optuna_is_told_how_each_trial_ended(storage):
     assert complete.value == 2.0
     assert complete.intermediate_values == {10: 3.0, 20: 2.0}
     assert pruned.intermediate_values == {10: 4.0, 20: 3.5}
-    assert not searcher.live
+    assert not searcher.searcher.live
 
 
 def test_results_that_are_not_finite_or_come_twice_are_not_recorded(storage):
@@ -139,11 +141,11 @@ def test_same_seed_same_proposals(tmp_path):
 
 def test_state_is_never_pickled(storage, tmp_path):
     searcher = searcher_on(storage)
-    searcher.save(str(tmp_path / "searcher.pkl"))
+    searcher.searcher.save(str(tmp_path / "searcher.pkl"))
     assert not (tmp_path / "searcher.pkl").exists()
-    assert searcher.__getstate__() == {}
+    assert [part.__getstate__() for part in (searcher.searcher, searcher.scheduler, searcher.callback)] == [{}] * 3
     with pytest.raises(RuntimeError, match="--resume"):
-        searcher.restore(str(tmp_path / "searcher.pkl"))
+        searcher.searcher.restore(str(tmp_path / "searcher.pkl"))
 
 
 def test_a_declarative_space_gives_one_value_per_entry():
@@ -162,44 +164,115 @@ def test_a_declarative_space_gives_one_value_per_entry():
     assert set(trial.params) == {"lr", "width", "critic"}
 
 
-def decide(halving, number, step, value, control=False, **more):
-    trial = SimpleNamespace(config={"number": number, "control": control})
-    return halving.on_trial_result(None, trial, {"step": step, METRIC: value, **more})
+def halving_on(folder, rungs):
+    """A study without a sampler's choices, whose trials are all out."""
+    plan = {"trials": 9, "rungs": rungs, "reduction": 2}
+    played = searcher_on(folder, concurrency=9, **plan)
+    for number in range(5):
+        played.suggest(str(number))
+    return played
 
 
-def test_halving_stops_the_worse_half_at_a_rung_and_only_there():
-    halving = ASHA(metric=METRIC, rungs=(10, 20), reduction=2)
+def decide(played, number, step, value, **more):
+    return played.on_trial_result(str(number), {"step": step, METRIC: value, **more})
+
+
+def at_rung(played, rung):
+    found = {trial.number: value_at(rung, trial.reports) for trial in played.core.state.trials}
+    return {number: value for number, value in found.items() if value is not None}
+
+
+def test_halving_prunes_the_worse_half_at_a_rung_and_only_there(storage):
+    halving = halving_on(storage, (10, 20))
     assert decide(halving, 0, 10, 5.0) == TrialScheduler.CONTINUE
-    assert decide(halving, 1, 5, 99.0) == TrialScheduler.CONTINUE
-    assert decide(halving, 1, 10, 6.0) == TrialScheduler.STOP
-    assert decide(halving, 2, 10, 4.0) == TrialScheduler.CONTINUE
-    assert decide(halving, 2, 15, 50.0) == TrialScheduler.CONTINUE
-    assert decide(halving, 3, 12, 4.5) == TrialScheduler.CONTINUE
-    assert decide(halving, 4, 10, 4.9) == TrialScheduler.STOP
+    assert decide(halving, 2, 5, 99.0) == TrialScheduler.CONTINUE
+    assert decide(halving, 2, 10, 6.0) == TrialScheduler.STOP
+    assert decide(halving, 3, 10, 4.0) == TrialScheduler.CONTINUE
+    assert decide(halving, 3, 15, 50.0) == TrialScheduler.CONTINUE
+    assert decide(halving, 4, 12, 4.5) == TrialScheduler.CONTINUE
+    halving.suggest("5")
+    assert decide(halving, 5, 10, 4.9) == TrialScheduler.STOP
 
 
-def test_halving_never_stops_a_control_nor_a_finished_trial_but_counts_them():
-    halving = ASHA(metric=METRIC, rungs=(10,), reduction=2)
+def test_halving_never_prunes_a_control_nor_a_finished_trial_but_counts_them(storage):
+    halving = halving_on(storage, (10,))
     assert decide(halving, 0, 10, 1.0) == TrialScheduler.CONTINUE
-    assert decide(halving, 1, 10, 9.0, control=True) == TrialScheduler.CONTINUE
+    assert decide(halving, 1, 10, 9.0) == TrialScheduler.CONTINUE
     assert decide(halving, 2, 20, 99.0, finished=True) == TrialScheduler.CONTINUE
-    assert halving.recorded == {10: {0: 1.0, 1: 9.0}}
+    assert at_rung(halving, 10) == {0: 1.0, 1: 9.0}
 
 
-def test_halving_leaves_what_is_not_finite_to_the_trial_itself():
-    halving = ASHA(metric=METRIC, rungs=(10,), reduction=2)
-    assert decide(halving, 0, 10, float("nan")) == TrialScheduler.CONTINUE
-    assert halving.recorded == {10: {}}
+def test_halving_leaves_what_is_not_finite_to_the_trial_itself(storage):
+    halving = halving_on(storage, (10,))
+    assert decide(halving, 2, 10, float("nan")) == TrialScheduler.CONTINUE
+    assert at_rung(halving, 10) == {}
 
 
-def test_halving_recalls_the_rungs_from_optuna(storage):
-    searcher = searcher_on(storage, concurrency=9)
+def test_the_next_driver_recalls_the_rungs(storage):
+    first = searcher_on(storage, concurrency=9, rungs=(10, 15))
+    for name, value in (("a", 1.0), ("b", 2.0), ("c", 0.5)):
+        first.suggest(name)
+        first.on_trial_result(name, {"step": 10, METRIC: value})
+        first.on_trial_result(name, {"step": 20, METRIC: value / 2})
+    second = searcher_on(storage, concurrency=9, rungs=(10, 15))
+    assert at_rung(second, 10) == {0: 1.0, 1: 2.0, 2: 0.5}
+    assert at_rung(second, 15) == {0: 0.5, 1: 1.0, 2: 0.25}
+    for name in "abcd":
+        second.suggest(name)
+    assert decide(second, "c", 20, 99.0) == TrialScheduler.CONTINUE, "that rung was decided"
+    assert decide(second, "d", 10, 1.5) == TrialScheduler.STOP
+
+
+def test_a_rung_that_was_decided_and_not_applied_is_applied_by_the_next_driver(storage):
+    """The driver dies between a rung's report and the end of the trial."""
+    first = searcher_on(storage, concurrency=9, rungs=(10,))
+    for name, value in (("a", 1.0), ("b", 1.0), ("c", 9.0)):
+        first.suggest(name)
+        decision = first.on_trial_result(name, {"step": 10, METRIC: value})
+    assert decision == TrialScheduler.STOP
+    second = searcher_on(storage, concurrency=9, rungs=(10,))
+    assert [second.suggest(name)["number"] for name in "xyz"] == [0, 1, 3], "trial 2 was pruned"
+    assert second.study.get_trials()[2].state == TrialState.PRUNED
+
+
+def test_a_rung_that_no_driver_saw_is_decided_when_the_report_comes(storage):
+    """The trial went on behind a rung while no driver lived; it ends as it would have ended there."""
+    played = searcher_on(storage, concurrency=9, rungs=(10,))
+    for name in "abc":
+        played.suggest(name)
+    decide(played, "a", 10, 1.0)
+    decide(played, "b", 10, 1.0)
+    missed = [(5, 9.5), (10, 9.0), (15, 0.5), (20, 0.5)]
+    assert decide(played, "c", 20, 0.5, reports=missed) == TrialScheduler.STOP
+    played.on_trial_complete("c")
+    assert reports(played.study.get_trials()[2]) == {5: 9.5, 10: 9.0}
+    assert played.study.get_trials()[2].state == TrialState.PRUNED
+
+
+def test_optunas_storage_says_what_the_record_says_whatever_was_there(storage):
+    """`optuna-dashboard` reads it. What is missing is added; a study that cannot be mended is written anew."""
+    played = searcher_on(storage, concurrency=9)
     for name, value in (("a", 1.0), ("b", 2.0)):
-        searcher.suggest(name)
-        searcher.on_trial_result(name, {"step": 10, METRIC: value})
-        searcher.on_trial_result(name, {"step": 20, METRIC: value / 2})
-    halving = ASHA(metric=METRIC, rungs=(10, 15), reduction=2)
-    halving.recall(searcher.study.get_trials())
-    assert halving.recorded == {10: {0: 1.0, 1: 2.0}, 15: {0: 0.5, 1: 1.0}}
-    assert decide(halving, 1, 20, 99.0) == TrialScheduler.CONTINUE
-    assert decide(halving, 2, 10, 1.5) == TrialScheduler.STOP
+        played.suggest(name)
+        decide(played, name, 5, value)
+    played.on_trial_complete("a", {"step": 9, METRIC: 1.0, "finished": True})
+    where = location(played.plan)
+    theirs = optuna.load_study(study_name=played.plan.name, storage=where)
+    theirs.tell(1, 77.0)
+    assert searcher_on(storage).mended == [
+        "Optuna: the study was written anew (trial 1 is COMPLETE, not RUNNING, or has other figures)"
+    ]
+    Path(where.removeprefix("sqlite:///")).unlink()
+    assert searcher_on(storage).mended == [f"Optuna, trial {number}: it was missing" for number in range(2)]
+    assert searcher_on(storage).mended == []
+    found = optuna.load_study(study_name=played.plan.name, storage=where).get_trials()
+    wanted = played.study.get_trials()
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.state, one.values, one.params, one.distributions, one.intermediate_values, one.user_attrs) == (
+            other.state,
+            other.values,
+            other.params,
+            other.distributions,
+            other.intermediate_values,
+            other.user_attrs,
+        )

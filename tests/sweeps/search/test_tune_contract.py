@@ -1,0 +1,95 @@
+"""What the real Tune gives to searcher, scheduler and callbacks, in which order, and in which form.
+
+`played_tune.PlayedTune` and `simulation/studies.TunePart` play this part; here Tune plays it itself.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from made_plan import PLAN
+from played_tune import PlayedTune
+from ray import tune
+
+from sweeps.search.tune_adapter import CoreCallback, CoreScheduler, CoreSearcher
+from sweeps.storage.plan import Plan
+
+CALLS: list[tuple[str, int, Any]] = []
+
+
+class SeenSearcher(CoreSearcher):
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        CALLS.append(("searcher ends", self.live[trial_id], error))
+        super().on_trial_complete(trial_id, result, error)
+
+
+class SeenScheduler(CoreScheduler):
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        CALLS.append(("scheduler", trial.config["number"], {k: v for k, v in result.items() if "reports" in k}))
+        return super().on_trial_result(tune_controller, trial, result)
+
+
+class SeenCallback(CoreCallback):
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        CALLS.append(("callback ends", trial.config["number"], False))
+        super().on_trial_complete(iteration, trials, trial, **info)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        CALLS.append(("callback ends", trial.config["number"], True))
+        super().on_trial_error(iteration, trials, trial, **info)
+
+
+def training():
+    """A function that Ray ships by value: its workers do not know this file."""
+
+    def train(config: dict[str, Any]) -> dict[str, Any]:
+        """Trial 0 finishes; 1 is pruned at its first report, and one before it was missed; the process of 2 dies."""
+        number = config["number"]
+        if number == 2:
+            raise RuntimeError("away")
+        value = 1.0 + number
+        for step in (10, 20, 30):
+            history = [(at, value) for at in range(5, step + 1, 5)]
+            tune.report({"step": step, "latent_fd_best": value, "reports": history})
+        return {"step": 40, "latent_fd_best": value, "finished": True, "reports": [(40, value)]}
+
+    return train
+
+
+@pytest.fixture
+def local_ray():
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_reports_reach_the_scheduler_and_ends_the_searcher_and_then_the_callback(local_ray, tmp_path):
+    places = {"storage": str(tmp_path), "folder": str(tmp_path / "toy-1")}
+    Path(places["folder"]).mkdir()
+    plan = Plan.from_fields(PLAN | places | {"trials": 3, "controls": 0, "rungs": (10,), "reduction": 2})
+    played = PlayedTune(plan, {"x": [1]})
+    core, metric = played.core, plan.search.objective
+    CALLS.clear()
+    tune.Tuner(
+        tune.with_resources(training(), {"CPU": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=SeenSearcher(core, lambda number, params: {}, metric=metric, concurrency=1),
+            scheduler=SeenScheduler(core, metric=metric),
+            num_samples=core.left,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path / "ray"), verbose=0, callbacks=[SeenCallback(core, played.watch, metric=metric)]
+        ),
+    ).fit()
+    by_trial = [[(what, more) for what, number, more in CALLS if number == trial] for trial in range(3)]
+    assert [what for what, _ in by_trial[0]][:3] == ["scheduler"] * 3
+    assert [what for what, _ in by_trial[0]][-2:] == ["searcher ends", "callback ends"]
+    assert [what for what, _ in by_trial[1]] == ["scheduler", "searcher ends", "callback ends"]
+    assert by_trial[2] == [("searcher ends", True), ("callback ends", True)]
+    assert by_trial[0][0][1] == {"reports": [(5, 1.0), (10, 1.0)]}, "pairs survive Tune's flattening; a dict does not"
+    first, second, third = core.state.trials
+    assert (first.ending, first.reports) == ("finished", dict.fromkeys((5, 10, 15, 20, 25, 30, 40), 1.0))
+    assert (second.ending, second.reports) == ("pruned", {5: 2.0, 10: 2.0}), "a missed report reaches the record"
+    assert third.halted.reason.startswith("RuntimeError")
