@@ -1,4 +1,4 @@
-"""The study's budget: the driver sums what trials use as their reports come."""
+"""The study's limits: GPU-hours of its trials, which the driver sums as their reports come, and hours of the driver."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
+from sweeps.driver.flags import resume_command
 from sweeps.storage import stop_request
-from sweeps.storage.usage import SECONDS, counted, describe, figures
+from sweeps.storage.usage import SECONDS, BudgetSpent, counted, describe, figures
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -18,17 +19,21 @@ if TYPE_CHECKING:
 
 
 class BudgetCallback(Callback):
-    """A Tune callback that sums what all trials use, and requests a clean stop when the budget is reached.
+    """A Tune callback that sums what all trials use, and requests a clean stop when --max-gpu-hours or --max-hours is
+    reached.
 
     Between reports, a running trial counts by the clock, but no longer than the longest time between two reports so
     far: it may be waiting for a node.
+
+    began: when the hours of this driver began, by `time.monotonic`; now by default.
     """
 
-    def __init__(self, plan: Plan, used: Mapping[int, float]) -> None:
+    def __init__(self, plan: Plan, used: Mapping[int, float], began: float | None = None) -> None:
         self.plan, self.used = plan, dict(used)
+        self.began = time.monotonic() if began is None else began
         self.running: dict[int, float] = {}  # when its last report came
         self.longest = 0.0
-        self.spent = False
+        self.spent = ""  # the flag of the limit that was reached
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         number = trial.config["number"]
@@ -45,11 +50,21 @@ class BudgetCallback(Callback):
         self.on_trial_complete(iteration, trials, trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        budget = self.plan.compute.max_gpu_hours
-        if budget is not None and not self.spent and self.total() >= budget:
-            self.spent = True
+        if not self.spent and (limit := self.reached()):
+            self.spent = limit
             print(f"{self.line()}: running trials keep their state, no other is begun", flush=True)
             stop_request.request(self.plan)
+
+    def reached(self) -> str:
+        """The flag of a limit that is used up; '' if there is none."""
+        asked = self.plan.compute
+        if asked.max_gpu_hours is not None and self.total() >= asked.max_gpu_hours:
+            return "--max-gpu-hours"
+        return "--max-hours" if asked.max_hours is not None and self.hours() >= asked.max_hours else ""
+
+    def hours(self) -> float:
+        """Hours of this driver so far. Those of earlier drivers do not count."""
+        return (time.monotonic() - self.began) / 3600
 
     def total(self) -> float:
         """What counts towards the budget so far."""
@@ -63,7 +78,17 @@ class BudgetCallback(Callback):
         return figures(self.plan, seconds) if seconds else {}
 
     def line(self) -> str:
+        """Which limit is used up, and how much was used."""
+        if self.spent == "--max-hours":
+            return f"--max-hours {self.plan.compute.max_hours:g}: used up ({self.hours():.3g} hours of this command)"
         return f"--max-gpu-hours {self.plan.compute.max_gpu_hours:g}: used up ({describe(self.plan, self.total())})"
+
+    def error(self) -> BudgetSpent:
+        """The end of a study whose limit was reached before its trials had ended, with the command to go on."""
+        again = resume_command(self.plan)
+        if self.spent == "--max-hours":
+            return BudgetSpent(f"{self.line()}; go on with as many hours more: {again}")
+        return BudgetSpent(f"{self.line()}; go on with a larger one: {again} --max-gpu-hours X")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

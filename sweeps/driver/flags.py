@@ -17,7 +17,9 @@ from sweeps.storage.paths import absolute, study_folder
 from sweeps.storage.plan import Plan, check_name
 from sweeps.storage.plan_parts import ON_CPU, ON_GPU, PARTS, Compute, Data, Judging, Output, Search
 
-NOT_REMEMBERED = ("resume", "storage", "max_gpu_hours", "patience")
+# Given beside --resume, these replace what the study was started with.
+REPLACEABLE = ("max_gpu_hours", "max_hours", "trial_hours", "patience", "on_end")
+NOT_REMEMBERED = ("resume", "storage", *REPLACEABLE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from sweeps.driver.definition import Study
-from sweeps.driver.flags import Flags, judged_on
+from sweeps.driver.flags import REPLACEABLE, Flags, judged_on
 from sweeps.storage import environment
 from sweeps.storage.paths import absolute, fresh_name, study_folder
 from sweeps.storage.plan import PLAN_FILE, Plan
@@ -137,13 +137,13 @@ def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[An
 
 
 def resumed(study: Study, asked: Flags) -> Plan:
-    """The plan with which the study was started. Beside --resume, only --storage, another budget and another patience
-    may be given.
+    """The plan with which the study was started. Beside --resume, only --storage may be given, and flags that replace
+    what was.
     """
     asked.check_resumable(study)
     assert asked.resume
     plan = Plan.load(study_folder(absolute(asked.output.storage), asked.resume))
     if plan.study != study.name:
         raise UserError(f"--resume {asked.resume}: that is a study of sweeps/{plan.study}.py; resume it with that file")
-    again = {"max_gpu_hours": asked.compute.max_gpu_hours, "patience": asked.compute.patience}
-    return plan.with_fields(**{name: value for name, value in again.items() if value is not None})
+    given = vars(asked.compute) | vars(asked.output)
+    return plan.with_fields(**{name: given[name] for name in REPLACEABLE if given[name]})

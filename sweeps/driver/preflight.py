@@ -144,6 +144,9 @@ def announce(plan: Plan, cleared: PreflightResult, time: str, log: Path) -> str:
         used = usage.counted(plan, sum(cleared.used.values()))
         by_now = f", {usage.describe(plan, used)} of them used by now" if used else ""
         lines.insert(3, f"budget: {usage.describe(plan, plan.compute.max_gpu_hours)}{by_now}")
+    limits = {"this command": plan.compute.max_hours, "training of each trial": plan.compute.trial_hours}
+    if told := [f"{what} at most {hours:g} h" for what, hours in limits.items() if hours is not None]:
+        lines.insert(3, f"limits: {', '.join(told)}")
     fits = (
         cleared.there.workers(plan.compute.cpus_per_worker, plan.compute.gpus_per_worker, now=True)
         // plan.compute.workers

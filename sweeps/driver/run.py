@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,7 +88,7 @@ def run(
 
 
 def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
-    from sweeps.driver import forecast
+    from sweeps.driver import forecast, on_end
     from sweeps.driver.budget import BudgetCallback
     from sweeps.driver.conclude import conclude
     from sweeps.driver.preflight import announce, preflight, prepare
@@ -98,6 +99,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     from sweeps.tracking.client import Tracking
     from sweeps.tracking.sender import failures
 
+    began = time.monotonic()
     found = preflight(study, plan)
     prepare(plan, found.material)
     if plan.search.seconds and not plan.search.lengths:
@@ -111,7 +113,8 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
         )
     pace = forecast.pace(plan, found, tracking)
     forecast.check_patience(plan, pace)
-    with driver_lock.hold(plan), log_capture.quiet(Path(plan.output.folder, "sweep.log")) as log:
+    log_file = Path(plan.output.folder, "sweep.log")
+    with on_end.told(plan) as ending, driver_lock.hold(plan), log_capture.quiet(log_file) as log:
         stop_request.clear(plan)
         parent = tracking.parent()
         plan.save()
@@ -120,7 +123,8 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
         print(announce(plan, found, forecast.describe(plan, pace), log), flush=True)
         if plan.search.grid:
             print(grid.describe(plan.search.grid), flush=True)
-        status, budget = "FAILED", BudgetCallback(plan, found.used)
+        status, budget = "FAILED", BudgetCallback(plan, found.used, began)
+        ending.budget = budget
         try:
             slots = {resources.SLOT: plan.compute.concurrency}
             with (
@@ -128,7 +132,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
                 stop_request.interruptible(plan),
             ):
                 search(study, plan, tracking, loop, local, budget)
-            promotion = conclude(plan)
+            ending.promotion = conclude(plan)
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -143,4 +147,4 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
                 life.clear(plan)
             with contextlib.suppress(*failures()):
                 tracking.close(status, budget.figures())
-    return promotion
+    return ending.promotion

@@ -13,7 +13,6 @@ from sweeps.ray_runtime.session import keep_secrets
 from sweeps.reports.variant_table import labels
 from sweeps.storage import driver_lock, events, stop_request, study_files
 from sweeps.storage.plan import Plan
-from sweeps.storage.usage import BudgetSpent
 
 if TYPE_CHECKING:
     from sweeps.driver.budget import BudgetCallback
@@ -141,7 +140,7 @@ def search(
         raise UserError(f"{watch.why}; when that is mended: {resume_command(plan)}")
     if core.unfinished():
         if budget.spent:
-            raise BudgetSpent(f"{budget.line()}; go on with a larger one: {resume_command(plan)} --max-gpu-hours X")
+            raise budget.error()
         if ends.died:
             number, reason = next(iter(ends.died.items()))
             raise UserError(

@@ -168,6 +168,10 @@ class Compute:
         float | None, flag("X", float, default=lambda _: default_text("max_gpu_hours", "none"))
     ] = None
     """GPU-hours after which the study stops, to be resumed with more. Core-hours where trials have no GPU."""
+    max_hours: Annotated[float | None, flag("X", float, default="none")] = None
+    """Hours of this command after which the study stops, to be resumed. Hours before a --resume do not count."""
+    trial_hours: Annotated[float | None, flag("X", float, default="none")] = None
+    """Hours of a trial's workers after which it stops training and is judged as it stands. Restarts count together."""
     patience: Annotated[float, flag("MIN", float, default=f"{PATIENCE:g}")] = UNDECIDED
     """Minutes without a step, a scored clip or a transferred byte after which a worker is killed and started again."""
 
@@ -177,8 +181,10 @@ class Compute:
             raise UserError(f"--patience {self.patience:g}: minutes without a movement, so a number above 0")
         if (self.gpus_per_worker or 0) < 0:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker}: must not be negative")
-        if self.max_gpu_hours is not None and not 0 < self.max_gpu_hours < math.inf:
-            raise UserError(f"--max-gpu-hours {self.max_gpu_hours:g}: must be a number above 0")
+        for name in ("max_gpu_hours", "max_hours", "trial_hours"):
+            hours = getattr(self, name)
+            if hours is not None and not 0 < hours < math.inf:
+                raise UserError(f"{environment.option(name)} {hours:g}: must be a number above 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,6 +235,8 @@ class Output:
     """Optuna's storage: 'journal' or postgresql://..."""
     experiment: Annotated[str, flag("NAME")] = "svgan"
     """MLflow experiment."""
+    on_end: Annotated[str, flag("COMMAND", default=lambda text: text or "none")] = ""
+    """Command that a shell runs when the study ends or stops, with the outcome as JSON on its standard input."""
     model: NoFlag[str]
     """Registered model whose versions a promotion adds."""
 

@@ -23,7 +23,7 @@ FOLDER, SECONDS = "usage", "worker_seconds"
 
 
 class BudgetSpent(Exception):
-    """The budget is used up before the study has ended. The message says how to continue."""
+    """--max-gpu-hours or --max-hours is used up before the study has ended. The message says how to continue."""
 
 
 def figures(plan: Plan, seconds: float) -> dict[str, float]:
@@ -52,12 +52,17 @@ class Meter:
 
     def seconds_so_far(self) -> dict[str, float]:
         """The trial's seconds so far, for Tune. Also written beside the study, if the storage can be written."""
-        here = time.monotonic() - self.began
+        total, here = self.seconds(), time.monotonic() - self.began
         with contextlib.suppress(*storage.ERRORS):
-            if self.before < 0:
-                self.before = sum(_read(self.folder).values())
             storage.write(f"{self.folder}/{self.own}", f"{here:.3f}".encode())
-        return {SECONDS: max(0.0, self.before) + here}
+        return {SECONDS: total}
+
+    def seconds(self) -> float:
+        """The trial's seconds so far. Those of earlier starts are read once; they are missing while that fails."""
+        if self.before < 0:
+            with contextlib.suppress(*storage.ERRORS):
+                self.before = sum(seconds for start, seconds in _read(self.folder).items() if start != self.own)
+        return max(0.0, self.before) + time.monotonic() - self.began
 
 
 def recall(plan: Plan) -> dict[int, float]:

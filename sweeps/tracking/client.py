@@ -130,6 +130,12 @@ class Tracking:
         )
         return runs[0] if runs else None
 
+    def page(self, run: Run) -> str:
+        """The address of a run's page, or its id if MLflow is a file."""
+        uri, run_id = self.plan.output.tracking, run.info.run_id
+        page = f"{uri.rstrip('/')}/#/experiments/{self.experiment}/runs/{run_id}"
+        return page if uri.startswith("http") else f"run {run_id} in MLflow"
+
     def parent(self) -> str:
         """The study's run, RUNNING: created if missing, opened again if it had ended. For a driver that begins."""
         self._parent = self._opened(self._study_run())

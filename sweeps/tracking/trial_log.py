@@ -92,9 +92,7 @@ class TrialLog:
             tracking = Tracking(self.plan)
             run = tracking.find(**{SWEEP: self.plan.name, TRIAL: str(self.number)})
             if run is not None:
-                uri = self.plan.output.tracking
-                page = f"{uri.rstrip('/')}/#/experiments/{tracking.experiment}/runs/{run.info.run_id}"
-                return page if uri.startswith("http") else f"run {run.info.run_id} in MLflow"
+                return tracking.page(run)
         return ""
 
     def _connected(self) -> Sender | RelayedSender:

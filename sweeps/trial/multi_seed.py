@@ -27,6 +27,7 @@ from sweeps.storage.metric_names import LATENT_FD_BEST, SECONDS_SCORING, STEPS_D
 from sweeps.storage.tag_names import SEED
 from sweeps.storage.trial_outcome import FINISHED, HALTED, REPORTS, STEP
 from sweeps.tracking.client import of_seed
+from sweeps.trial import trial_hours
 from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
 from sweeps.trial.reporter import BEST, STATE, RankZeroReporter
 from sweeps.trial.stoppable import Halted
@@ -123,6 +124,8 @@ class MultiSeedTraining:
                 if any(seed not in self.states or self.states[seed].step < end for seed in self.seeds):
                     speed = 1 / sum(1 / self._advance(seed, end) for seed in self.seeds)
                     self._report(end, speed)
+                if self._hours_used_up():
+                    break
             if self.first is None:
                 return {}
             return self.first.finish_all(self.states, self.rank.iteration)
@@ -141,6 +144,13 @@ class MultiSeedTraining:
         state.config = run
         self.states[seed] = state
         return taken.speed
+
+    def _hours_used_up(self) -> bool:
+        """Whether --trial-hours is used up, asked where all seeds stand at a report or beyond it."""
+        if self.rank.plan.compute.trial_hours is None or not self.process.any(trial_hours.used_up(self.rank)):
+            return False
+        trial_hours.tell(self.rank, min(state.step for state in self.states.values()), self.training.run.steps)
+        return True
 
     def _report(self, step: int, speed: float) -> None:
         if self.first:

@@ -16,6 +16,7 @@ from sweeps.storage import events
 from sweeps.storage.plan import Plan
 from sweeps.storage.stop_request import StopWatch
 from sweeps.storage.trial_outcome import FAILED, HALTED
+from sweeps.trial import trial_hours
 from sweeps.trial.life_thread import LifeThread
 from sweeps.trial.multi_seed import MultiSeedTraining
 from sweeps.trial.rank import Rank
@@ -60,7 +61,7 @@ def run(rank: Rank) -> dict[str, Any]:
 
 
 def run_one_seed(rank: Rank, training: TrialTraining, process: Process, scratch: Path) -> dict[str, Any]:
-    """Train from the last checkpoint to the end, or until a stop; returns the trial's outcome on rank 0."""
+    """Train from the last checkpoint to the end, a stop or --trial-hours; returns the trial's outcome on rank 0."""
     state = rank.restored(scratch)
     rank.iteration.begins("opening the log")
     reporter = (
@@ -71,7 +72,7 @@ def run_one_seed(rank: Rank, training: TrialTraining, process: Process, scratch:
     if state is not None and state.history:
         reporter.resume(state)
     try:
-        state = training.train(reporter, state=state, process=process, iteration=rank.iteration)
+        state = trial_hours.train(rank, training, reporter, state, process)
         return reporter.finish(state, rank.iteration)
     except Halted as halted:
         if halted.state is not None:

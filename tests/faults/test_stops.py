@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, messages, trials
+from harness import EVERY, FLAGS, STEPS, Sweep, assert_as_if_nothing_had_happened, messages, trials
 from optuna.trial import TrialState
 
 from sweeps.storage import stop_request
@@ -147,3 +147,29 @@ def test_a_used_up_budget_stops_cleanly_and_a_larger_one_goes_on(undisturbed, fo
     used = again.study_run().data.metrics["core_hours"]
     assert used > study.data.metrics["core_hours"]
     assert [run.data.metrics["core_hours"] for run in Tracking(again.plan).runs()] == [used]
+
+
+def test_hours_that_are_used_up_end_the_driver_and_then_the_trial_and_somebody_is_told(footage, tmp_path):
+    """Seven seconds of the driver, however far its trial comes; then fewer hours for the trial than it has had."""
+    heard = tmp_path / "heard"
+    limits = ("--max-hours", "0.002", "--on-end", f"cat >> {heard}")
+    sweep, _ = heeding(tmp_path, footage[0], EVERY + 5, *limits)
+    shown = sweep.end(3)
+    assert "limits: this command at most 0.002 h" in shown
+    again = r"svgan: --max-hours 0.002: used up .*; go on with as many hours more: python .* --resume hurt"
+    assert re.search(again, shown)
+    Sweep(tmp_path, footage[0], "--resume", "hurt", "--max-hours", "9", "--trial-hours", "0.00001").end()
+    plan = sweep.plan
+    assert (plan.compute.max_hours, plan.compute.trial_hours) == (9.0, 0.00001)
+    (run,) = Tracking(plan).runs()
+    assert 0 < run.data.metrics["steps_done"] < STEPS
+    (trial,) = trials(plan)
+    assert trial.state == TrialState.COMPLETE
+    assert max(trial.intermediate_values) == run.data.metrics["steps_done"]
+    spent, finished = map(json.loads, heard.read_text().splitlines())
+    assert (spent["outcome"], spent["exit_code"]) == ("budget spent", 3)
+    assert spent["reason"].startswith("--max-hours 0.002: used up")
+    assert spent["resume"].endswith("--resume hurt")
+    assert (finished["outcome"], finished["exit_code"], finished["trials"]) == ("finished", 0, {"finished": 1})
+    assert finished["best"]["latent_fd"] == run.data.metrics["latent_fd_best"]
+    assert "--trial-hours 1e-05: used up at step" in messages(plan)

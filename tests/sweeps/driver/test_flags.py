@@ -6,6 +6,7 @@ import pytest
 from made_plan import PLAN
 
 from svgan.errors import UserError
+from sweeps.driver import new_plan
 from sweeps.driver.conclude import ui_command
 from sweeps.driver.definition import Study
 from sweeps.driver.flags import Flags, judged_on, resume_command
@@ -65,7 +66,7 @@ def test_the_flags_are_these_and_no_others(capsys):
         *("-h", "--help", "--trials", "--steps", "--clips", "--seed", "--latents", "--workers", "--gpus-per-worker"),
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
         *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain", "--pictures", "--footage"),
-        *("--promotion-clips", "--promotion-seeds", "--seconds"),
+        *("--promotion-clips", "--promotion-seeds", "--seconds", "--max-hours", "--trial-hours", "--on-end"),
     }
 
 
@@ -85,9 +86,18 @@ def test_a_flag_beside_resume_is_refused_for_it_is_remembered(given):
         flags("--resume", "x", *given).check_resumable(Study("x", space={}, trials=3, steps=1))
 
 
-def test_another_place_a_larger_budget_and_more_patience_may_stand_beside_resume():
-    asked = flags("--resume", "x", "--storage", "there", "--max-gpu-hours", "3", "--patience", "60")
-    asked.check_resumable(Study("x", space={}, trials=3, steps=1))
+def test_another_place_other_limits_more_patience_and_another_end_may_stand_beside_resume(tmp_path):
+    given = {"max_gpu_hours": 3.0, "max_hours": 4.0, "trial_hours": 5.0, "patience": 60.0, "on_end": "mail me"}
+    study = Study("toy", space={}, trials=4, steps=40)
+    kept = PLAN | {"folder": str(tmp_path / "toy-1"), "max_hours": 9.0, "on_end": "mail you"}
+    Plan.from_fields(kept).save()
+
+    def resume(*words):
+        return new_plan.resumed(study, Flags.parse(study, ["--resume", "toy-1", "--storage", str(tmp_path), *words]))
+
+    assert resume() == Plan.from_fields(kept)
+    words = [word for name, value in given.items() for word in (environment.option(name), str(value))]
+    assert resume(*words) == Plan.from_fields(kept | given)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
         ({"patience": 0.0}, "--patience"),
         ({"max_gpu_hours": 0.0}, "--max-gpu-hours 0: must be"),
         ({"max_gpu_hours": float("nan")}, "--max-gpu-hours nan: must be"),
+        ({"max_hours": 0.0}, "--max-hours 0: must be"),
+        ({"trial_hours": -1.0}, "--trial-hours -1: must be"),
     ],
 )
 def test_a_plan_names_the_flag_at_fault(change, names):
@@ -56,7 +58,8 @@ def test_a_study_file_of_before_the_newer_fields_loads(tmp_path):
     plan = Plan.from_fields(PLAN | {"folder": str(tmp_path)})
     plan.save()
     fields = json.loads((tmp_path / "study.json").read_text())
-    for name in ("optuna", "objectives", "grid", "seeds", "max_gpu_hours", "promotion_clips", "promotion_seeds"):
+    later = ("optuna", "objectives", "grid", "seeds", "promotion_clips", "promotion_seeds")
+    for name in (*later, "max_gpu_hours", "max_hours", "trial_hours", "on_end"):
         del fields[name]
     (tmp_path / "study.json").write_text(json.dumps(fields))
     assert Plan.load(tmp_path) == plan

@@ -93,6 +93,39 @@ def test_a_trial_that_waits_for_a_node_uses_nothing(plan, monkeypatch):
     assert account.figures(1) == {}
 
 
+def test_hours_of_the_driver_ask_for_one_clean_stop_and_begin_anew_with_each(plan, capsys, monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(budget.time, "monotonic", lambda: clock.now)
+    plan = plan.with_fields(max_hours=0.5)
+    account = budget.BudgetCallback(plan, {0: 1e6}, began=900.0)
+    clock.now = 2699.0
+    account.on_step_end(1, [])
+    assert not account.spent
+    clock.now = 2700.0
+    account.on_step_end(2, [])
+    account.on_step_end(3, [])
+    assert stop_request.requested(plan)
+    assert capsys.readouterr().out.count("--max-hours 0.5: used up (0.5 hours of this command)") == 1
+    error = account.error()
+    assert isinstance(error, usage.BudgetSpent)
+    assert str(error).endswith(
+        "go on with as many hours more: python sweeps/toy.py --resume toy-1 --storage " + plan.output.storage
+    )
+    assert not budget.BudgetCallback(plan, {0: 1e6}).reached()
+
+
+def test_a_meters_clock_is_read_without_writing(plan, monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(usage.time, "monotonic", lambda: clock.now)
+    first = usage.Meter(plan, 3)
+    clock.now = 130.0
+    first.seconds_so_far()
+    again = usage.Meter(plan, 3)
+    clock.now = 137.0
+    assert again.seconds() == 37.0
+    assert usage.recall(plan) == {3: 30.0}
+
+
 def test_a_used_up_budget_is_refused_before_anything_starts(plan):
     plan = gpus(plan, max_gpu_hours=2.0)
     usage.check_budget(plan, {0: 7199.0})
