@@ -29,6 +29,7 @@ from svgan.cli import Parser
 from svgan.errors import UserError
 
 YAML = Path(__file__).with_name("gpu.yaml")
+ADDRESS_SECONDS = 10.0  # of one request; --address does without it
 WHERE_AM_I = "https://checkip.amazonaws.com"
 IMAGES = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *"
 GONE = ("NoSuchEntity", "404", "NoSuchBucket", "NoSuchBucketPolicy", "NoSuchPublicAccessBlockConfiguration")
@@ -263,7 +264,7 @@ def save(path: Path, text: str) -> None:
 
 def address_of_this_machine() -> str:
     try:
-        with urllib.request.urlopen(WHERE_AM_I, timeout=10) as reply:
+        with urllib.request.urlopen(WHERE_AM_I, timeout=ADDRESS_SECONDS) as reply:
             return f"{reply.read().decode().strip()}/32"
     except OSError as error:
         raise UserError(

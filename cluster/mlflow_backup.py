@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cluster.mlflow_settings import Settings
 
 KEPT = 200
+CONNECT_SECONDS = 5  # to a PostgreSQL on this host's socket or one network away
 
 
 @contextmanager
@@ -90,7 +91,7 @@ def save_or_say(settings: Settings) -> None:
 def is_empty(database: str) -> bool:
     import psycopg
 
-    with psycopg.connect(database, connect_timeout=5) as connection:
+    with psycopg.connect(database, connect_timeout=CONNECT_SECONDS) as connection:
         return not connection.execute("select 1 from pg_tables where schemaname = 'public' limit 1").fetchone()
 
 

@@ -35,7 +35,11 @@ from cluster.environment import keep_secret, write_private
 from cluster.mlflow_settings import LOOPBACK, SERVICE, Settings, alone, binaries, running
 from svgan.errors import UserError, one_line
 
-START_SECONDS, BACKUP_SECONDS = 180, 3600
+# A restore of a database of years takes a minute, MLflow's first migration of it another, on a head that starts Ray.
+START_SECONDS = 180
+BACKUP_SECONDS = 3600  # what a lost disk may cost
+HEALTH_SECONDS = 5  # of one request; the start asks again
+LOOK_SECONDS = 0.2
 REPO = Path(__file__).resolve().parent.parent
 
 
@@ -89,7 +93,7 @@ def prepare_database(settings: Settings, server: subprocess.Popen[bytes] | None)
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            with psycopg.connect(upkeep, autocommit=True, connect_timeout=5) as connection:
+            with psycopg.connect(upkeep, autocommit=True, connect_timeout=mlflow_backup.CONNECT_SECONDS) as connection:
                 if (
                     settings.own
                     and not connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone()
@@ -99,7 +103,7 @@ def prepare_database(settings: Settings, server: subprocess.Popen[bytes] | None)
         except psycopg.OperationalError as error:
             if time.monotonic() > deadline or (server and server.poll() is not None):
                 raise UserError(f"PostgreSQL cannot be reached ({one_line(error)}); see its lines in the log") from None
-            time.sleep(0.2)
+            time.sleep(LOOK_SECONDS)
     if mlflow_backup.is_empty(settings.database) and (newest := mlflow_backup.newest(settings.root)):
         mlflow_backup.restore(settings, newest)
         print(f"the new database was filled from {newest}", flush=True)
@@ -159,7 +163,7 @@ def run(settings: Settings) -> None:
         due = time.monotonic() + BACKUP_SECONDS
         try:
             while not asked and server.poll() is None and (database is None or database.poll() is None):
-                time.sleep(0.5)
+                time.sleep(LOOK_SECONDS)
                 if time.monotonic() > due:
                     due += BACKUP_SECONDS
                     mlflow_backup.save_or_say(settings)
@@ -175,7 +179,7 @@ def run(settings: Settings) -> None:
 
 def answers(settings: Settings) -> bool:
     try:
-        with urllib.request.urlopen(f"{settings.address}/health", timeout=5) as reply:
+        with urllib.request.urlopen(f"{settings.address}/health", timeout=HEALTH_SECONDS) as reply:
             return reply.status == 200
     except OSError:
         return False
@@ -208,7 +212,7 @@ def start(settings: Settings) -> None:
             raise UserError(f"{said} ({log})")
         if time.monotonic() > deadline:
             raise UserError(f"MLflow's server does not answer at {settings.address}; its log is {log}")
-        time.sleep(0.5)
+        time.sleep(LOOK_SECONDS)
     print(f"MLflow answers at {settings.address}")
 
 
@@ -225,7 +229,7 @@ def stop(settings: Settings) -> None:
     while running(settings) is not None:
         if time.monotonic() > deadline:
             raise UserError(f"process {process}: MLflow's server does not end; see {settings.home / 'server.log'}")
-        time.sleep(0.2)
+        time.sleep(LOOK_SECONDS)
 
 
 def systemd() -> bool:

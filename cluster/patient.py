@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+LOOK_SECONDS = 0.1  # the raylet waits 15 s for the file
 PORT = re.compile(r"--dashboard-agent-listen-port[= ](\d+)")
 FILE = "dashboard_agent_listen_port_{node_id}"  # as Ray 2.60 calls it
 
@@ -41,7 +42,7 @@ def start(command: Sequence[str]) -> int:
         if raylet := raylet_below(process.pid):
             (Path(raylet["session_dir"]) / FILE.format(**raylet)).write_text(found[1])
             break
-        time.sleep(0.1)
+        time.sleep(LOOK_SECONDS)
     return process.wait()
 
 

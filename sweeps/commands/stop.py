@@ -19,7 +19,7 @@ The driver starts no more trials. Running trials save their whole state at the s
 and the driver ends. A trial that is measuring FVD measures it again after a resume. Ctrl-C on the driver's terminal
 does the same. Run this command on the driver's machine.
 """
-LOOK_EVERY = 0.5
+LOOK_SECONDS = 0.5  # between two looks whether the driver has ended
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -43,5 +43,5 @@ def run(asked: argparse.Namespace) -> None:
     console, started = Console(highlight=False), time.monotonic()
     with console.status(f"{plan.name}: waiting for {driver_lock.holder(plan)}, whose trials keep their state first"):
         while driver_lock.is_held(plan):
-            time.sleep(LOOK_EVERY)
+            time.sleep(LOOK_SECONDS)
     print(f"{plan.name}: stopped after {time.monotonic() - started:.0f} s; go on with: {resume_command(plan)}")

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from sweeps.promotion.registry import Promotion
 
 
-MLFLOW_MAY_TAKE = 120.0  # seconds that the end of a study waits for an MLflow that is away
+# The end of a study waits for an MLflow that restarts, not for one that is broken: nothing is lost, as
+# `python -m sweeps sync` sends it later, and meanwhile a cluster's nodes may stand idle.
+MLFLOW_SECONDS, MLFLOW_PAUSE_SECONDS = 120.0, 10.0
 
 
 def conclude(plan: Plan) -> Promotion | None:
@@ -40,7 +42,7 @@ def conclude(plan: Plan) -> Promotion | None:
     If MLflow stays away, the results stay in the study's folder, and a line says how to send them later. Raises
     UserError if no trial finished.
     """
-    left = sent_to_mlflow(plan, MLFLOW_MAY_TAKE)
+    left = sent_to_mlflow(plan, MLFLOW_SECONDS)
     if left:
         print(
             f"training is done, but MLflow cannot be used: {left} writes wait in the study's folder, "
@@ -69,7 +71,7 @@ def sent_to_mlflow(plan: Plan, wait: float) -> int:
         if not left or time.monotonic() >= deadline:
             return left
         print(f"waiting for MLflow at {plan.output.tracking} ...", flush=True)
-        time.sleep(min(10.0, max(0.1, deadline - time.monotonic())))
+        time.sleep(min(MLFLOW_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
 
 
 def reachable(plan: Plan) -> bool:

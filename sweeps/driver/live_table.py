@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
 
+LOOK_SECONDS, REMOTE_LOOK_SECONDS = 2.0, 10.0  # between two looks for messages; a request to S3 costs 10 to 50 ms
+
+
 class LiveTable(Callback):
     """A Tune callback that updates the rows with Tune's events and shows them, with the workers' messages.
 
@@ -41,7 +44,8 @@ class LiveTable(Callback):
         self.plan, self.title, self.life, self.console = plan, plan.name, life, console or Console()
         self.said: dict[int, float] = {}  # when a line of each trial was printed last
         self.heard = set[str]()
-        self.every, self.next = 10.0 if is_remote(plan.output.storage) else 2.0, 0.0
+        self.every = REMOTE_LOOK_SECONDS if is_remote(plan.output.storage) else LOOK_SECONDS
+        self.next = 0.0
         self.rows = {row.number: row for row in rows}
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
 

@@ -12,7 +12,7 @@ from sweeps.driver.flags import REPLACEABLE, Flags, judged_on
 from sweeps.storage import environment
 from sweeps.storage.paths import absolute, fresh_name, study_folder
 from sweeps.storage.plan import PLAN_FILE, Plan
-from sweeps.storage.plan_parts import PATIENCE, Compute, Data, Judging, Output, Search
+from sweeps.storage.plan_parts import PATIENCE_MINUTES, Compute, Data, Judging, Output, Search
 
 if TYPE_CHECKING:
     from svgan.images.domain import Domain
@@ -90,7 +90,7 @@ def decided_compute(asked: Compute, trials: int) -> Compute:
         there, workers=asked.workers, cpus=1, gpus=gpus, trials=min(max(1, trials), most)
     )
     budget = environment.default("max_gpu_hours") if asked.max_gpu_hours is None else asked.max_gpu_hours
-    patience = PATIENCE if asked.patience is None else asked.patience
+    patience = PATIENCE_MINUTES if asked.patience is None else asked.patience
     return dataclasses.replace(
         asked, gpus_per_worker=gpus, concurrency=concurrency, max_gpu_hours=budget, patience=patience
     )

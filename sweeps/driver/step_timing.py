@@ -13,7 +13,7 @@ from sweeps.storage.plan import Plan
 if TYPE_CHECKING:
     from svgan.training.config import RunConfig
 
-LONGEST = 10.0  # seconds for which a control is timed
+TIMED_SECONDS = 10.0  # for which a control is timed: the fastest of as many iterations as fit varies by some percent
 
 
 def lengths(plan: Plan, runs: Sequence[RunConfig]) -> tuple[int, ...]:
@@ -59,5 +59,5 @@ def step_seconds(plan: dict[str, Any], run: dict[str, Any]) -> float:
     device = "cuda" if of.compute.gpus_per_worker else "cpu"
     material = material_of(of, device)
     clock = time.process_time if device == "cpu" else time.perf_counter
-    budget = min(LONGEST, of.search.seconds or LONGEST)
+    budget = min(TIMED_SECONDS, of.search.seconds or TIMED_SECONDS)
     return forecast.timed(of, read_config(run), material, device, budget, clock).step

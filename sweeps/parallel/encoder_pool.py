@@ -4,7 +4,7 @@ The pool asks Ray for as many tasks as the nodes of the cluster, and those that 
 pending tasks are what makes an autoscaler add nodes. It also asks for one actor per GPU. Each actor takes part as soon
 as it has started, and the pool replaces an actor that is lost.
 
-If the cluster has a GPU, or could add one, codes wait for the first GPU, at most GPU_PATIENCE seconds. After that, CPUs
+If the cluster has a GPU, or could add one, codes wait for the first GPU, at most GPU_SECONDS seconds. After that, CPUs
 make codes until a GPU comes.
 """
 
@@ -28,8 +28,8 @@ from sweeps.ray_runtime import resources
 
 PER_CPU = 2  # stretches at once on each CPU
 PER_ENCODER = 4  # waiting stretches for which the pool asks for one more GPU
-GPU_PATIENCE = 900.0  # seconds; a cloud needs minutes to start a machine, and as long to install it
-LOOK_EVERY = 2.0  # seconds
+GPU_SECONDS = 900.0  # that codes wait for a GPU; a cloud needs minutes to start a machine, and as long to install it
+LOOK_SECONDS = 2.0  # between two looks at the cluster
 LOSSES = 3  # workers that may be lost over one stretch before it fails
 
 
@@ -113,13 +113,13 @@ class EncoderPool:
 
     @property
     def patience_is_over(self) -> bool:
-        return self.waiting_since is not None and time.monotonic() - self.waiting_since > GPU_PATIENCE
+        return self.waiting_since is not None and time.monotonic() - self.waiting_since > GPU_SECONDS
 
     def update(self, codes: int) -> None:
         """Read the cluster's state and adjust the number of GPU encoders. codes: stretches waiting for codes."""
         now = time.monotonic()
         # The cluster, as it is now.
-        if now - self.updated > LOOK_EVERY:
+        if now - self.updated > LOOK_SECONDS:
             self.updated, self.cluster = now, resources.detect()
             self._forget_lost_nodes()
             if not self.cpus:
@@ -139,11 +139,11 @@ class EncoderPool:
             self.waiting_since = now
         if self.patience_is_over:
             self._say(
-                f"no GPU for {GPU_PATIENCE / 60:.0f} min: CPUs make the codes until one comes; theirs may differ from "
+                f"no GPU for {GPU_SECONDS / 60:.0f} min: CPUs make the codes until one comes; theirs may differ from "
                 "a GPU's in the last bit"
             )
         elif self.waiting_since is not None and not any(node.get("GPU") for node in self.cluster.nodes):
-            self._say(f"waiting for a GPU, {GPU_PATIENCE / 60:.0f} min at most; then CPUs make the codes")
+            self._say(f"waiting for a GPU, {GPU_SECONDS / 60:.0f} min at most; then CPUs make the codes")
 
     def has_room_for(self, step: str) -> bool:
         """Whether one more stretch may start this step.
@@ -182,7 +182,7 @@ class EncoderPool:
     def wait(self) -> tuple[Stretch, UserError | WorkerLost | None] | None:
         """Wait for the next finished stretch; return it with its error, or with None if it succeeded.
 
-        Returns None after LOOK_EVERY seconds, when an encoder has started, and when crops went to an encoder. Raises
+        Returns None after LOOK_SECONDS seconds, when an encoder has started, and when crops went to an encoder. Raises
         UserError if workers were lost over one stretch more than LOSSES times, or if a node has another domain.
         """
         import ray
@@ -190,7 +190,7 @@ class EncoderPool:
         loading = {encoder.loading: encoder for encoder in self.encoders if encoder.loading}
         if not self.running and not loading:
             return None
-        found, _ = ray.wait([*self.running, *loading], timeout=LOOK_EVERY, fetch_local=False)
+        found, _ = ray.wait([*self.running, *loading], timeout=LOOK_SECONDS, fetch_local=False)
         if not found:
             return None
         if found[0] in loading:

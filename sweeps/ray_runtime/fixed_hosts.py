@@ -13,7 +13,10 @@ from collections.abc import Callable, Sequence
 
 from sweeps.ray_runtime import internals, resources
 
-PATIENCE = 60.0  # seconds without one that is being set up, or with another there to begin on
+# Without a host that is being set up, or with another there to begin on. The launcher asks each host anew within half a
+# minute.
+HOST_SECONDS = 60.0
+LOOK_SECONDS = 1.0
 
 
 def listed() -> list[str]:
@@ -37,8 +40,8 @@ def wait_for_hosts(
     joined: Callable[[], set[str]] = joined,
     being_set_up: Callable[[], set[str]] = internals.pending_hosts,
     *,
-    patience: float = PATIENCE,
-    every: float = 1.0,
+    patience: float = HOST_SECONDS,
+    every: float = LOOK_SECONDS,
 ) -> None:
     """Return when all hosts have joined, or after the limit of waiting; print what is waited for."""
     addresses = {host: _address(host) for host in hosts}

@@ -21,6 +21,7 @@ from sweeps.storage.tested_versions import may_use_internals
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in the environment of a Ray Job's entrypoint
 AUTOSCALER_REPORT = "__autoscaling_status"  # the key of the autoscaler's last report in the head's store
+STATUS_SECONDS = 60.0  # for `ray status`, which answers in some seconds on a busy head
 IDLE_SECONDS = 5.0  # between a group's creation and its first actor's, many times over
 MOST_LISTED = 10_000  # the most that the State API lists at once
 NO_ACTOR = b"\xff" * 12  # how the id of an actor begins where there is none; the job's id follows
@@ -98,7 +99,9 @@ def _status() -> str:
     command = [str(Path(sys.executable).with_name("ray")), "status"]
     address = ray.get_runtime_context().gcs_address
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run([*command, "--address", address], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [*command, "--address", address], capture_output=True, text=True, timeout=STATUS_SECONDS, check=False
+        )
         return done.stdout
     return ""
 

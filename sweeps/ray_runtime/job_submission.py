@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 ROOMS = ("svgan", "sweeps")
 JOB = "SVGAN_JOB"  # set in the environment of a job that svgan submitted
-PATIENCE = 300.0  # seconds that the head's dashboard may be away before its job is no longer followed
-AGENT_PATIENCE = 120.0  # seconds that a head just started may be without the agent that runs its jobs
-AGENT_PAUSE = 0.2  # Ray itself waits 10 s before it answers
+# How long the head's dashboard may be away before its job is no longer followed: a restart of it takes seconds, that of
+# a head some minutes. The job goes on anyway.
+DASHBOARD_SECONDS, DASHBOARD_PAUSE_SECONDS = 300.0, 1.0
+AGENT_SECONDS = 120.0  # that a head just started may be without the agent that runs its jobs: 10 to 60 s on a busy one
+AGENT_PAUSE_SECONDS = 0.2  # Ray itself waits 10 s before it answers
 NO_AGENT = "No available agent"
 # Seconds between the SIGTERM of `ray job stop` and SIGKILL, read by Ray's supervisor of the job, which has the job's
 # environment. Trials keep their state within 30; Ray's own 3 are too few.
@@ -141,7 +143,7 @@ def _submitted(made: Package, arguments: Sequence[str], name: str) -> tuple[JobS
         except (RuntimeError, ConnectionError, OSError, ValueError) as error:
             if NO_AGENT not in str(error):
                 remedy = "is Ray running here with its dashboard, and RAY_AUTH_MODE as the cluster's?"
-            elif time.monotonic() - begun > AGENT_PATIENCE:
+            elif time.monotonic() - begun > AGENT_SECONDS:
                 remedy = (
                     f"its port may be taken, by another Ray on this host for one: see {AGENT_LOG}, and start Ray with "
                     "--dashboard-agent-listen-port=0"
@@ -153,13 +155,13 @@ def _submitted(made: Package, arguments: Sequence[str], name: str) -> tuple[JobS
         if not waiting:
             print("waiting for the head's job agent, which starts after Ray does", flush=True)
         waiting = True
-        time.sleep(AGENT_PAUSE)
+        time.sleep(AGENT_PAUSE_SECONDS)
 
 
 async def follow(client: JobSubmissionClient, job: str) -> int:
     """Print the job's log as it grows, until it has ended; return its exit code.
 
-    If the dashboard cannot be reached, this retries for PATIENCE seconds. The dashboard then sends the log from its
+    If the dashboard cannot be reached, this retries for DASHBOARD_SECONDS. The dashboard then sends the log from its
     beginning; lines already printed are skipped.
     """
     shown, away_since = 0, None
@@ -177,12 +179,12 @@ async def follow(client: JobSubmissionClient, job: str) -> int:
                 return _code(ended)
         except (OSError, RuntimeError) as error:  # aiohttp's and requests' errors are OSErrors
             away_since = away_since or time.monotonic()
-            if time.monotonic() - away_since > PATIENCE:
+            if time.monotonic() - away_since > DASHBOARD_SECONDS:
                 raise UserError(
-                    f"job {job}: the dashboard has been away for {PATIENCE:.0f} s ({one_line(error, 150)}); "
+                    f"job {job}: the dashboard has been away for {DASHBOARD_SECONDS:.0f} s ({one_line(error, 150)}); "
                     f"the job may go on, see: {on_head(f'ray job status {job}')}"
                 ) from None
-        await asyncio.sleep(1)
+        await asyncio.sleep(DASHBOARD_PAUSE_SECONDS)
 
 
 def _code(ended: JobDetails) -> int:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 log = logging.getLogger(__name__)
+LOOK_SECONDS = 0.5  # a look takes 1 ms; the next trial waits for the place
 UNSEEN_SECONDS = 60.0  # as long as Ray Train waits for a place before a trial says that it has none
 
 
 class LeakedGroupRemover(Callback):
     """Removes leaked placement groups every `every` seconds, so that a stopped trial's CPUs and GPUs are free again."""
 
-    def __init__(self, every: float = 0.5) -> None:
+    def __init__(self, every: float = LOOK_SECONDS) -> None:
         self.every, self.next_look = every if internals.usable() else 4 * every, 0.0
         self.removed: list[str] = []
         self.idle: dict[str, float] = {}

@@ -33,6 +33,7 @@ BASE_GB, TRIAL_GB, WORKER_GB = 2.0, 0.6, 1.0
 # On a cluster one may wait for a node as long as a cloud's daily peak or a shortage of spot machines lasts. Waiting
 # costs no GPU-hours; a wait of more than a day has a cause that a person must mend, such as a quota.
 NODE_SECONDS = 86400.0
+CONNECT_SECONDS = 2.0  # to a Ray that `ray start` may have left on this host; a port of one's own host answers at once
 
 Node = Mapping[str, float]
 
@@ -132,7 +133,7 @@ def cluster_address() -> str | None:
         return None
     host, _, port = left.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=2).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError:
         return None
     return left

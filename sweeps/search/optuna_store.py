@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
 RECORD = "record"  # the folder of the log in the study's storage
-REACH_SECONDS = 5
+REACH_SECONDS = 5  # for a connection to PostgreSQL: preflight has to answer quickly
+LOCK_SECONDS = 60  # that SQLite waits for another writer, such as a dashboard or a backup of its file
+RACE_SECONDS = 0.2  # times the attempt: another process creates the tables meanwhile
 
 
 def location(plan: Plan) -> str:
@@ -110,12 +112,12 @@ def _opened(plan: Plan) -> BaseStorage:
         lock: Any = FileLock(f"{path}.lock", poll_interval=0.01)
         return JournalStorage(JournalFileBackend(path, lock))
     if not plan.output.optuna:
-        return RDBStorage(location(plan), engine_kwargs={"connect_args": {"timeout": 60}})
+        return RDBStorage(location(plan), engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
     reach = {"connect_args": {"connect_timeout": REACH_SECONDS}, "pool_pre_ping": True}
     for attempt in range(5):
         with contextlib.suppress(*_made_by_another() if attempt < 4 else ()):
             return RDBStorage(plan.output.optuna, engine_kwargs=reach)
-        time.sleep(0.2 * (attempt + 1))
+        time.sleep(RACE_SECONDS * (attempt + 1))
     raise AssertionError("the last attempt returns or raises")
 
 

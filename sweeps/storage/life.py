@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FOLDER, STUDY, STEP = "life", "study", "step"
 # A tenth of --patience, so that no movement stays unseen for long; at most this, so that tables are fresh. On S3 it
 # costs a cent a day for each running trial.
-MOST_SECONDS = 30.0
+SIGN_SECONDS = 30.0
 
 
 class Sign(NamedTuple):
@@ -51,7 +51,7 @@ class Sign(NamedTuple):
 
 def interval(plan: Plan) -> float:
     """Seconds between two signs of a process, and between two looks at them."""
-    return min(MOST_SECONDS, 6 * plan.compute.patience)
+    return min(SIGN_SECONDS, 6 * plan.compute.patience)
 
 
 def leave(plan: Plan, number: int | None, sign: Sign) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from svgan.errors import UserError
 from svgan.io.atomic import write_whole
-from sweeps.storage.plan_parts import PARTS, PATIENCE, Compute, Data, Judging, Output, Search
+from sweeps.storage.plan_parts import PARTS, PATIENCE_MINUTES, Compute, Data, Judging, Output, Search
 
 FORMAT = 1
 PLAN_FILE = "study.json"
@@ -24,7 +24,7 @@ ABSENT: dict[str, Any] = {
     "objectives": (),
     "promotion_clips": 0,
     "promotion_seeds": 1,
-    "patience": PATIENCE,
+    "patience": PATIENCE_MINUTES,
 }
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 

@@ -21,9 +21,9 @@ from sweeps.storage.metric_names import LATENT_FD_BEST
 from sweeps.storage.paths import default_tracking
 
 JOURNAL = "journal"
-# Minutes: hundreds of times a usual step, and several times the slowest part without a movement of its own (starting
+# Hundreds of times a usual step, and several times the slowest part without a movement of its own (starting
 # MLflow, a latent distance on a busy CPU). Slower steps are refused before the start (`forecast.check_patience`).
-PATIENCE = 15.0
+PATIENCE_MINUTES = 15.0
 # What a study may minimise, each with the figure of a finished trial that stands for it.
 OBJECTIVES = {LATENT_FD: LATENT_FD_BEST, FVD_SHORT: FVD_SHORT, FVD_LONG: FVD_LONG}
 # docs/judging.md: the clips of a trial's FVD; on a GPU also those of a champion's, and the seeds that it is a mean of.
@@ -172,7 +172,7 @@ class Compute:
     """Hours of this command after which the study stops, to be resumed. Hours before a --resume do not count."""
     trial_hours: Annotated[float | None, flag("X", float, default="none")] = None
     """Hours of a trial's workers after which it stops training and is judged as it stands. Restarts count together."""
-    patience: Annotated[float, flag("MIN", float, default=f"{PATIENCE:g}")] = UNDECIDED
+    patience: Annotated[float, flag("MIN", float, default=f"{PATIENCE_MINUTES:g}")] = UNDECIDED
     """Minutes without a step, a scored clip or a transferred byte after which a worker is killed and started again."""
 
     def __post_init__(self) -> None:

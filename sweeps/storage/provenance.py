@@ -11,6 +11,8 @@ import svgan
 import sweeps
 from sweeps.storage.environment import COMMIT
 
+GIT_SECONDS = 10.0  # git answers in some ms; a network disk that does not answer must not hold the start
+
 
 def package_digest(*rooms: Path) -> str:
     """12 hex digits of sha256 over the names and bytes of all .py files of `svgan` and `sweeps`, or of these
@@ -34,7 +36,7 @@ def git_commit(folder: Path = Path(__file__).parent) -> str | None:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=GIT_SECONDS
         ).stdout.strip()
 
     try:

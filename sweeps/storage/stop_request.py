@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
 STOP = "stop"
-SAME_NOTICE = 1.0  # seconds; `timeout` and `srun` send SIGTERM twice at once: to the process and to its group
+# Between two looks for a request: what a stop waits for at most. A request to S3 costs a loop 10 to 50 ms.
+LOOK_SECONDS, REMOTE_LOOK_SECONDS = 1.0, 5.0
+NOTICE_SECONDS = 1.0  # `timeout` and `srun` send SIGTERM twice at once: to the process and to its group
 
 
 def request(plan: Plan) -> None:
@@ -52,7 +54,7 @@ class StopWatch:
     """Look for a stop request now and then: every second on a disk, every five behind a URL."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.every = plan, 5.0 if is_remote(plan.output.storage) else 1.0
+        self.plan, self.every = plan, REMOTE_LOOK_SECONDS if is_remote(plan.output.storage) else LOOK_SECONDS
         self.next, self.stopping, self.why = 0.0, False, ""
 
     def stop(self, why: str) -> None:
@@ -70,8 +72,8 @@ class StopWatch:
 def interruptible(plan: Plan) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM requests a stop, and the block runs to its end. The next one raises at once.
 
-    Raises Terminated in place of a KeyboardInterrupt of the block if SIGTERM came. SIGTERMs less than SAME_NOTICE
-    seconds after the first one count as the first. Enter this after `ray.init`, which sets handlers of its own.
+    Raises Terminated in place of a KeyboardInterrupt of the block if SIGTERM came. SIGTERMs less than NOTICE_SECONDS
+     after the first one count as the first. Enter this after `ray.init`, which sets handlers of its own.
     """
     signals = Signals(plan)
     before = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -104,5 +106,5 @@ class Signals:
                 flush=True,
             )
             request(self.plan)
-        elif not (terminate and again and time.monotonic() - self.first < SAME_NOTICE):
+        elif not (terminate and again and time.monotonic() - self.first < NOTICE_SECONDS):
             raise KeyboardInterrupt

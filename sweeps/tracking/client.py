@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS, DEVICE = "attempts", "device"
 STATUS: dict[Ending, str] = {"finished": "FINISHED", "pruned": "KILLED", "halted": "KILLED", "failed": "FAILED"}
+CONNECT_SECONDS = 5.0  # to a server that is up; a training loop waits for it
 # MLflow's own retries would hold a training loop for minutes; `trial_log` keeps what could not be sent.
-SHORT_OF_PATIENCE = {
+REQUESTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -52,13 +53,13 @@ def connect(uri: str) -> MlflowClient:
     The address becomes the process's global one: MLflow's registry finds logged models through it, whatever its client
     was given (docs/traps.md).
     """
-    for name, value in SHORT_OF_PATIENCE.items():
+    for name, value in REQUESTS.items():
         os.environ.setdefault(name, value)
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
-            socket.create_connection((parts.hostname or "", port), timeout=5).close()
+            socket.create_connection((parts.hostname or "", port), timeout=CONNECT_SECONDS).close()
         except OSError as error:
             raise UserError(
                 f"--tracking {uri}: MLflow is not reachable ({error}); start it, or leave the flag out for a local file"

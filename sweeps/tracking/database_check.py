@@ -15,6 +15,7 @@ from sweeps.tracking.client import one_at_a_time
 from sweeps.tracking.mlflow_internals import migrations
 
 DATABASES = ("postgresql", "mysql", "mssql")
+LOCK_SECONDS = 2.0  # that SQLite waits for another writer; a check has to be quick
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 # How MLflow's client and urllib3 name the status of an answer that is no JSON.
 ANSWERED = re.compile(r"failed with error code (\d+) != 200|too many (\d+) error responses")
@@ -95,7 +96,7 @@ def _check_sqlite(uri: str, path: Path) -> None:
     if not os.access(path, os.W_OK):
         raise UserError(f"--tracking {uri}: this file cannot be written; choose another, or mend its rights")
     try:
-        reading = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=2)
+        reading = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=LOCK_SECONDS)
         try:
             tables = {name for (name,) in reading.execute("select name from sqlite_master where type = 'table'")}
             if "alembic_version" in tables:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 THREADS = 8
-SECONDS = 120.0  # that a worker waits for one write
+WRITE_SECONDS = 120.0  # that a worker waits for one write: MLflow's client tries three times for 30 s
 
 
 def of_one_machine(tracking: str) -> bool:
@@ -146,7 +146,7 @@ class RelayedSender:
         from ray.exceptions import RayError
 
         try:
-            return ray.get(reference, timeout=SECONDS)
+            return ray.get(reference, timeout=WRITE_SECONDS)
         except RayError as error:
             raise UserError(f"the relay to MLflow does not answer ({type(error).__name__})") from None
 

@@ -29,7 +29,7 @@ from sweeps.tracking.sender import Sender, failures
 if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
-RETRY_AFTER = 10.0
+RETRY_SECONDS = 10.0  # an MLflow that was away is asked again; a try costs a training loop up to CONNECT_SECONDS
 
 
 class TrialLog:
@@ -123,7 +123,7 @@ class TrialLog:
             if not self.away:
                 reason = f"{type(error).__name__}: {str(error)[:150]}"
                 events.tell(self.plan, self.number, f"MLflow cannot be used, so its writes wait here ({reason})")
-            self.away, self.sender, self.retry_at = True, None, time.monotonic() + RETRY_AFTER
+            self.away, self.sender, self.retry_at = True, None, time.monotonic() + RETRY_SECONDS
             return False
         return True
 

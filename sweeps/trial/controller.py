@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of whole checkpoints
 # The classes of a `ray.train.ControllerError`'s failure, by name: Ray publishes the error and not the classes.
 START_TIMED_OUT, START_FAILED = "WorkerGroupStartupTimeoutError", "WorkerGroupStartupFailedError"
-START_RETRIES, DRIVER_RETRIES = 1, 3
+START_RETRIES = 1  # a node may be lost while workers start; a cause that comes twice stays
+DRIVER_RETRIES = 3  # a trial's process that dies a fourth time has a cause that stays, such as too little memory
+POLL_SECONDS = 0.1  # of Train's workers, and of their reports: what a report costs a loop at most
+ROOM_SECONDS = 5.0  # between two looks whether a node has joined; a cloud starts one in minutes
 
 
 def environment(plan: Plan) -> dict[str, str]:
@@ -40,7 +43,7 @@ def environment(plan: Plan) -> dict[str, str]:
     Ray's health check and the watchdog have the same limit, so a frozen process is treated like one that hangs.
     """
     return {
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_SECONDS),
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(60 * plan.compute.patience),
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
@@ -123,7 +126,7 @@ def relayed(plan: Plan, config: dict[str, Any], loop: Loop) -> Any:
             over = fitting.done()  # looked at first: what was reported before the end is then in the queue
             with contextlib.suppress(Empty):
                 while True:
-                    tune.report(reports.get(timeout=0.1))
+                    tune.report(reports.get(timeout=POLL_SECONDS))
     except BaseException:  # Tune ends a stopped trial's thread by SystemExit
         if train.stop():
             beside.join()
@@ -157,7 +160,7 @@ def last_checkpoint(plan: Plan, number: int) -> str | None:
     return max((name for name in found if name.startswith("checkpoint_2")), default="")
 
 
-def wait_for_room(plan: Plan, number: int, every: float = 5.0) -> None:
+def wait_for_room(plan: Plan, number: int, every: float = ROOM_SECONDS) -> None:
     """Wait while the cluster, including what its autoscaler can add, is too small for one trial, because a node was
     lost.
     """

@@ -25,7 +25,7 @@ Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-WORKER_RETRIES = 2
+WORKER_RETRIES = 2  # without a new checkpoint between them; a cause that comes three times stays
 COLLECTIVE_SECONDS = 1800  # Ray's default: rank 0 may validate, upload and log for so long while the others wait
 
 

@@ -33,6 +33,7 @@ class Watchdog:
         self.last = time.monotonic()
         self.sign = Sign(uuid.uuid4().hex[:12], 0, "starting")
         self.over = threading.Event()
+        self.pause = min(LOOK_SECONDS, limit / 4)
         self.thread = threading.Thread(target=self._watch, name="svgan-pulse", daemon=True)
 
     def __enter__(self) -> Watchdog:
@@ -55,7 +56,7 @@ class Watchdog:
         self.last = time.monotonic()
 
     def _watch(self) -> None:
-        while not self.over.wait(min(LOOK_SECONDS, self.limit / 4)):
+        while not self.over.wait(self.pause):
             still = time.monotonic() - self.last
             if still > self.limit:
                 self.tell(

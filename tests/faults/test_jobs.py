@@ -176,7 +176,7 @@ def test_a_head_whose_agents_port_is_taken_takes_no_job_and_its_user_learns_why(
             code, shown = head.run(
                 "-c",
                 "from pathlib import Path; from sweeps.ray_runtime import job_submission as submit; "
-                f"submit.AGENT_PATIENCE = 0.0; {submitted}",
+                f"submit.AGENT_SECONDS = 0.0; {submitted}",
             )
         finally:
             head.end()

@@ -80,7 +80,7 @@ def test_mlflow_stays_away_and_sync_sends_everything_later(undisturbed, footage,
         tmp_path,
         footage[0],
         *("--name", "hurt", *FLAGS, "--tracking", mlflow_server.address),
-        environment={"TOY_MLFLOW_MAY_TAKE": "1"},
+        environment={"TOY_MLFLOW_SECONDS": "1"},
         holds_at=EVERY + 5,
     )
     sweep.until_reports(1)

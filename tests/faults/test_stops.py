@@ -71,7 +71,7 @@ def test_sigterm_to_all_processes_is_heeded_as_ctrl_c(undisturbed, footage, tmp_
     sweep.until_held()
     sweep.terminate()
     sweep.until_told("keep their state first")
-    time.sleep(stop_request.SAME_NOTICE)
+    time.sleep(stop_request.NOTICE_SECONDS)
     sweep.terminate()
     outputs = [sweep.end(143)]
     waits = tmp_path / "waits"

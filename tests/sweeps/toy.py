@@ -83,10 +83,10 @@ def heed(plan, mark):
 
 
 if __name__ == "__main__":
-    if "TOY_MLFLOW_MAY_TAKE" in os.environ:
+    if "TOY_MLFLOW_SECONDS" in os.environ:
         from sweeps.driver import conclude
 
-        conclude.MLFLOW_MAY_TAKE = float(os.environ["TOY_MLFLOW_MAY_TAKE"])
+        conclude.MLFLOW_SECONDS = float(os.environ["TOY_MLFLOW_SECONDS"])
     more = {"reports": int(os.environ["TOY_REPORTS"])} if "TOY_REPORTS" in os.environ else {}
     studied = toy(os.environ["TOY_DOMAIN"], recipe=os.environ.get("TOY_RECIPE", "tiny"), **more)
     asked = {name: value for name, value in os.environ.items() if name.startswith("TOY_")}

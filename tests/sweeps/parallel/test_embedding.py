@@ -220,19 +220,19 @@ def test_codes_wait_for_a_gpu_no_longer_than_the_patience(
         return SimpleNamespace(load=SimpleNamespace(remote=object))
 
     made._encoder, made._remove = SimpleNamespace(remote=actor), made.encoders.remove  # no Ray is started
-    monkeypatch.setattr(encoder_pool, "LOOK_EVERY", 1e9)
+    monkeypatch.setattr(encoder_pool, "LOOK_SECONDS", 1e9)
     made.update(codes=5)
     assert len(asked) == 2
     assert made.has_room_for("faces")
     assert not made.has_room_for("codes")
     assert capsys.readouterr().out == "waiting for a GPU, 15 min at most; then CPUs make the codes\n"
-    monkeypatch.setattr(encoder_pool, "GPU_PATIENCE", -1.0)
+    monkeypatch.setattr(encoder_pool, "GPU_SECONDS", -1.0)
     made.update(codes=5)
     assert made.has_room_for("codes")
     assert "CPUs make the codes until one comes" in capsys.readouterr().out
     made.update(codes=0)
     assert made.has_room_for("codes"), "the next video's codes do not wait again"
-    monkeypatch.setattr(encoder_pool, "GPU_PATIENCE", 900.0)
+    monkeypatch.setattr(encoder_pool, "GPU_SECONDS", 900.0)
     made.update(codes=5)
     made.encoders[0].loading = None
     taken = 0

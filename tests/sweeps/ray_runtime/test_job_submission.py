@@ -173,7 +173,7 @@ def test_a_head_just_started_is_waited_for(late_head, repo, script, tmp_path, ca
 
 def test_a_head_without_an_agent_is_one_line(late_head, repo, script, tmp_path, monkeypatch):
     late_head(1000)
-    monkeypatch.setattr(job_submission, "AGENT_PATIENCE", 0.2)
+    monkeypatch.setattr(job_submission, "AGENT_SECONDS", 0.2)
     made = job_submission.package(script, tmp_path / "copy")
     with pytest.raises(UserError, match=r"cannot be submitted .*No available agent.*listen-port=0"):
         job_submission._submitted(made, [], "gap")
@@ -239,7 +239,7 @@ def test_the_exit_code_is_the_jobs(status, code, expected):
 
 
 def test_a_dashboard_that_stays_away_is_one_line(monkeypatch):
-    monkeypatch.setattr(job_submission, "PATIENCE", -1.0)
+    monkeypatch.setattr(job_submission, "DASHBOARD_SECONDS", -1.0)
     with pytest.raises(UserError, match="dashboard has been away"):
         asyncio.run(job_submission.follow(Dashboard([[OSError("gone")]]), "j"))
 

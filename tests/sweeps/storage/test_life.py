@@ -45,7 +45,7 @@ def test_signs_are_shown_as_what_is_done():
 
 def test_they_come_a_tenth_of_the_patience_apart_and_never_seldom():
     assert life.interval(Plan.from_fields(PLAN | {"patience": 0.15})) == pytest.approx(0.9)
-    assert life.interval(Plan.from_fields(PLAN | {"patience": 600.0})) == life.MOST_SECONDS
+    assert life.interval(Plan.from_fields(PLAN | {"patience": 600.0})) == life.SIGN_SECONDS
 
 
 def until(what):

@@ -120,7 +120,7 @@ def test_the_first_sigterm_asks_and_the_second_leaves(plan, capsys, monkeypatch)
         signal.raise_signal(signal.SIGTERM)
         heard.append(stop_request.requested(plan))
 
-    some = stop_request.SAME_NOTICE / 2
+    some = stop_request.NOTICE_SECONDS / 2
     with pytest.raises(Terminated):
         search(plan, partial(terminate, 0.0), partial(terminate, some), partial(terminate, 2 * some))
     assert heard == [True, True], "the third one raises"

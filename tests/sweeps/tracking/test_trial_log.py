@@ -69,7 +69,7 @@ def plan(tmp_path):
 @pytest.fixture
 def served(plan, server, monkeypatch):
     """A plan whose MLflow is the server."""
-    monkeypatch.setattr(trial_log, "RETRY_AFTER", 0.0)
+    monkeypatch.setattr(trial_log, "RETRY_SECONDS", 0.0)
     return plan.with_fields(tracking=f"http://127.0.0.1:{server.port}")
 
 
