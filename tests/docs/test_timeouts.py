@@ -36,7 +36,7 @@ def assigned(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None]]:
 
 
 def limits(path: Path) -> Iterator[tuple[str, ast.expr | None]]:
-    """The limits of a file with their values: constants by their names or comments, settings of others by their keys."""
+    """The limits of a file with their values: constants by name or comment, settings of others by their keys."""
     text = path.read_text()
     lines = text.splitlines()
     for node in ast.walk(ast.parse(text)):
