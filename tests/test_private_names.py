@@ -25,14 +25,17 @@ OF_A_VERSION = {
     "tests/cluster/test_kuberay.py",
     "tests/cluster/test_patient.py",
     "tests/cluster/test_submit_from_here.py",
+    "tests/growing_cluster.py",
+    "tests/sweeps/ray_runtime/test_autoscaler.py",
     "tests/sweeps/ray_runtime/test_internals.py",
     "tests/sweeps/ray_runtime/test_job_submission.py",
     "tests/test_private_names.py",
 }
 # Private names of these libraries that are no names of a module.
 KNOWN = {"_storage", "_trial_id", "_study_id", "_tracking_client", "_base_exc", "_traceback_str"}
-# Private names of other libraries: os, sys, pickle, numpy, torch and fsspec.
+# Private names of other libraries: os, sys, pickle, numpy, torch, fsspec, and of namedtuple, which publishes it.
 OF_OTHERS = {
+    "_asdict",
     "_exit",
     "_current_frames",
     "_Unpickler",

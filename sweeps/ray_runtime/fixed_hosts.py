@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from sweeps.ray_runtime import internals, resources
+from sweeps.ray_runtime import autoscaler, resources
 
 # Without a host that is being set up, or with another there to begin on. The launcher asks each host anew within half a
 # minute.
@@ -38,7 +38,7 @@ def joined() -> set[str]:
 def wait_for_hosts(
     hosts: Sequence[str],
     joined: Callable[[], set[str]] = joined,
-    being_set_up: Callable[[], set[str]] = internals.pending_hosts,
+    being_set_up: Callable[[], set[str]] = autoscaler.pending_hosts,
     *,
     patience: float = HOST_SECONDS,
     every: float = LOOK_SECONDS,

@@ -6,9 +6,8 @@ Each function says what it uses, why, and which public way it takes where Ray is
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
-import re
 import subprocess
 import sys
 import time
@@ -19,13 +18,14 @@ from typing import Any, NamedTuple
 from svgan.errors import one_line
 from sweeps.storage.tested_versions import may_use_internals
 
+log = logging.getLogger(__name__)
+
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in the environment of a Ray Job's entrypoint
-AUTOSCALER_REPORT = "__autoscaling_status"  # the key of the autoscaler's last report in the head's store
+AUTOSCALER_REPORT, AUTOSCALER_ERROR = "__autoscaling_status", "__autoscaling_error"  # keys in the head's store
 STATUS_SECONDS = 60.0  # for `ray status`, which answers in some seconds on a busy head
 IDLE_SECONDS = 5.0  # between a group's creation and its first actor's, many times over
 MOST_LISTED = 10_000  # the most that the State API lists at once
 NO_ACTOR = b"\xff" * 12  # how the id of an actor begins where there is none; the job's id follows
-PENDING = re.compile(r"^ (\S+): ", re.MULTILINE)
 
 
 class NodeGroup(NamedTuple):
@@ -78,38 +78,29 @@ def node_groups() -> list[NodeGroup]:
     return [NodeGroup(group.name, dict(group.resources), group.max_count) for group in groups]
 
 
-def pending_hosts() -> set[str]:
-    """The addresses of the hosts that Ray's autoscaler waits for, or sets up.
+def autoscaler_status() -> str:
+    """What `ray status --verbose` prints of the cluster that this process has joined; '' if Ray does not answer.
 
-    Internal: its last report in the head's key-value store, a millisecond. Public way: what `ray status` prints.
+    Internal: the function behind the command, a few milliseconds. Public way: the command, seconds of CPU.
     """
-    if not usable():
-        return hosts_in(_status())
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        report = json.loads(_internal_kv_get(AUTOSCALER_REPORT) or b"{}")
-        return {address for address, *_ in report["autoscaler_report"]["pending_nodes"]}
-    return set()
-
-
-def _status() -> str:
     import ray
 
-    command = [str(Path(sys.executable).with_name("ray")), "status"]
     address = ray.get_runtime_context().gcs_address
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(
-            [*command, "--address", address], capture_output=True, text=True, timeout=STATUS_SECONDS, check=False
-        )
-        return done.stdout
-    return ""
+    if not usable():
+        command = [str(Path(sys.executable).with_name("ray")), "status", "--verbose", "--address", address]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=STATUS_SECONDS, check=False)
+            return done.stdout
+        return ""
+    from ray.autoscaler._private.commands import debug_status
+    from ray.experimental.internal_kv import _internal_kv_get
 
-
-def hosts_in(status: str) -> set[str]:
-    """The addresses below "Pending:" in what `ray status` prints."""
-    _, _, pending = status.partition("\nPending:\n")
-    return set(PENDING.findall(pending.partition("\nRecent failures:")[0]))
+    try:
+        report, error = _internal_kv_get(AUTOSCALER_REPORT), _internal_kv_get(AUTOSCALER_ERROR)
+        return debug_status(report, error, verbose=True, address=address)
+    except Exception as trouble:  # a report that cannot be had or read is no reason to end what asks for it
+        log.info("the autoscaler's report cannot be had: %r", trouble)
+        return ""
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from concurrent.futures import Future
+from functools import partial
 from queue import Empty
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import RayError
 
 from svgan.io import storage
-from sweeps.storage import events, life, stop_request, study_files
+from sweeps.storage import events, stop_request, study_files
 from sweeps.storage.plan import Plan
 from sweeps.storage.trial_outcome import FAILED, HALTED, WHY
 from sweeps.trial.trainer import Loop, Trainer, described, first_cause, report_queue, trainer
+from sweeps.trial.waiting import WaitingNotice, wait, wait_for_room, why_no_place
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
-
-    from sweeps.ray_runtime.resources import Resources
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of whole checkpoints
 # The classes of a `ray.train.ControllerError`'s failure, by name: Ray publishes the error and not the classes.
@@ -34,7 +33,6 @@ START_TIMED_OUT, START_FAILED = "WorkerGroupStartupTimeoutError", "WorkerGroupSt
 START_RETRIES = 1  # a node may be lost while workers start; a cause that comes twice stays
 DRIVER_RETRIES = 3  # a trial's process that dies a fourth time has a cause that stays, such as too little memory
 POLL_SECONDS = 0.1  # of Train's workers, and of their reports: what a report costs a loop at most
-ROOM_SECONDS = 5.0  # between two looks whether a node has joined; a cloud starts one in minutes
 
 
 def environment(plan: Plan) -> dict[str, str]:
@@ -67,9 +65,9 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
     os.environ.update(environment(plan))
     from ray.train import TrainingFailedError
 
-    starts = 0
+    starts, notice = 0, WaitingNotice(partial(events.tell, plan, number))
     while True:
-        wait_for_room(plan, number)
+        wait_for_room(plan, number, notice)
         before = last_checkpoint(plan, number)
         try:
             outcome = relayed(plan, config, loop)
@@ -81,9 +79,10 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
             if broken := storage.trouble(study_files.place(plan), error):
                 return out_of_storage(plan, number, broken)
             if cause == START_TIMED_OUT:
-                reason = "no free place for its workers yet"
-                leave_waiting(plan, number, reason)
-            elif cause == START_FAILED and starts < START_RETRIES:
+                wait(plan, number, notice, why_no_place(plan))
+                continue
+            notice.reset()
+            if cause == START_FAILED and starts < START_RETRIES:
                 starts += 1
             elif last_checkpoint(plan, number) in (before, None):
                 return {FAILED: reason}
@@ -158,37 +157,6 @@ def last_checkpoint(plan: Plan, number: int) -> str | None:
     except storage.ERRORS:
         return None
     return max((name for name in found if name.startswith("checkpoint_2")), default="")
-
-
-def wait_for_room(plan: Plan, number: int, every: float = ROOM_SECONDS) -> None:
-    """Wait while the cluster, including what its autoscaler can add, is too small for one trial, because a node was
-    lost.
-    """
-    from sweeps.ray_runtime.resources import cluster
-
-    waited = False
-    while (missing := shortage(plan, cluster())) and not stop_request.requested(plan):
-        if not waited:
-            events.tell(plan, number, f"waits for a node: {missing}; it goes on when one joins")
-            leave_waiting(plan, number, f"waits for a node: {missing}")
-        waited = True
-        time.sleep(every)
-    if waited:
-        events.tell(plan, number, "goes on: there is room again")
-
-
-def leave_waiting(plan: Plan, number: int, what: str) -> None:
-    """Leave a sign that the trial waits for a node, so that the driver does not take it for a hang."""
-    with contextlib.suppress(*storage.ERRORS):
-        life.leave(plan, number, life.Sign("controller", 0, what, waits=True))
-
-
-def shortage(plan: Plan, there: Resources) -> str:
-    """The resources that one trial lacks; '' if none."""
-    fits = there.workers(plan.compute.cpus_per_worker, plan.compute.gpus_per_worker)
-    gpus = f" and {plan.compute.gpus_per_worker:g} GPU" if plan.compute.gpus_per_worker else ""
-    asked = f"{plan.compute.workers} x {plan.compute.cpus_per_worker:g} CPU{gpus}"
-    return "" if fits >= plan.compute.workers else f"{asked} asked, room for {fits} of {plan.compute.workers}"
 
 
 def trial_folder(trial: Trial) -> str:

@@ -2,8 +2,11 @@
 
 import psutil
 import pytest
+from growing_cluster import QUOTA, WITHOUT_QUOTA, growing_cluster
 from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, messages, named
-from ray_cluster import Cluster
+from ray_cluster import WAITING, Cluster
+
+from sweeps.ray_runtime.resources import SLOT
 
 pytestmark = pytest.mark.slow
 
@@ -45,3 +48,15 @@ def test_two_studies_on_one_cluster_and_one_mlflow_are_both_right(undisturbed, f
         sweep.end()
     for sweep in both:
         assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
+
+
+def test_a_node_that_never_comes_is_waited_for_with_the_clouds_reason(footage, tmp_path):
+    """Ray's own autoscaler asks for nodes in an account without a quota. Each start is given up after 5 s."""
+    with growing_cluster(tmp_path, WITHOUT_QUOTA, {SLOT: 1}, **{WAITING: "5"}) as environment:
+        flags = ("--name", "never", *FLAGS, "--concurrency", "1", "--gpus-per-worker", "0")
+        sweep = Sweep(tmp_path, footage[0], *flags, environment=environment)
+        sweep.until_told(f"the autoscaler reports cpu: VcpuLimitExceeded ({QUOTA})", timeout=300)
+        sweep.interrupt()
+        sweep.end(code=130)
+    assert "waits for a node: 1 x 1 CPU asked, room for 0 of 1; the autoscaler reports " in messages(sweep.plan)
+    assert "once more" not in messages(sweep.plan)

@@ -1,6 +1,5 @@
 """Embedding by Ray: the set of one process in every bit, also when the driver was killed and other workers went on."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -13,8 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
-import yaml
-from ports import free_port, wait_until_answers
+from growing_cluster import growing_cluster
 from video_files import talking_face, write_video
 
 from svgan.assets import cache
@@ -87,66 +85,12 @@ def test_a_killed_driver_loses_nothing_and_the_set_is_one_processes(
     assert open_origins(latents).keys() == {path.name for path in videos[:-1]}
 
 
-GROWING = {
-    "cluster_name": "growing",
-    "max_workers": 2,
-    "idle_timeout_minutes": 10,
-    "upscaling_speed": 1.0,
-    "auth": {},
-    "file_mounts": {},
-    "cluster_synced_files": [],
-    **{f"{what}_commands": [] for what in ("initialization", "setup", "head_setup", "worker_setup")},
-    **{f"{kind}_start_ray_commands": [] for kind in ("head", "worker")},
-    "provider": {
-        "type": "fake_multinode",
-        "use_node_id_as_ip": True,
-        "disable_node_updaters": True,
-        "disable_launch_config_check": True,
-        "foreground_node_launch": True,
-    },
-    "head_node_type": "ray.head.default",  # what the fake provider calls it; else a head is launched and ended for ever
-    "available_node_types": {
-        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-        "cpu": {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 1},
-        "gpu": {"resources": {"CPU": 0, "GPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 1},
-    },
-}
-
-
 @pytest.fixture
 def growing(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A head with no CPU whose autoscaler, Ray's own, brings two nodes that are processes here; the environment in
-    which the head is the user's own machine."""
-    port = free_port()
-    bootstrap = tmp_path / "ray_bootstrap_config.yaml"  # where `ray up` leaves it: in the head's home
-    provider = GROWING["provider"] | {"gcs_address": f"127.0.0.1:{port}"}
-    bootstrap.write_text(yaml.safe_dump(GROWING | {"provider": provider}))
-    environment = os.environ | {
-        "HOME": str(tmp_path),
-        "SVGAN_CACHE": str(cache.cache_folder()),
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_ADDRESS": f"127.0.0.1:{port}",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "CUDA_VISIBLE_DEVICES": PRETENDED_GPU,
-    }
-    started = ["start", "--head", "--block", "--num-cpus", "0", "--port", str(port), "--include-dashboard", "false"]
-    quiet = ["--disable-usage-stats", "--object-store-memory", str(128 * 2**20), "--autoscaling-config", str(bootstrap)]
-    head = subprocess.Popen(
-        [Path(sys.executable).parent / "ray", *started, *quiet],
-        env=environment | {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    wait_until_answers(port, head)
-    yield environment
-    theirs = psutil.Process(head.pid).children(recursive=True)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(head.pid, signal.SIGKILL)
-    for process in theirs:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    head.wait()
+    """The environment in which the head of a growing cluster is the user's own machine."""
+    seen = {"SVGAN_CACHE": str(cache.cache_folder()), "CUDA_VISIBLE_DEVICES": PRETENDED_GPU}
+    with growing_cluster(tmp_path, **seen) as environment:
+        yield environment
 
 
 @pytest.mark.slow
