@@ -19,16 +19,23 @@ WAITING = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"  # for a place, before a tria
 
 
 class Node:
-    """`ray start --block`, as a cluster's nodes do it, in a session of its own."""
+    """`ray start --block`, as a cluster's nodes do it, in a session of its own.
 
-    def __init__(self, *arguments: str, path: Sequence[str] = ()) -> None:
+    python: another one than the tests', which finds nothing of their path. folder: where it is started.
+    """
+
+    def __init__(
+        self, *arguments: str, path: Sequence[str] = (), python: Path | None = None, folder: Path | None = None
+    ) -> None:
+        ray = [RAY] if python is None else [python, "-m", "ray.scripts.scripts"]
+        path = [*path, *sys.path] if python is None else path
         for agent in ("dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export"):
             arguments += (f"--{agent}-port={free_port()}",)
         start = ("start", "--block", "--disable-usage-stats", "--object-store-memory", str(128 * 2**20))
         self.process = subprocess.Popen(
-            [sys.executable, patient.__file__, RAY, *start, *arguments],
-            env=os.environ
-            | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join([*path, *sys.path]), WAITING: "15"},
+            [sys.executable, patient.__file__, *ray, *start, *arguments],
+            cwd=folder,
+            env=os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(path), WAITING: "15"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

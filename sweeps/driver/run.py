@@ -18,6 +18,7 @@ from svgan.io import storage
 from sweeps.driver.definition import Study
 from sweeps.driver.flags import Flags, resume_command
 from sweeps.driver.new_plan import fresh, resumed
+from sweeps.driver.node_check import check_nodes
 from sweeps.ray_runtime import job_submission, log_capture
 from sweeps.ray_runtime.session import cluster_joined, ray_started
 from sweeps.storage import driver_lock, environment, life, stop_request
@@ -81,7 +82,9 @@ def run(
     """Run or resume a study; returns what was promoted. `loop` replaces the workers' training loop (tests)."""
     prepared()
     asked = Flags.parse(study, argv, doc)
-    with cluster_joined():
+    with cluster_joined() as address:
+        if address:
+            check_nodes(address)
         plan = resumed(study, asked) if asked.resume else fresh(study, asked)
         study = study.along(plan.search.grid) if plan.search.grid else study
         return _run(study.first(plan.search.controls), plan, loop)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from svgan.errors import UserError, one_line
-from sweeps.ray_runtime import fixed_hosts, internals, resources
+from sweeps.ray_runtime import fixed_hosts, internals, job_submission, resources
 
 AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 
@@ -43,26 +45,50 @@ def own_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def cluster_joined() -> Iterator[None]:
+def cluster_joined() -> Iterator[str | None]:
     """Connect to the cluster if one is running (RAY_ADDRESS, `ray start`), wait for its listed hosts, and disconnect at
-    the end.
+    the end. Workers get this package with the connection, unless a Ray Job has brought it. Yields the address of a
+    cluster that the connection brought the package to, else None.
+
+    Raises UserError if no cluster answers, or one of another version of Ray or Python.
     """
     address = None if resources.joined() else resources.cluster_address()
     if address is None:
-        yield
+        yield None
         return
     import ray
 
     try:
         with own_sigterm():
-            ray.init(address=address, log_to_driver=False, configure_logging=False)
+            ray.init(address=address, log_to_driver=False, configure_logging=False, runtime_env=code_for_workers())
     except ConnectionError as error:
         raise UserError(f"RAY_ADDRESS {address}: no cluster answers ({error}); unset it for a local run") from None
+    except RuntimeError as error:
+        raise UserError(
+            f"RAY_ADDRESS {address}: the cluster cannot be joined from here ({one_line(error)}); start it with this "
+            "environment's Python and Ray, or unset it for a local run"
+        ) from None
     try:
         fixed_hosts.wait_for_hosts(fixed_hosts.listed())
-        yield
+        yield address if brings_code() else None
     finally:
         ray.shutdown()
+
+
+def brings_code() -> bool:
+    """Whether the connection to a cluster brings this package: a Ray Job has it already."""
+    return job_submission.JOB not in os.environ and not internals.inside_a_job()
+
+
+def code_for_workers() -> dict[str, Any] | None:
+    """The runtime environment in which workers find this package, wherever and by whom their node was started."""
+    if not brings_code():
+        return None
+    root = Path(__file__).parents[2]
+    return {
+        "py_modules": [str(root / room) for room in job_submission.ROOMS],
+        "excludes": ["__pycache__", "*.pyc"],
+    }
 
 
 @contextlib.contextmanager
