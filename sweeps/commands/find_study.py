@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svgan.errors import UserError
+from svgan.io import storage
+from svgan.io.storage_errors import storage_errors
 from sweeps.storage import environment
-from sweeps.storage.paths import absolute, default_tracking, study_folder
+from sweeps.storage.paths import absolute, default_tracking, is_remote, study_folder
 from sweeps.storage.plan import PLAN_FILE, Plan
 from sweeps.storage.tag_names import ROLE, SWEEP, TRIAL
 
@@ -74,9 +76,9 @@ def find_plan(asked: argparse.Namespace, name: str) -> Plan:
     The flags for tracking and experiment replace the plan's own. Raises UserError if the plan is in neither place.
     """
     folder = None if asked.tracking else stored_folder(asked, name)
-    if folder is None:
+    if folder is None and (asked.tracking or not in_storage(asked, name)):
         return logged_plan(asked, name)
-    plan = Plan.load(folder)
+    plan = Plan.find(absolute(asked.storage), name) if folder is None else Plan.load(folder)
     return plan.with_fields(experiment=asked.experiment or plan.output.experiment)
 
 
@@ -95,6 +97,13 @@ def stored_folder(asked: argparse.Namespace, name: str) -> Path | None:
     return newest
 
 
+def in_storage(asked: argparse.Namespace, name: str) -> bool:
+    """Whether a study of exactly this name is behind --storage, where that is a URL."""
+    where = absolute(asked.storage)
+    with storage_errors(where, "read"):
+        return is_remote(where) and storage.exists(storage.join(where, name, PLAN_FILE))
+
+
 def say_taken(name: str, found: str) -> None:
     print(f"{name}: taking {found}, the newest study whose name begins so", file=sys.stderr)
 
@@ -105,7 +114,7 @@ def folder_plan(asked: argparse.Namespace, name: str, *, exact: bool = False) ->
     exact: do not accept the beginning of a name (for commands that delete files without asking).
     """
     found = None if exact else stored_folder(asked, name)
-    plan = Plan.load(found or study_folder(absolute(asked.storage), name))
+    plan = Plan.load(found) if found else Plan.find(absolute(asked.storage), name)
     changes = {"tracking": asked.tracking and absolute(asked.tracking), "experiment": asked.experiment}
     return plan.with_fields(**{key: value for key, value in changes.items() if value})
 

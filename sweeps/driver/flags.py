@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from svgan.dataclass_flags import HELP, UNDECIDED, flag, parse
+from svgan.dataclass_flags import HELP, UNDECIDED, flag, parse, switch
 from svgan.errors import UserError
 from sweeps.driver.definition import Study
 from sweeps.storage import environment
@@ -19,7 +19,7 @@ from sweeps.storage.plan_parts import ON_CPU, ON_GPU, PARTS, Compute, Data, Judg
 
 # Given beside --resume, these replace what the study was started with.
 REPLACEABLE = ("max_gpu_hours", "max_hours", "trial_hours", "patience", "on_end")
-NOT_REMEMBERED = ("resume", "storage", *REPLACEABLE)
+NOT_REMEMBERED = ("resume", "take_over", "storage", *REPLACEABLE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,14 @@ class Flags:
     """Name of this run of the study."""
     resume: Annotated[str | None, flag("NAME", default="none")] = None
     """Finish the study of that name: finished trials stay, interrupted ones continue. Flags are remembered."""
+    take_over: Annotated[bool, switch("if its driver lives, refuse")] = False
+    """With --resume: take the study over from a driver on another machine, without waiting to see whether it lives."""
 
     def __post_init__(self) -> None:
         if self.name is not None:
             check_name(self.name)
+        if self.take_over and not self.resume:
+            raise UserError("--take-over: it needs the study's name; give --resume NAME")
 
     @classmethod
     def defaults(cls, study: Study) -> Flags:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
+from svgan.io.storage import exists, join
 from sweeps.driver.definition import Study
 from sweeps.driver.flags import REPLACEABLE, Flags, judged_on
 from sweeps.storage import environment
-from sweeps.storage.paths import absolute, fresh_name, study_folder
+from sweeps.storage.paths import absolute, fresh_name, is_remote, study_folder
 from sweeps.storage.plan import PLAN_FILE, Plan
 from sweeps.storage.plan_parts import PATIENCE_MINUTES, Compute, Data, Judging, Output, Search
 
@@ -73,8 +75,10 @@ def decided_output(asked: Output, name: str) -> tuple[Output, str]:
     """
     storage = absolute(asked.storage)
     folder = study_folder(storage, name)
-    if (folder / PLAN_FILE).exists():
-        raise UserError(f"--name {name}: this study exists in {folder}; use --resume {name}, or choose another name")
+    kept = (str(folder), *((join(storage, name),) if is_remote(storage) else ()))
+    for place in kept:
+        if exists(join(place, PLAN_FILE)):
+            raise UserError(f"--name {name}: this study exists in {place}; use --resume {name}, or choose another name")
     return dataclasses.replace(asked, storage=storage, folder=str(folder), tracking=absolute(asked.tracking)), name
 
 
@@ -142,8 +146,10 @@ def resumed(study: Study, asked: Flags) -> Plan:
     """
     asked.check_resumable(study)
     assert asked.resume
-    plan = Plan.load(study_folder(absolute(asked.output.storage), asked.resume))
+    plan = Plan.find(absolute(asked.output.storage), asked.resume)
     if plan.study != study.name:
         raise UserError(f"--resume {asked.resume}: that is a study of sweeps/{plan.study}.py; resume it with that file")
+    if not Path(plan.output.folder, PLAN_FILE).exists():  # begun on another machine
+        plan.save()
     given = vars(asked.compute) | vars(asked.output)
     return plan.with_fields(**{name: given[name] for name in REPLACEABLE if given[name]})

@@ -21,7 +21,8 @@ from sweeps.driver.new_plan import fresh, resumed
 from sweeps.driver.node_check import check_nodes
 from sweeps.ray_runtime import job_submission, log_capture
 from sweeps.ray_runtime.session import cluster_joined, ray_started
-from sweeps.storage import driver_lock, environment, life, stop_request
+from sweeps.record.log import Superseded
+from sweeps.storage import driver_lease, driver_lock, environment, life, stop_request
 from sweeps.storage.paths import fresh_name
 from sweeps.storage.plan import PLAN_FILE, Plan
 from sweeps.storage.tag_names import ROLE, SWEEP
@@ -87,6 +88,8 @@ def run(
             check_nodes(address)
         plan = resumed(study, asked) if asked.resume else fresh(study, asked)
         study = study.along(plan.search.grid) if plan.search.grid else study
+        if not asked.take_over:
+            driver_lease.check(plan)
         return _run(study.first(plan.search.controls), plan, loop)
 
 
@@ -117,7 +120,12 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     pace = forecast.pace(plan, found, tracking)
     forecast.check_patience(plan, pace)
     log_file = Path(plan.output.folder, "sweep.log")
-    with on_end.told(plan) as ending, driver_lock.hold(plan), log_capture.quiet(log_file) as log:
+    with (
+        on_end.told(plan) as ending,
+        driver_lock.hold(plan),
+        driver_lease.hold(plan) as lease,
+        log_capture.quiet(log_file) as log,
+    ):
         stop_request.clear(plan)
         parent = tracking.parent()
         plan.save()
@@ -126,15 +134,15 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
         print(announce(plan, found, forecast.describe(plan, pace), log), flush=True)
         if plan.search.grid:
             print(grid.describe(plan.search.grid), flush=True)
-        status, budget = "FAILED", BudgetCallback(plan, found.used, began)
-        ending.budget = budget
+        ending.budget = budget = BudgetCallback(plan, found.used, began)
+        status: str | None = "FAILED"
         try:
             slots = {resources.SLOT: plan.compute.concurrency}
             with (
                 ray_started(resources=slots, object_store_memory=256 * 2**20) as local,
                 stop_request.interruptible(plan),
             ):
-                search(study, plan, tracking, loop, local, budget)
+                search(study, plan, tracking, loop, local, budget, lease)
             ending.promotion = conclude(plan)
             status = "FINISHED"
         except KeyboardInterrupt:
@@ -144,10 +152,14 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
         except BudgetSpent:
             status = "KILLED"
             raise
+        except Superseded:
+            status = None
+            raise
         finally:
             shutil.rmtree(plan.scratch, ignore_errors=True)
-            with contextlib.suppress(*storage.ERRORS):
-                life.clear(plan)
-            with contextlib.suppress(*failures()):
-                tracking.close(status, budget.figures())
+            if status is not None:  # else storage and runs are another driver's
+                with contextlib.suppress(*storage.ERRORS):
+                    life.clear(plan)
+                with contextlib.suppress(*failures()):
+                    tracking.close(status, budget.figures())
     return ending.promotion

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
@@ -17,34 +16,34 @@ from sweeps.storage.plan import Plan
 if TYPE_CHECKING:
     from sweeps.driver.budget import BudgetCallback
     from sweeps.record.core import Core
+    from sweeps.storage.driver_lease import Lease
     from sweeps.storage.stop_request import StopWatch
     from sweeps.tracking.client import Tracking
     from sweeps.trial.trainer import Loop
 
 
-def open_core(study: Study, plan: Plan, watch: StopWatch, budget: BudgetCallback) -> Core:
+def open_core(study: Study, plan: Plan, watch: StopWatch, budget: BudgetCallback, driver: str) -> Core:
     """The study's core on its record in the storage, with Optuna's storage and MLflow as followers.
 
     Takes the study over, applies what an earlier driver decided and did not apply, and reconciles the followers.
+    driver: a name that no other driver has.
     """
     from functools import partial
-
-    from sqlalchemy.exc import SQLAlchemyError
 
     from sweeps.driver.mlflow_follower import MlflowFollower
     from sweeps.record.core import Core
     from sweeps.record.entries import Driven
     from sweeps.record.patient_follower import PatientFollower
+    from sweeps.search.optuna_mirror import failures
     from sweeps.search.optuna_store import open_log, open_mirror, recorded_before
     from sweeps.search.proposer import StudyRules
 
-    driver = uuid.uuid4().hex
     log = open_log(plan, driver)
     if not log.read() and (before := recorded_before(plan)):
         log.start_with(before)
     optuna = PatientFollower(
         open_mirror(plan),
-        errors=(SQLAlchemyError, OSError, RuntimeError),
+        errors=failures(),
         name="Optuna's storage",
         patience=60 * plan.compute.patience,
         tell=partial(events.tell, plan, None),
@@ -70,9 +69,12 @@ def open_core(study: Study, plan: Plan, watch: StopWatch, budget: BudgetCallback
 
 
 def search(
-    study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool, budget: BudgetCallback
+    study: Study, plan: Plan, tracking: Tracking, loop: Loop | None, local: bool, budget: BudgetCallback, lease: Lease
 ) -> None:
-    """Run trials until all have ended. Raises BudgetSpent if the budget is used up before."""
+    """Run trials until all have ended.
+
+    Raises BudgetSpent if the budget is used up before, and Superseded if another driver takes the study over.
+    """
     from functools import partial
 
     from ray import tune
@@ -90,7 +92,7 @@ def search(
 
     keep_secrets()
     watch = stop_request.StopWatch(plan)
-    core = open_core(study, plan, watch, budget)
+    core = open_core(study, plan, watch, budget, lease.driver)
     if not core.left:
         return
 
@@ -99,7 +101,7 @@ def search(
 
     metric = plan.search.objective
     searcher = CoreSearcher(core, make, metric=metric, concurrency=plan.compute.concurrency)
-    ends = CoreCallback(core, watch, metric=metric)
+    ends = CoreCallback(core, watch, metric=metric, lost=lambda: lease.lost)
     to_mlflow = None if local or not relay.of_one_machine(plan.output.tracking) else relay.start(plan)
     with LifeWatch(plan) as life, LiveTable(plan, rows_of(tracking.runs()), life) as table:
         tuner = tune.Tuner(

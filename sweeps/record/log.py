@@ -68,7 +68,7 @@ class Log:
         """
         line = self._line(entry)
         if not self.files.create(self._path(len(self.lines)), line):
-            raise self._superseded()
+            raise self.superseded()
         self.lines.append(line)
         if len(self.lines) % PACK == 0:
             self._pack()
@@ -78,7 +78,7 @@ class Log:
         """Fill an empty log, with all entries or none. Raises Superseded if it has become another driver's."""
         lines = [self._line(entry) for entry in entries]
         if self.lines or not self.files.create(self._pack_path(len(lines)), b"\n".join(lines)):
-            raise self._superseded()
+            raise self.superseded()
         self.lines = lines
 
     def _pack(self) -> None:
@@ -91,7 +91,8 @@ class Log:
     def _line(self, entry: Entry) -> bytes:
         return to_json(entry, at=round(self.clock(), 3), by=self.writer)
 
-    def _superseded(self) -> Superseded:
+    def superseded(self) -> Superseded:
+        """The error of a driver that another one has replaced."""
         return Superseded(
             f"{self.folder}: another driver has taken this study over; this one ends and has changed nothing since"
         )

@@ -43,6 +43,13 @@ def was_out(trial: FrozenTrial) -> bool:
     return trial.state != TrialState.WAITING or CONFIG in trial.user_attrs
 
 
+def failures() -> tuple[type[Exception], ...]:
+    """The exceptions of a storage of Optuna's that cannot be used now."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError
+
+
 class OptunaMirror:
     """A follower of the record (`sweeps.record.core.Follower`) that keeps an Optuna study.
 

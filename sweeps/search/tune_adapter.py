@@ -94,11 +94,18 @@ class CoreScheduler(FIFOScheduler):
 
 
 class CoreCallback(Callback):
-    """Tells the core how each trial ended, and ends the study if a trial was halted for a reason that halts all."""
+    """Tells the core how each trial ended, and ends the study if a trial was halted for a reason that halts all.
 
-    def __init__(self, core: Core, watch: StopWatch, *, metric: str) -> None:
-        self.core, self.watch, self.metric = core, watch, metric
+    lost: whether another driver has taken the study over; this one then ends, and its trials with it.
+    """
+
+    def __init__(self, core: Core, watch: StopWatch, *, metric: str, lost: Callable[[], bool] = lambda: False) -> None:
+        self.core, self.watch, self.metric, self.lost = core, watch, metric, lost
         self.died: dict[int, str] = {}  # trials whose process died too often, and what was said last
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if self.lost():
+            raise self.core.log.superseded()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         result = trial.last_result or {}

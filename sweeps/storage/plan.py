@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from svgan.errors import UserError
+from svgan.io import storage
 from svgan.io.atomic import write_whole
+from sweeps.storage.paths import is_remote, study_folder
 from sweeps.storage.plan_parts import PARTS, PATIENCE_MINUTES, Compute, Data, Judging, Output, Search
 
 FORMAT = 1
@@ -105,23 +107,46 @@ class Plan:
         return cls.from_fields(fields)
 
     def save(self) -> None:
-        """Write `study.json` into the study's folder, whole or not at all."""
+        """Write `study.json` into the study's folder, and into its storage for drivers on other machines.
+
+        Each is written whole or not at all. Raises one of storage.ERRORS if the storage cannot be written.
+        """
+        content = json.dumps(self.to_json(), indent=1)
         with write_whole(Path(self.output.folder, PLAN_FILE)) as aside:
-            aside.write_text(json.dumps(self.to_json(), indent=1))
+            aside.write_text(content)
+        if is_remote(self.output.storage):
+            storage.write(storage.join(self.output.storage, self.name, PLAN_FILE), content.encode())
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
+        """The plan in a study's folder. Raises UserError if there is none."""
         path = folder / PLAN_FILE
         try:
-            fields = json.loads(path.read_text())
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such study; check its name and --storage") from None
+        return cls._parsed(content, str(path))
+
+    @classmethod
+    def find(cls, location: str, name: str) -> Plan:
+        """The plan of a study in this storage, with its folder on this machine. Raises UserError if there is none."""
+        folder = study_folder(location, name)
+        if is_remote(location):
+            place = storage.join(location, name, PLAN_FILE)
+            if content := storage.read_or_explain(place):
+                return cls._parsed(content, place).with_fields(folder=str(folder))
+        return cls.load(folder)
+
+    @classmethod
+    def _parsed(cls, content: bytes, place: str) -> Plan:
+        try:
+            fields = json.loads(content)
             if not isinstance(fields, dict):
                 raise ValueError("not an object")
             return cls.from_json(fields)
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such study; check its name and --storage") from None
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
-                f"{path}: unreadable study file ({error}); start the study anew under another --name"
+                f"{place}: unreadable study file ({error}); start the study anew under another --name"
             ) from None
 
 

@@ -88,7 +88,17 @@ class RankZeroReporter:
         )
 
     def resume(self, state: State) -> None:
-        """Repeat the reports of a state that training continues from: a driver that died may have missed some."""
+        """Repeat the reports of a state that training continues from: a driver that died may have missed some.
+
+        MLflow gets what it lacks, for it may have been restored from a backup.
+        """
+        best = int(figures_so_far(state.history)[BEST_STEP])
+        if (self.scratch / BEST).exists():
+            self.log.model(best, self.scratch / BEST, self.plan.tags, self.params)
+        for report, (step, least) in zip(state.history, running_minima(state.history), strict=True):
+            figures = {name: value for name, value in report.items() if name != STEP}
+            figures |= {LATENT_FD_BEST: least, STEPS_DONE: step}
+            self.log.metrics(step, figures, best if step == best else None)
         told = {**figures_so_far(state.history), **self.meter.seconds_so_far(), REPORTS: running_minima(state.history)}
         ray.train.report(told)
 

@@ -128,3 +128,13 @@ def onprem(host: Host, services: Services, head: str, workers: Sequence[str]) ->
         config["worker_start_ray_commands"][-1] += " --num-cpus=1"
 
     edit(host, "onprem.yaml", change)
+
+
+def move_head(host: Host, head: str) -> None:
+    """cluster/onprem.yaml after its head was lost: another machine, and a name that `ray up` does not remember."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["provider"]["head_ip"] = head
+        config["cluster_name"] += "-again"
+
+    edit(host, "onprem.yaml", change)

@@ -67,6 +67,7 @@ def test_the_flags_are_these_and_no_others(capsys):
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
         *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain", "--pictures", "--footage"),
         *("--promotion-clips", "--promotion-seeds", "--seconds", "--max-hours", "--trial-hours", "--on-end"),
+        "--take-over",
     }
 
 
