@@ -37,6 +37,11 @@ def describe(status: str) -> str:
     return "; ".join(dict.fromkeys([*failures, *starting]))
 
 
+def is_report(status: str) -> bool:
+    """Whether the autoscaler has reported at all."""
+    return PENDING in status
+
+
 def _between(text: str, start: str, end: str) -> str:
     """The text after `start`, up to `end`; '' if it has no `start`."""
     return text.partition(start)[2].partition(end)[0]

@@ -90,7 +90,9 @@ def autoscaler_status() -> str:
         command = [str(Path(sys.executable).with_name("ray")), "status", "--verbose", "--address", address]
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             done = subprocess.run(command, capture_output=True, text=True, timeout=STATUS_SECONDS, check=False)
-            return done.stdout
+            if done.returncode == 0:
+                return done.stdout
+            log.warning("`ray status` failed: %s", one_line(done.stderr))
         return ""
     from ray.autoscaler._private.commands import debug_status
     from ray.experimental.internal_kv import _internal_kv_get
@@ -99,7 +101,7 @@ def autoscaler_status() -> str:
         report, error = _internal_kv_get(AUTOSCALER_REPORT), _internal_kv_get(AUTOSCALER_ERROR)
         return debug_status(report, error, verbose=True, address=address)
     except Exception as trouble:  # a report that cannot be had or read is no reason to end what asks for it
-        log.info("the autoscaler's report cannot be had: %r", trouble)
+        log.warning("the autoscaler's report cannot be had: %r", trouble)
         return ""
 
 

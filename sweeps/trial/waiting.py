@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from svgan.io import storage
+from sweeps.ray_runtime import autoscaler, internals
 from sweeps.storage import life, stop_request
 from sweeps.storage.plan import Plan
 
@@ -85,16 +86,20 @@ def shortage(plan: Plan, there: Resources, *, now: bool = False) -> str:
 
 def why_no_place(plan: Plan) -> str:
     """Why a start that waited for its workers' place found none."""
-    from sweeps.ray_runtime import autoscaler, internals
     from sweeps.ray_runtime.resources import cluster
 
-    return cause_of_waiting(shortage(plan, cluster(), now=True), autoscaler.describe(internals.autoscaler_status()))
+    return cause_of_waiting(shortage(plan, cluster(), now=True), internals.autoscaler_status())
 
 
-def cause_of_waiting(short: str, reported: str) -> str:
-    """short: what the nodes that are there lack, '' if other work uses their places. reported: by the autoscaler."""
-    if reported:
+def cause_of_waiting(short: str, status: str) -> str:
+    """The nodes' and the autoscaler's part of a wait in one line.
+
+    short: what the nodes that are there lack, '' if other work uses their places. status: `ray status --verbose`.
+    """
+    if reported := autoscaler.describe(status):
         return f"{short or 'others use every place'}; the autoscaler reports {reported}"
     if not short:
         return "others use every place"
+    if not autoscaler.is_report(status):
+        return f"{short}; the autoscaler's report cannot be had: see `ray status` on the head"
     return f"{short}; the autoscaler reports neither a start nor a failure, so its limit of nodes may be reached"

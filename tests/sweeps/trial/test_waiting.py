@@ -10,6 +10,11 @@ from sweeps.trial.waiting import WaitingNotice, cause_of_waiting, shortage
 CAPACITY = "the autoscaler reports gpu: InsufficientInstanceCapacity"
 
 
+def report(pending: str, failures: str) -> str:
+    """`ray status` in short; test_autoscaler.py reads whole ones of Ray's own."""
+    return f"Active:\n 1 head\nPending:\n {pending}\nRecent failures:\n {failures}\n\nResources\n"
+
+
 @pytest.fixture
 def waiting():
     """A notice, what it said with the minute, and its clock, which a start that finds no place moves by a minute."""
@@ -65,9 +70,19 @@ def test_what_lacks_is_told_from_what_others_use():
     there = Resources(CLUSTER, ({"CPU": 0, HEAD: 1},), ({"CPU": 4, "GPU": 1},))
     assert shortage(plan, there) == ""
     lacks = shortage(plan, there, now=True)
-    assert cause_of_waiting(lacks, "gpu: VcpuLimitExceeded") == (
+    refused = report("(no pending nodes)", "gpu: VcpuLimitExceeded (latest_attempt: 10:00:00)")
+    assert cause_of_waiting(lacks, refused) == (
         "1 x 1 CPU and 1 GPU asked, room for 0 of 1; the autoscaler reports gpu: VcpuLimitExceeded"
     )
-    assert "neither a start nor a failure, so its limit of nodes may be reached" in cause_of_waiting(lacks, "")
-    assert cause_of_waiting("", "") == "others use every place"
-    assert cause_of_waiting("", "cpu, 1 launching") == "others use every place; the autoscaler reports cpu, 1 launching"
+    still = report("(no pending nodes)", "(no failures)")
+    assert "neither a start nor a failure, so its limit of nodes may be reached" in cause_of_waiting(lacks, still)
+    assert cause_of_waiting("", still) == cause_of_waiting("", "") == "others use every place"
+    starts = report("cpu, 1 launching", "(no failures)")
+    assert cause_of_waiting("", starts) == "others use every place; the autoscaler reports cpu, 1 launching"
+
+
+def test_a_report_that_cannot_be_had_is_no_report_of_nothing():
+    for none in ("", "No cluster status. It may take a few seconds for the Ray internal services to start up."):
+        assert cause_of_waiting("1 x 1 CPU asked, room for 0 of 1", none) == (
+            "1 x 1 CPU asked, room for 0 of 1; the autoscaler's report cannot be had: see `ray status` on the head"
+        )
