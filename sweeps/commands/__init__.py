@@ -9,7 +9,7 @@ Each command stands in COMMANDS and in tests/sweeps/commands/test_commands.py. H
 from __future__ import annotations
 
 from svgan.commands import Command
-from sweeps.commands import compare, domain, embed, evaluate, export, gc, promote, reproduce, status, stop, sync
+from sweeps.commands import check, compare, domain, embed, evaluate, export, gc, promote, reproduce, status, stop, sync
 
 COMMANDS: dict[str, Command] = {
     "status": status,
@@ -20,6 +20,7 @@ COMMANDS: dict[str, Command] = {
     "reproduce": reproduce,
     "evaluate": evaluate,
     "sync": sync,
+    "check": check,
     "promote": promote,
     "domain": domain,
     "embed": embed,

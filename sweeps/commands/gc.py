@@ -121,9 +121,9 @@ def trials_over(plan: Plan, tracking: Tracking) -> set[int]:
 def models(tracking: Tracking, over: set[int]) -> Iterator[Item]:
     """The superseded models of trials that have ended, seed by seed, with the bytes of their files."""
     from sweeps.promotion.registry import FIGURE
-    from sweeps.tracking.client import sweep_models
+    from sweeps.tracking.client import registered_models, sweep_models
 
-    registered = registered_models(tracking)
+    registered = registered_models(tracking.client)
     rivals: dict[tuple[int, str], list[LoggedModel]] = {}
     for model in sweep_models(tracking.client, tracking.experiment, tracking.plan.name):
         rivals.setdefault((int(model.tags[TRIAL]), model.tags.get(SEED, "")), []).append(model)
@@ -143,29 +143,10 @@ def best_by(models: Sequence[LoggedModel], name: str) -> str | None:
     return min(judged)[1] if judged else None
 
 
-def registered_models(tracking: Tracking) -> set[str]:
-    """The ids of the logged models behind any version of any registered model."""
-    found: set[str] = set()
-    token = None
-    while True:
-        page = tracking.client.search_model_versions(max_results=10_000, page_token=token)
-        for version in page:
-            found |= {(version.source or "").removeprefix("models:/"), getattr(version, "model_id", None) or ""}
-        token = page.token
-        if not token:
-            return found
-
-
 def model_item(tracking: Tracking, number: int, model: LoggedModel) -> Item:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from sweeps.tracking.client import delete_model, files_of
 
-    stored = get_artifact_repository(model.artifact_location, tracking_uri=tracking.plan.output.tracking)
-
-    def delete() -> None:
-        stored.delete_artifacts()  # before the entry, so that a cut gc finds the model again
-        tracking.client.delete_logged_model(model.model_id)
-
-    return Item(number, "models", artifact_bytes(stored), delete)
+    return Item(number, "models", artifact_bytes(files_of(tracking, model)), partial(delete_model, tracking, model))
 
 
 def artifact_bytes(stored: Any, path: str | None = None) -> int:

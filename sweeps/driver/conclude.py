@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from svgan.errors import UserError
 from svgan.metrics.names import FVD_LONG, LATENT_FD
+from sweeps.driver.mlflow_follower import reconciled
 from sweeps.ray_runtime import resources
 from sweeps.reports import trial_table
-from sweeps.search.optuna_store import open_study
+from sweeps.search.optuna_store import open_study, read_record
 from sweeps.storage import environment
 from sweeps.storage.paths import absolute, is_remote
 from sweeps.storage.plan import Plan
@@ -50,6 +51,8 @@ def conclude(plan: Plan) -> Promotion | None:
             f"when it is back: python -m sweeps sync {plan.name}"
         )
         return None
+    for line in reconciled(plan, read_record(plan)):  # what has just been sent may say otherwise than the record
+        print(line)
     tracking = Tracking(plan)
     rows = show_results(plan, tracking, open_study(plan))
     if not any(row.status == "finished" for row in rows):

@@ -5,12 +5,18 @@ A trial's own processes cannot close its run, because a stopped trial's are kill
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from svgan.io import storage
+from sweeps.record.endings import endings, reasons
 from sweeps.record.entries import Ended, Entry, Halted, Proposed, Resumed
 from sweeps.record.state import StudyState
+from sweeps.tracking import reconcile
+from sweeps.tracking.client import Tracking
+from sweeps.tracking.mlflow_state import comparison
+from sweeps.tracking.sender import failures
 from sweeps.tracking.trial_log import TrialLog
 
 if TYPE_CHECKING:
@@ -53,4 +59,22 @@ class MlflowFollower:
             self.stop(f"neither MLflow nor --storage {self.plan.output.storage} can be written ({error})")
 
     def reconcile(self, state: StudyState) -> list[str]:
+        """Mend what MLflow says otherwise than the record. No trial may be running. While MLflow is away, nothing
+        happens: the end of the study reconciles again.
+        """
+        with contextlib.suppress(*failures()):
+            return reconciled(self.plan, state)
         return []
+
+
+def reconciled(plan: Plan, state: StudyState) -> list[str]:
+    """Make MLflow agree with the record; return a line for each thing that was mended, or that is left.
+
+    Raises one of `sender.failures()` while MLflow is away.
+    """
+    compared = comparison(plan, Tracking(plan), endings(state), "this process", reasons(state))
+    mended, left = reconcile.settle([compared])
+    return [
+        *(f"MLflow, {one}; done: {one.remedy}" for one in mended),
+        *(f"MLflow, {one}; this did not mend it: {one.remedy}" for one in left),
+    ]

@@ -48,18 +48,22 @@ def open_log(plan: Plan, writer: str = "") -> Log:
 
 
 def open_study(plan: Plan) -> optuna.Study:
-    """The study as its record says, in memory, for readers: tables, plots.
+    """The study as its record says, in memory, for readers: tables, plots. Raises UserError as `read_record` does."""
+    mirror = OptunaMirror.in_memory(plan)
+    mirror.reconcile(read_record(plan))
+    return mirror.study
 
-    Raises UserError if there is no record, neither a log nor Optuna's storage of an earlier version.
+
+def read_record(plan: Plan) -> StudyState:
+    """What the study's record says. Raises UserError if there is none, neither a log nor Optuna's storage of an earlier
+    version.
     """
     entries = open_log(plan).read() or recorded_before(plan)
     if not entries:
         raise UserError(
             f"{study_files.place(plan, RECORD)}: no record of {plan.name} here; check its name and --storage"
         )
-    mirror = OptunaMirror.in_memory(plan)
-    mirror.reconcile(StudyState(entries))
-    return mirror.study
+    return StudyState(entries)
 
 
 def recorded_before(plan: Plan) -> list[Entry]:

@@ -92,6 +92,14 @@ def check(plan: Plan) -> None:
             )
 
 
+def elsewhere(plan: Plan) -> str | None:
+    """'process 123 on HOST' if a driver of another machine has left a lease. Only `check` tells whether it lives."""
+    there = _read(study_files.place(plan, LEASE))
+    if not there or there.get("machine") == machine():
+        return None
+    return f"process {there.get('pid')} on {there.get('host')}"
+
+
 def machine() -> str:
     """This host and its start: another container or a restarted machine is another one."""
     path = Path("/proc/sys/kernel/random/boot_id")

@@ -239,3 +239,29 @@ def preference(model: LoggedModel) -> tuple[bool, int, str]:
     from mlflow.entities import LoggedModelStatus
 
     return model.status != LoggedModelStatus.READY, model.creation_timestamp, model.model_id
+
+
+def registered_models(client: MlflowClient) -> set[str]:
+    """The ids of the logged models behind any version of any registered model."""
+    found: set[str] = set()
+    token = None
+    while True:
+        page = client.search_model_versions(max_results=10_000, page_token=token)
+        for version in page:
+            found |= {(version.source or "").removeprefix("models:/"), getattr(version, "model_id", None) or ""}
+        token = page.token
+        if not token:
+            return found
+
+
+def files_of(tracking: Tracking, model: LoggedModel) -> Any:
+    """The artifact repository that holds a logged model's files."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(model.artifact_location, tracking_uri=tracking.plan.output.tracking)
+
+
+def delete_model(tracking: Tracking, model: LoggedModel) -> None:
+    """Delete a logged model's files, then its entry, so that it is found again if this process dies between."""
+    files_of(tracking, model).delete_artifacts()
+    tracking.client.delete_logged_model(model.model_id)

@@ -4,7 +4,19 @@ import random
 import time
 
 import pytest
-from harness import DRIVER, EVERY, FLAGS, STEPS, WORKER, Sweep, assert_as_if_nothing_had_happened, figures, messages
+from harness import (
+    DRIVER,
+    EVERY,
+    FLAGS,
+    STEPS,
+    WORKER,
+    Sweep,
+    assert_as_if_nothing_had_happened,
+    figures,
+    messages,
+    trials,
+)
+from optuna.trial import TrialState
 
 from sweeps.tracking.client import Tracking
 from sweeps.trial.controller import DRIVER_RETRIES
@@ -80,3 +92,17 @@ def test_a_sweep_that_is_cut_again_and_again_is_resumed_as_if_nothing_had_happen
         sweep.kill()
     Sweep(tmp_path, footage[0], "--resume", "hurt").end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
+
+
+def test_a_driver_that_dies_before_it_closes_a_run_is_resumed_with_the_run_closed(undisturbed, footage, tmp_path):
+    """The record has the trial as finished, so no trial is left that would open or close its run again."""
+    held = tmp_path / "close"
+    sweep = Sweep(tmp_path, footage[0], "--name", "hurt", *FLAGS, environment={"TOY_HOLDS_CLOSE": str(held)})
+    sweep.until(held.with_suffix(".held").exists)
+    sweep.kill()
+    assert [trial.state for trial in trials(sweep.plan)] == [TrialState.COMPLETE]
+    assert [run.info.status for run in Tracking(sweep.plan).runs()] == ["RUNNING"]
+    Sweep(tmp_path, footage[0], "--resume", "hurt").end()
+    assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
+    told = "trial 0: it is finished, and its run in MLflow is RUNNING; done: close it as finished"
+    assert told in messages(sweep.plan)

@@ -82,7 +82,22 @@ def heed(plan, mark):
     time.sleep(stop_request.StopWatch(plan).every + 0.1)  # then it will be looked for
 
 
+def hold_before_the_run_is_closed(path):
+    """The driver stands still when a trial has been told to Optuna and its run in MLflow is still open."""
+    from sweeps.tracking.trial_log import TrialLog
+
+    close = TrialLog.close
+
+    def held(log, *asked, **named):
+        hold(path)
+        close(log, *asked, **named)
+
+    TrialLog.close = held
+
+
 if __name__ == "__main__":
+    if "TOY_HOLDS_CLOSE" in os.environ:
+        hold_before_the_run_is_closed(Path(os.environ["TOY_HOLDS_CLOSE"]))
     if "TOY_MLFLOW_SECONDS" in os.environ:
         from sweeps.driver import conclude
 

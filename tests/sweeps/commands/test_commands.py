@@ -30,6 +30,7 @@ OPTIONS = {
     "reproduce": {"NAME:NUMBER", "--anyway"},
     "evaluate": {"MODEL", "--protocol", "--metrics", "--against", "--clips", "--log", "--report", "--workers"},
     "sync": {"NAME"},
+    "check": {"NAME", "--repair"},
     "promote": {"NAME", "--model", "--promotion-clips", "--promotion-seeds", "--workers"},
     "domain": {"VIDEO", "--domain"},
     "embed": {"VIDEO", "--out", "--domain", "--components", "--frames"},

@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 
+import made_studies as made
 import numpy as np
 import pandas
 import pytest
@@ -230,9 +231,9 @@ def test_a_server_that_does_not_answer_or_a_file_that_is_no_database_is_one_line
 
 def test_a_study_that_cannot_promote_has_ended_well_all_the_same(tracking, plan, generator, capsys):
     """A champion of an earlier domain stays, and a finished study is not turned into a failed one by it."""
-    import optuna
-
     from sweeps.driver.conclude import conclude
+    from sweeps.record.entries import Proposed
+    from sweeps.search.optuna_store import open_log
 
     put_model(tracking, 0, 10, generator, latent_fd=2.0, fvd_long=200.0)
     registry.promote(tracking, plan)
@@ -240,7 +241,11 @@ def test_a_study_that_cannot_promote_has_ended_well_all_the_same(tracking, plan,
     other = Tracking(plan.with_fields(name="toy-2"))
     put_model(other, 0, 10, generator, latent_fd=1.0, fvd_long=100.0)
     TrialLog(other.plan, 0).close("finished")
-    assert conclude(other.plan, optuna.create_study()) is None
+    record = open_log(other.plan, "made")
+    record.read()
+    record.append(Proposed(number=0, params={}))
+    made.end(record, 0, "finished")
+    assert conclude(other.plan) is None
     shown = capsys.readouterr().out
     assert "no promotion: models:/m@champion: version 1 is of another domain" in shown
     assert "mlflow ui --backend-store-uri sqlite:///" in shown
