@@ -14,11 +14,13 @@ from optuna.trial import TrialState
 from toy import toy
 
 from svgan.errors import UserError
+from svgan.images.domain import Domain
 from sweeps import study
 from sweeps.driver import stall_limit
 from sweeps.driver.life_watch import LifeWatch
+from sweeps.parallel import feature_pool
 from sweeps.promotion import registry
-from sweeps.ray_runtime import placement_groups
+from sweeps.ray_runtime import placement_groups, resources
 from sweeps.storage import life
 from sweeps.storage.plan import Plan
 from sweeps.tracking.client import Tracking, sweep_models
@@ -213,6 +215,23 @@ def test_the_reaper_removes_what_leaked_and_nothing_else(ray_here):
 
 def test_what_is_waited_for_is_said(ray_here):
     assert stall_limit.waiting_for([]).startswith("no trial is out; free: ")
+
+
+def test_an_evaluation_for_which_no_place_comes_says_so_and_ends(ray_here, footage, monkeypatch, capsys):
+    ray, pool = ray_here, feature_pool.FeaturePool(Domain.load(footage[0]), workers=1, cpus=1, gpus=0)
+    monkeypatch.setattr(feature_pool, "SAY_SECONDS", 0.1)
+    monkeypatch.setattr(resources, "NODE_SECONDS", 0.3)
+    taken = ray.util.placement_group([{"CPU": 2}])
+    ray.get(taken.ready())
+    waiting = ray.remote(num_cpus=1)(lambda: None).remote()
+    try:
+        with pytest.raises(UserError, match=r"^no features came for 0 h \(0 CPUs are free\); see Ray's logs$"):
+            pool._next([waiting])
+    finally:
+        ray.util.remove_placement_group(taken)
+    assert capsys.readouterr().out == "still waiting for the features of 8 clips: 0 CPUs are free\n"
+    monkeypatch.undo()
+    assert pool._next([waiting]) == waiting
 
 
 @pytest.fixture
