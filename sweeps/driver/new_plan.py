@@ -58,15 +58,25 @@ def decided_search(study: Study, asked: Search, grid: dict[str, list[Any]]) -> S
         trials = controls if grid else study.trials
     elif not grid and study.trials == controls:
         controls = min(trials, controls)
-    every = max(1, asked.steps // study.reports)
     return dataclasses.replace(
         asked,
         trials=trials,
         controls=controls,
         grid=grid,
-        rungs=tuple(sorted({max(1, round(rung * study.reports)) * every for rung in study.rungs})),
+        rungs=decided_rungs(study, asked),
         objectives=tuple(study.objectives if asked.objectives is None else asked.objectives),
     )
+
+
+def decided_rungs(study: Study, asked: Search) -> tuple[int, ...]:
+    """The steps at which trials may be pruned. Hyperband's begin at the first of the study's."""
+    from sweeps.search.pruners import hyperband_rungs
+
+    every = max(1, asked.steps // study.reports)
+    rungs = sorted({max(1, round(rung * study.reports)) * every for rung in study.rungs})
+    if asked.pruner == "none" or not rungs:
+        return ()
+    return hyperband_rungs(rungs[0], asked.steps, asked.reduction) if asked.pruner == "hyperband" else tuple(rungs)
 
 
 def decided_output(asked: Output, name: str) -> tuple[Output, str]:

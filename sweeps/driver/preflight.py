@@ -20,6 +20,7 @@ from sweeps.search import optuna_store, proposer
 from sweeps.storage import driver_lock, usage
 from sweeps.storage.paths import is_remote
 from sweeps.storage.plan import Plan
+from sweeps.storage.plan_parts import SAMPLERS
 from sweeps.tracking.database_check import check_tracking
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def preflight(study: Study, plan: Plan) -> PreflightResult:
             raise UserError(
                 f"--workers {plan.compute.workers}: they cannot share a batch of {run.batch} clips; use a divisor"
             )
+    if plan.search.sampler != SAMPLERS[0]:
+        proposer.check_sampler(plan, study.space)
     disk = check_disk(plan, *max(state_bytes(run, material) for run in runs))
     return PreflightResult(there, material, runs, disk, used, time.perf_counter() - started)
 
@@ -129,7 +132,11 @@ def announce(plan: Plan, cleared: PreflightResult, time: str, log: Path) -> str:
         else "no FVD"
     )
     rungs = ", ".join(map(str, plan.search.rungs))
-    stops = f"stops at steps {rungs} all but the best 1/{plan.search.reduction} and controls"
+    stopped = {
+        "hyperband": f"all but the best 1/{plan.search.reduction} of their bracket, and controls",
+        "median": "those above the median of finished ones, but no controls",
+    }.get(plan.search.pruner, f"all but the best 1/{plan.search.reduction} and controls")
+    stops = f"stops at steps {rungs} {stopped}"
     long = f"up to {plan.search.steps} steps"
     if plan.search.seconds:
         long = f"{plan.search.seconds:g} s of training each ({', '.join(map(str, plan.search.lengths))} steps)"

@@ -49,6 +49,7 @@ class StudyState:
         self.queue: deque[Waiting] = deque()
         self.begun = False
         self.drivers: list[Driven] = []
+        self.reported: list[Reported] = []  # all reports, in the order in which they were decided
         for entry in entries:
             self.apply(entry)
 
@@ -72,6 +73,7 @@ class StudyState:
                 trial = self._open(entry.number)
                 trial.reports[entry.step] = entry.value
                 trial.pruned = trial.pruned or entry.stop
+                self.reported.append(entry)
             case Halted():
                 self._open(entry.number).halted = entry
             case Ended():

@@ -1,4 +1,4 @@
-"""Optuna's study as the record says: in memory for the sampler and for plots, in Optuna's storage for its dashboard.
+"""Optuna's study as the record says: in memory for tables and plots, in Optuna's storage for its dashboard.
 
 A finished trial is COMPLETE, a pruned one PRUNED, a failed one FAIL with the reason, a halted one WAITING.
 """
@@ -106,14 +106,6 @@ class OptunaMirror:
             return [f"Optuna: the study was written anew ({error})"]
         return mended
 
-    def catch_up(self, state: StudyState) -> None:
-        """As `reconcile`, where nobody else can have changed the study: in memory."""
-        if self._count() > len(state.trials):
-            self.reconcile(state)
-        for trial in state.trials:
-            if trial.number not in self.settled:
-                self._mend(trial)
-
     def _count(self) -> int:
         return self.storage.get_n_trials(self.study_id)
 
@@ -122,9 +114,12 @@ class OptunaMirror:
             self.ids[number] = self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
         return self.ids[number]
 
+    def _wanted(self, trial: RecordedTrial) -> FrozenTrial:
+        return as_optuna(trial, self.objectives)
+
     def _mend(self, trial: RecordedTrial, there: FrozenTrial | None = None) -> list[str]:
         """Write what Optuna does not have of this trial. Raises Unlike if it has something else."""
-        wanted = as_optuna(trial, self.objectives)
+        wanted = self._wanted(trial)
         if trial.ended:
             self.settled.add(trial.number)
         if there is None and trial.number == self._count():

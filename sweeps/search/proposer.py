@@ -1,4 +1,4 @@
-"""Who proposes parameters: a sampler of Optuna, as a function of the study's record.
+"""Who proposes parameters, and who prunes: Optuna's samplers and pruners, as functions of the study's record.
 
 The sampler is seeded anew for every trial, by the study's seed and the trial's number, and sees the trials that the
 record has. So a trial that is proposed again after a crash is the same trial, whichever driver proposes it.
@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import optuna
 from optuna.distributions import (
     CategoricalDistribution,
@@ -19,14 +18,22 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from sweeps.record.entries import Proposed
+from sweeps.record.entries import Ended, Proposed
 from sweeps.record.state import StudyState
-from sweeps.search.asha import prunes
-from sweeps.search.optuna_mirror import CONFIG, CONTROL, OptunaMirror
+from sweeps.search import asha
+from sweeps.search.optuna_mirror import CONFIG, CONTROL
+from sweeps.search.pruners import PrunerStudy
+from sweeps.search.sampler_mirror import SamplerMirror
+from sweeps.search.samplers import check_optimizer, make_sampler, one_line_of, startup
 
 if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
+# Samplers that model parameters together, and what to say where they find none to model.
+MODELLING = {
+    "gp": "it models the parameters that every trial has, and this space has none",
+    "cmaes": "it models the numbers that every trial has, and this space has none",
+}
 Space = Callable[[optuna.Trial], dict[str, Any]] | Mapping[str, Any]
 
 
@@ -51,17 +58,18 @@ def _suggest(trial: optuna.Trial, name: str, entry: Any) -> Any:
 
 
 class StudyRules:
-    """The rules of a study (`sweeps.record.core.Rules`): Optuna's sampler proposes, ASHA prunes."""
+    """The rules of a study (`sweeps.record.core.Rules`): the sampler proposes, the pruner prunes."""
 
     def __init__(self, plan: Plan, space: Space) -> None:
         self.plan, self.space = plan, space
-        self.mirror = OptunaMirror.in_memory(plan)
+        self.mirror, self.pruner = SamplerMirror(plan), PrunerStudy(plan)
 
     def propose(self, state: StudyState) -> Proposed:
         """The next trial. Raises what the study file's space raises."""
         self.mirror.catch_up(state)
-        study, number = self.mirror.study, len(state.trials)
-        study.sampler = make_sampler(self.plan, number)
+        study = self.mirror.study
+        check_optimizer(study.get_trials(deepcopy=False))
+        study.sampler = make_sampler(self.plan, len(state.trials))
         control = False
         if state.queue:
             control = state.queue[0].control
@@ -69,9 +77,9 @@ class StudyRules:
         trial = study.ask()
         params = json.loads(json.dumps(sample(self.space, trial)))  # as the record will have them
         trial.set_user_attr(CONFIG, params)
-        kept = study.get_trials(deepcopy=False)[number]
+        kept = study.get_trials(deepcopy=False)[trial.number]
         return Proposed(
-            number=number,
+            number=len(state.trials),
             params=params,
             point=dict(kept.params),
             distributions={name: distribution_to_json(kind) for name, kind in kept.distributions.items()},
@@ -80,11 +88,29 @@ class StudyRules:
         )
 
     def prunes(self, state: StudyState, number: int, step: int, value: float) -> bool:
-        search = self.plan.search
-        return prunes(state, number, step, value, rungs=search.rungs, reduction=search.reduction)
+        """Whether the report ends the trial: only at a rung, and never a control."""
+        search, trial = self.plan.search, state.trials[number]
+        if trial.proposal.control or asha.highest_new(search.rungs, trial.reports, step) is None:
+            return False
+        if search.pruner == "asha":
+            return asha.prunes(state, number, step, value, rungs=search.rungs, reduction=search.reduction)
+        return self.pruner.prunes(state, number, step, value)
 
 
-def make_sampler(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for one trial."""
-    seed = int(np.random.SeedSequence([plan.search.seed, number]).generate_state(1)[0])
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, min(10, plan.search.trials // 3)))
+def check_sampler(plan: Plan, space: Space) -> None:
+    """Propose a few trials, with figures made up, as the study will. Raises UserError if the sampler cannot do it."""
+    if plan.search.trials == plan.search.controls:
+        return
+    rules, state = StudyRules(plan, space), StudyState()
+    try:
+        for number in range(startup(plan) + 1):
+            state.apply(rules.propose(state))
+            figures = {name: float(number) for name in plan.search.objective_keys}
+            state.apply(Ended(number=number, ending="finished", figures=figures))
+        rules.mirror.catch_up(state)
+        study = rules.mirror.study
+        searched = study.sampler.infer_relative_search_space(study, study.get_trials()[0])
+    except (ValueError, ImportError, NotImplementedError) as error:
+        raise one_line_of(plan, error) from None
+    if plan.search.sampler in MODELLING and not searched:
+        raise one_line_of(plan, ValueError(MODELLING[plan.search.sampler]))

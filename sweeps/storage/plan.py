@@ -27,6 +27,8 @@ ABSENT: dict[str, Any] = {
     "promotion_clips": 0,
     "promotion_seeds": 1,
     "patience": PATIENCE_MINUTES,
+    "sampler": "tpe",
+    "pruner": "asha",
 }
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 

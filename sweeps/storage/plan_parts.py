@@ -26,6 +26,8 @@ JOURNAL = "journal"
 PATIENCE_MINUTES = 15.0
 # What a study may minimise, each with the figure of a finished trial that stands for it.
 OBJECTIVES = {LATENT_FD: LATENT_FD_BEST, FVD_SHORT: FVD_SHORT, FVD_LONG: FVD_LONG}
+SAMPLERS = ("tpe", "gp", "cmaes", "nsgaii", "random")  # sweeps.search.samplers
+PRUNERS = ("asha", "hyperband", "median", "none")  # sweeps.search.pruners
 # docs/judging.md: the clips of a trial's FVD; on a GPU also those of a champion's, and the seeds that it is a mean of.
 ON_CPU, ON_GPU = 64, (256, 2048, 3)
 _DATABASE = re.compile(r"^postgresql(\+psycopg)?://")
@@ -65,6 +67,10 @@ class Search:
     """Steps of each trial where seconds were asked for, else empty."""
     seed: Annotated[int, flag("N", int)] = 0
     """Seed of the search and of every trial."""
+    sampler: Annotated[str, flag("NAME")] = SAMPLERS[0]
+    """Who proposes parameters: Optuna's tpe, gp, cmaes, nsgaii or random."""
+    pruner: Annotated[str, flag("NAME")] = PRUNERS[0]
+    """Who prunes trials: asha, or Optuna's hyperband or median, or none."""
     grid: NoFlag[dict[str, list[Any]]] = UNDECIDED
     """Fields and values of a grid, each point of which is a trial; empty for a search."""
     objectives: Annotated[tuple[str, ...], flag("A,B", split_at_commas, default=f"of {', '.join(OBJECTIVES)}")] = (
@@ -76,14 +82,19 @@ class Search:
     reports: NoFlag[int]
     """Number of reports of a trial that is not pruned."""
     rungs: NoFlag[tuple[int, ...]]
-    """Steps at which ASHA prunes; empty where no trial is pruned."""
+    """Steps at which trials may be pruned; empty where none is."""
     reduction: NoFlag[int]
-    """ASHA's reduction factor: all but the best 1/reduction are pruned at a rung."""
+    """The reduction factor of ASHA and Hyperband: all but the best 1/reduction are pruned at a rung."""
 
     def __post_init__(self) -> None:
         check_counts(trials=self.trials, steps=self.steps, seeds=self.seeds)
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise UserError(f"--seconds {self.seconds:g}: must be a number above 0")
+        for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"--{name} {getattr(self, name)}: there is none of that name; one of {', '.join(known)}"
+                )
         self._check_objectives()
         if self.controls is not UNDECIDED:
             self._check_trials()
@@ -108,6 +119,11 @@ class Search:
             raise UserError(f"--grid seed: with --seeds {self.seeds} every trial has seeds of its own; leave one out")
         if self.grid and self.trials != (points := math.prod(map(len, self.grid.values()))):
             raise UserError(f"--trials {self.trials}: the grid has {points} points, a trial each; leave --trials out")
+        if self.grid and (self.sampler, self.pruner) != (SAMPLERS[0], PRUNERS[0]):
+            name = "sampler" if self.sampler != SAMPLERS[0] else "pruner"
+            raise UserError(
+                f"--{name} {getattr(self, name)}: a grid's points are given, none is pruned; leave it out with --grid"
+            )
         if self.trials < self.controls:
             raise UserError(
                 f"--trials {self.trials}: this study has {self.controls} controls that always run; ask for as many"
