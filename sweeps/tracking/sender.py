@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from svgan.errors import UserError
 from sweeps.storage.tag_names import SEED, STEP, SWEEP, TRIAL
 from sweeps.storage.trial_outcome import Ending
-from sweeps.tracking.client import ATTEMPTS, DEVICE, Tracking, models_of, preference, sweep_models
+from sweeps.tracking.client import ATTEMPTS, DEVICE, Tracking, models_of, preference
 from sweeps.tracking.outbox import Entry
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Sender:
     def __init__(self, plan: Plan, number: int) -> None:
         self.plan, self.number, self.tracking = plan, number, Tracking(plan)
         self.client = self.tracking.client
+        self.made: dict[tuple[int, str], str] = {}  # ids of whole models by (step, seed); seed is '' if there is one
 
     @functools.cached_property
     def run_id(self) -> str:
@@ -53,13 +54,6 @@ class Sender:
     def seen(self) -> set[tuple[str, int]]:
         """(name, step) of every figure in MLflow."""
         return {(key, point.step) for key in self.known for point in self.client.get_metric_history(self.run_id, key)}
-
-    @functools.cached_property
-    def made(self) -> dict[tuple[int, str], str]:
-        """The ids of the trial's models by (step, seed); seed is '' if the trial has one seed."""
-        models = sweep_models(self.client, self.tracking.experiment, self.plan.name, self.number)
-        worst_first = sorted(models, key=preference, reverse=True)
-        return {(int(model.tags[STEP]), model.tags.get(SEED, "")): model.model_id for model in worst_first}
 
     def apply(self, entry: Entry) -> None:
         getattr(self, f"_{entry.kind}")(entry.files, **entry.fields)
@@ -84,7 +78,7 @@ class Sender:
         from mlflow.entities import Metric
 
         new = {key: float(value) for key, value in values.items() if (key, step) not in self.seen}
-        model_id = None if model is None else self.made.get((model, seed))
+        model_id = None if model is None else self._whole_model(model, seed)
         batch = [Metric(key, value, at, step, model_id=model_id) for key, value in new.items()]
         self.client.log_batch(self.run_id, metrics=batch)
         self.seen.update((key, step) for key in new)
@@ -108,6 +102,14 @@ class Sender:
                 self.client.log_model_artifacts(model.model_id, str(files))
             self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         self.made[step, tags.get(SEED, "")] = model.model_id
+
+    def _whole_model(self, step: int, seed: str) -> str | None:
+        if (step, seed) not in self.made:
+            found = self._model_at(step, seed)
+            if found is None or found.status != "READY":
+                return None
+            self.made[step, seed] = found.model_id
+        return self.made[step, seed]
 
     def _model_at(self, step: int, seed: str) -> LoggedModel | None:
         """The trial's model of this step and seed as MLflow has it now. One that a dead process left unfinished is

@@ -1,11 +1,15 @@
 """`python -m sweeps check`: what MLflow says otherwise than the record is listed, and mended with --repair."""
 
+import itertools
+import json
+
 import pytest
 from made_studies import refused, run_command
 
+from svgan.io import storage
 from sweeps import __main__ as commands
 from sweeps.reports import trial_table
-from sweeps.storage import driver_lock
+from sweeps.storage import driver_lease, driver_lock, study_files
 from sweeps.tracking.client import Tracking
 
 
@@ -65,3 +69,24 @@ def test_beside_a_living_driver_only_ended_trials_are_compared_and_nothing_is_re
 
 def test_a_study_that_is_not_there_is_one_line(here, capsys):
     assert "no such study" in refused(capsys, "check", "nothing")
+
+
+def test_a_driver_on_another_machine_is_respected(cut, capsys, monkeypatch):
+    """Its lease is in the storage. Nothing is repaired while its counter moves."""
+    place = study_files.place(cut.plan, driver_lease.LEASE)
+    beats = itertools.count()
+
+    def beat():
+        lease = {"driver": "d", "pid": 7, "host": "elsewhere", "machine": "another", "beat": next(beats)}
+        storage.write(place, json.dumps(lease).encode())
+
+    beat()
+    with pytest.raises(SystemExit) as stopped:
+        commands.main(["check", "gap-1", "--storage", "."])
+    assert stopped.value.code == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith("process 7 on elsewhere runs it, so only trials that have ended are compared")
+    assert "though no driver lives" not in shown
+    monkeypatch.setattr(driver_lease.time, "sleep", lambda seconds: beat())
+    assert "process 7 on elsewhere is running this study" in refused(capsys, "check", "gap-1", "--repair")
+    assert Tracking(cut.plan).runs()[0].info.status == "RUNNING"
