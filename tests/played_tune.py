@@ -43,7 +43,7 @@ class PlayedTune:
             followers=[open_mirror(plan)],
             stopping=stopping,
         )
-        self.mended = self.core.begin(Driven(driver=driver), controls)
+        self.mended = self.core.begin(Driven(driver=driver), controls, plan.search.enqueued)
         metric = plan.search.objective
         self.searcher = CoreSearcher(self.core, make, metric=metric, concurrency=concurrency)
         self.scheduler = CoreScheduler(self.core, metric=metric)

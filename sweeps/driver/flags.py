@@ -19,7 +19,7 @@ from sweeps.storage.plan_parts import ON_CPU, ON_GPU, PARTS, Compute, Data, Judg
 
 # Given beside --resume, these replace what the study was started with.
 REPLACEABLE = ("max_gpu_hours", "max_hours", "trial_hours", "patience", "on_end")
-NOT_REMEMBERED = ("resume", "take_over", "storage", *REPLACEABLE)
+NOT_REMEMBERED = ("resume", "take_over", "storage", "trials", "enqueue", *REPLACEABLE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class Flags:
     output: Output
     grid: Annotated[list[str] | None, flag("FIELD=V,V", words=True, default="alone: the study's")] = None
     """Train every point of a grid, none pruned, in place of a search, as in gap_weight=0,1,10."""
+    enqueue: Annotated[list[str] | None, flag("FIELD=V,FIELD=V", words=True, default="none")] = None
+    """Points of the space that run before anything is proposed. Without --trials, each is a trial more."""
     name: Annotated[str | None, flag("NAME", default="the study's, with date and time")] = None
     """Name of this run of the study."""
     resume: Annotated[str | None, flag("NAME", default="none")] = None

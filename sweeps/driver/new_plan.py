@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,9 @@ def fresh(study: Study, asked: Flags) -> Plan:
     from svgan.images.domain import Domain
 
     grid = asked_grid(study, asked.grid)
+    points = asked_points(study, asked.enqueue, grid)
     study = study.along(grid) if grid else study
-    search = decided_search(study, asked.search, grid)
+    search = decided_search(study, asked.search, grid, points)
     output, name = decided_output(asked.output, asked.name or fresh_name(study.name))
     domain = Domain.load(asked.data.domain or study.domain)
     pictures = Domain.load(asked.data.pictures) if asked.data.pictures else None
@@ -51,17 +52,20 @@ def fresh(study: Study, asked: Flags) -> Plan:
     )
 
 
-def decided_search(study: Study, asked: Search, grid: dict[str, list[Any]]) -> Search:
+def decided_search(
+    study: Study, asked: Search, grid: dict[str, list[Any]], points: Sequence[dict[str, Any]] = ()
+) -> Search:
     """What to search. study: as an ablation along the grid, if there is one."""
     trials, controls = asked.trials, len(study.controls)
     if trials is None:
-        trials = controls if grid else study.trials
+        trials = controls if grid else study.trials + len(points)
     elif not grid and study.trials == controls:
         controls = min(trials, controls)
     return dataclasses.replace(
         asked,
         trials=trials,
         controls=controls,
+        enqueued=tuple(points),
         grid=grid,
         rungs=decided_rungs(study, asked),
         objectives=tuple(study.objectives if asked.objectives is None else asked.objectives),
@@ -150,9 +154,45 @@ def asked_grid(study: Study, entries: Sequence[str] | None) -> dict[str, list[An
     return parse(entries, study.recipe) if entries else checked(study.grid, study.recipe)
 
 
+def asked_points(study: Study, words: Sequence[str] | None, grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """The points that --enqueue asks for; [] without it."""
+    from sweeps.search.points import check, parse
+
+    if words is None:
+        return []
+    if grid:
+        raise UserError("--enqueue: a grid has points of its own; add the values to --grid")
+    points = parse(words)
+    check(study.space, points)
+    return points
+
+
+def grown(study: Study, plan: Plan, trials: int | None, points: Sequence[dict[str, Any]]) -> Plan:
+    """The plan with more trials, and with points that it does not have yet. Raises UserError for fewer trials.
+
+    trials: None for as many more as there are new points.
+    """
+    search = plan.search
+    added = [point for point in points if point not in search.enqueued]
+    least = search.trials + len(added)
+    if trials is not None and search.grid and trials != search.trials:
+        raise UserError(f"--trials {trials}: the grid has {search.trials} points, a trial each; start another --grid")
+    if trials is not None and trials < least:
+        more = f" and {len(added)} more points" if added else ""
+        raise UserError(f"--trials {trials}: this study has {search.trials} trials{more}; ask for {least} or more")
+    enqueued = (*search.enqueued, *added)
+    proposed = (trials or least) - search.controls - len(enqueued)
+    if proposed and (trials or least) > search.trials and study.trials == len(study.controls):
+        raise UserError(
+            f"--trials {trials}: every trial of this study is given by its file, so none can be proposed; "
+            "start it anew under another --name"
+        )
+    return plan.with_fields(trials=trials or least, enqueued=enqueued)
+
+
 def resumed(study: Study, asked: Flags) -> Plan:
-    """The plan with which the study was started. Beside --resume, only --storage may be given, and flags that replace
-    what was.
+    """The plan with which the study was started. Beside --resume, only --storage may be given, flags that replace what
+    was, and what lets the study grow.
     """
     asked.check_resumable(study)
     assert asked.resume
@@ -162,4 +202,5 @@ def resumed(study: Study, asked: Flags) -> Plan:
     if not Path(plan.output.folder, PLAN_FILE).exists():  # begun on another machine
         plan.save()
     given = vars(asked.compute) | vars(asked.output)
-    return plan.with_fields(**{name: given[name] for name in REPLACEABLE if given[name]})
+    plan = plan.with_fields(**{name: given[name] for name in REPLACEABLE if given[name]})
+    return grown(study, plan, asked.search.trials, asked_points(study, asked.enqueue, plan.search.grid))

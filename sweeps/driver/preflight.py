@@ -16,7 +16,7 @@ from svgan.io.storage_errors import explained
 from sweeps.driver.disk_check import check_disk, size, state_bytes
 from sweeps.driver.preflight_result import PreflightResult
 from sweeps.ray_runtime import resources
-from sweeps.search import optuna_store, proposer
+from sweeps.search import optuna_store, points, proposer
 from sweeps.storage import driver_lock, usage
 from sweeps.storage.paths import is_remote
 from sweeps.storage.plan import Plan
@@ -90,16 +90,15 @@ def prepare(plan: Plan, material: Material) -> None:
 
 
 def examples(study: Study, plan: Plan, count: int = 8) -> list[dict[str, Any]]:
-    """The configurations of the controls and of a few random points, to find what the recipe refuses."""
+    """The configurations of all points that are given and of a few random ones, to find what the recipe refuses."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     trial_run = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=plan.search.seed))
-    for control in study.controls:
-        trial_run.enqueue_trial(control)
-    return [
-        study.config(plan, proposer.sample(study.space, trial_run.ask())) for _ in range(len(study.controls) + count)
-    ]
+    given = [*study.controls, *plan.search.enqueued]
+    for point in given:
+        trial_run.enqueue_trial(point)
+    return [study.config(plan, proposer.sample(study.space, trial_run.ask())) for _ in range(len(given) + count)]
 
 
 def check_storage(location: str) -> None:
@@ -147,6 +146,8 @@ def announce(plan: Plan, cleared: PreflightResult, time: str, log: Path) -> str:
         time,
         f"disk: at most {size(cleared.disk)} of checkpoints and models; log: {log}",
     ]
+    if plan.search.enqueued:
+        lines.append(f"enqueued, before anything is proposed: {'; '.join(map(points.describe, plan.search.enqueued))}")
     if plan.compute.max_gpu_hours is not None:
         used = usage.counted(plan, sum(cleared.used.values()))
         by_now = f", {usage.describe(plan, used)} of them used by now" if used else ""

@@ -63,7 +63,7 @@ def open_core(study: Study, plan: Plan, watch: StopWatch, budget: BudgetCallback
         followers=[optuna, mlflow],
         stopping=watch,
     )
-    for line in core.begin(Driven(driver=driver, where=driver_lock.here()), study.controls):
+    for line in core.begin(Driven(driver=driver, where=driver_lock.here()), study.controls, plan.search.enqueued):
         events.tell(plan, None, line)
     return core
 

@@ -63,14 +63,22 @@ class Core:
         self.state = StudyState(log.read())
         self.out: set[int] = set()  # the trials that this driver has handed out; one that it halted goes on in another
 
-    def begin(self, driver: Driven, controls: Sequence[Mapping[str, object]] = ()) -> list[str]:
+    def begin(
+        self,
+        driver: Driven,
+        controls: Sequence[Mapping[str, object]] = (),
+        points: Sequence[Mapping[str, object]] = (),
+    ) -> list[str]:
         """Take the study over, apply what an earlier driver decided and did not apply, and reconcile the followers.
 
         Returns a line for each thing that was mended. controls: of a study that has no record yet.
+        points: all that were ever enqueued; those that the record does not have yet are added to it.
         """
         self._record(driver)
         if not self.state.begun:
             self.enqueue(controls, control=True)
+        if added := points[self.state.enqueued :]:
+            self.enqueue(added)
         for trial in self.state.unfinished():
             if trial.pruned:
                 self._record(Ended(number=trial.number, ending="pruned", step=max(trial.reports)))

@@ -42,12 +42,16 @@ class Waiting(NamedTuple):
 
 
 class StudyState:
-    """The trials in the order of their numbers, and the queue of points. begun: whether controls were queued."""
+    """The trials in the order of their numbers, and the queue of points.
+
+    begun: whether controls were queued. enqueued: the number of other points that were.
+    """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.trials: list[RecordedTrial] = []
         self.queue: deque[Waiting] = deque()
         self.begun = False
+        self.enqueued = 0
         self.drivers: list[Driven] = []
         self.reported: list[Reported] = []  # all reports, in the order in which they were decided
         for entry in entries:
@@ -60,6 +64,7 @@ class StudyState:
                 self.drivers.append(entry)
             case Queued():
                 self.begun = True
+                self.enqueued += 0 if entry.control else len(entry.points)
                 self.queue += [Waiting(point, entry.control) for point in entry.points]
             case Proposed():
                 if entry.number != len(self.trials):

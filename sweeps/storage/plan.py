@@ -102,7 +102,7 @@ class Plan:
         version = fields.pop("format", None)
         if version != FORMAT:
             raise UserError(f"study file of format {version}: this version reads format {FORMAT}")
-        for name in ("rungs", "objectives", "metrics", "lengths"):
+        for name in ("rungs", "objectives", "metrics", "lengths", "enqueued"):
             if name in fields:
                 fields[name] = tuple(fields[name])
         fields["digests"] = tuple((key, value) for key, value in fields["digests"])

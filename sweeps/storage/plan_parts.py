@@ -56,6 +56,8 @@ class Search:
     """Number of controls: trials of given parameters that run first and are never pruned."""
     trials: Annotated[int, flag("N", int, default="{}; with --grid, its points")] = UNDECIDED
     """Number of trials, controls included."""
+    enqueued: NoFlag[tuple[dict[str, Any], ...]] = ()
+    """Points of the space that the user gave. They run before anything is proposed, and may be pruned."""
     steps: Annotated[int, flag("N", int)]
     """Generator steps of a trial that is not pruned."""
     seconds: Annotated[
@@ -123,6 +125,11 @@ class Search:
             name = "sampler" if self.sampler != SAMPLERS[0] else "pruner"
             raise UserError(
                 f"--{name} {getattr(self, name)}: a grid's points are given, none is pruned; leave it out with --grid"
+            )
+        if self.enqueued and self.trials < self.controls + len(self.enqueued):
+            raise UserError(
+                f"--trials {self.trials}: this study has {self.controls} controls and {len(self.enqueued)} points of "
+                "--enqueue; ask for as many"
             )
         if self.trials < self.controls:
             raise UserError(

@@ -67,14 +67,14 @@ def test_the_flags_are_these_and_no_others(capsys):
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
         *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain", "--pictures", "--footage"),
         *("--promotion-clips", "--promotion-seeds", "--seconds", "--max-hours", "--trial-hours", "--on-end"),
-        *("--take-over", "--sampler", "--pruner"),
+        *("--take-over", "--sampler", "--pruner", "--enqueue"),
     }
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        *(["--trials", "4"], ["--steps", "2"], ["--seconds", "9"], ["--clips", "0"], ["--seed", "1"], ["--grid"]),
+        *(["--steps", "2"], ["--seconds", "9"], ["--clips", "0"], ["--seed", "1"], ["--grid"]),
         *(["--objectives", "fvd_short,fvd_long"], ["--seeds", "2"], ["--promotion-clips", "8"], ["--footage"]),
         *(["--sampler", "gp"], ["--pruner", "median"]),
         *(["--promotion-seeds", "2"], ["--latents", "a"], ["--domain", "a"], ["--pictures", "a"], ["--workers", "2"]),
