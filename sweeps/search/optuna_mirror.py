@@ -5,7 +5,8 @@ A finished trial is COMPLETE, a pruned one PRUNED, a failed one FAIL with the re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -117,37 +118,60 @@ class OptunaMirror:
     def _wanted(self, trial: RecordedTrial) -> FrozenTrial:
         return as_optuna(trial, self.objectives)
 
+    def look(self, state: StudyState) -> dict[int | None, list[str]]:
+        """What `reconcile` would mend, in words, by trial (None: the whole study). Writes nothing."""
+        found: dict[int | None, list[str]] = {}
+        there = dict(enumerate(self.study.get_trials(deepcopy=False)))
+        try:
+            if len(there) > len(state.trials):
+                raise Unlike(f"{len(there)} trials, not {len(state.trials)}")
+            for trial in state.trials:
+                own = there.get(trial.number)
+                lacks = self._lacks(trial, own) if own else [("it is missing", None)]
+                if lacks:
+                    found[trial.number] = [text for text, _ in lacks]
+        except Unlike as error:
+            return {None: [str(error)]}
+        return found
+
     def _mend(self, trial: RecordedTrial, there: FrozenTrial | None = None) -> list[str]:
         """Write what Optuna does not have of this trial. Raises Unlike if it has something else."""
-        wanted = self._wanted(trial)
+        if there is None and trial.number == self._count():
+            self.storage.create_new_trial(self.study_id, template_trial=self._wanted(trial))
+            lacks: list[tuple[str, Any]] = [("it was missing", None)]
+        else:
+            lacks = self._lacks(trial, there or self.storage.get_trial(self._id_of(trial.number)))
+        for _, write in lacks:
+            if write:
+                write()
         if trial.ended:
             self.settled.add(trial.number)
-        if there is None and trial.number == self._count():
-            self.storage.create_new_trial(self.study_id, template_trial=wanted)
-            return ["it was missing"]
-        there = there or self.storage.get_trial(self._id_of(trial.number))
+        return [text for text, _ in lacks]
+
+    def _lacks(self, trial: RecordedTrial, there: FrozenTrial) -> list[tuple[str, Callable[[], Any] | None]]:
+        """What Optuna's trial lacks, in words, with what writes it. Raises Unlike if it has something else."""
+        wanted = self._wanted(trial)
         if there.params != wanted.params or there.user_attrs.get(CONFIG) != wanted.user_attrs[CONFIG]:
             raise Unlike(f"trial {trial.number} has other parameters")
         if there.state.is_finished():
             if same(there, wanted):
                 return []
             raise Unlike(f"trial {trial.number} is {there.state.name}, not {wanted.state.name}, or has other figures")
-        at = self._id_of(trial.number)
-        done: list[str] = []
         if any(wanted.intermediate_values.get(step) != value for step, value in there.intermediate_values.items()):
             raise Unlike(f"trial {trial.number} has other reports")
+        at = self._id_of(trial.number)
+        lacks: list[tuple[str, Callable[[], Any] | None]] = []
         for step, value in wanted.intermediate_values.items():
             if step not in there.intermediate_values:
-                self.storage.set_trial_intermediate_value(at, step, value)
-                done.append(f"the report of step {step} was missing")
-        for key, value in wanted.user_attrs.items():
-            if there.user_attrs.get(key) != value:
-                self.storage.set_trial_user_attr(at, key, value)
-                done.append(f"{key} was missing")
+                write = partial(self.storage.set_trial_intermediate_value, at, step, value)
+                lacks.append((f"the report of step {step} was missing", write))
+        for key, content in wanted.user_attrs.items():
+            if there.user_attrs.get(key) != content:
+                lacks.append((f"{key} was missing", partial(self.storage.set_trial_user_attr, at, key, content)))
         if there.state != wanted.state:
-            self.storage.set_trial_state_values(at, wanted.state, wanted.values)
-            done.append(f"it was {there.state.name}, not {wanted.state.name}")
-        return done
+            move = partial(self.storage.set_trial_state_values, at, wanted.state, wanted.values)
+            lacks.append((f"it was {there.state.name}, not {wanted.state.name}", move))
+        return lacks
 
 
 class Unlike(Exception):
