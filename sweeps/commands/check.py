@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
     from sweeps.tracking.reconcile import Comparison, Disagreement, Driver
 
-HELP = "whether MLflow agrees with a study's record; --repair mends it"
-ABOUT = """Compare a study's record of its trials with what MLflow has of them, and list every disagreement.
+HELP = "whether MLflow, Optuna and checkpoints agree with a study's record; --repair mends it"
+ABOUT = """Compare a study's record with MLflow, Optuna's storage and the checkpoints, and list every disagreement.
 
   python -m sweeps check gap-1                 only look; exit code 1 if something disagrees
   python -m sweeps check gap-1 --repair        mend it; exit code 1 if something is left
@@ -21,7 +21,8 @@ ABOUT = """Compare a study's record of its trials with what MLflow has of them, 
 The record says how each trial ended; MLflow follows. If a process dies between its two writes, they disagree. Listed
 are open runs of trials that have ended, other outcomes, trials without a run or with two, and runs without a trial.
 So are models that are there twice or in part, writes that wait in the outbox, and a study that is RUNNING though no
-driver lives. A driver mends all of this when it begins and when it ends, so --resume does it too.
+driver lives. A report or state that Optuna's storage lacks is listed, and checkpoints of no recorded trial.
+A driver mends what it finds in MLflow and Optuna when it begins and when it ends, so --resume does it too.
 
 --repair deletes unfinished models, and the second of two models of one step after copying its figures; never a
 registered model. A run that counts to no trial is set aside and stays visible in MLflow. While a driver runs the study,
@@ -76,17 +77,21 @@ def repair(plan: Plan) -> int:
 
 def comparisons(plan: Plan, driver: Driver) -> list[Comparison]:
     """Everything that must agree with the study's record."""
+    from sweeps.commands.check_storage import folder_comparison, optuna_comparison
     from sweeps.record.endings import endings, reasons
     from sweeps.search.optuna_store import read_record
     from sweeps.tracking.mlflow_state import comparison
 
     state = read_record(plan)
     tracking = find_study.open_tracking(plan)
-    return [comparison(plan, tracking, endings(state), driver, reasons(state))]
+    found = [comparison(plan, tracking, endings(state), driver, reasons(state))]
+    if driver == "none":  # a driver's trials are on their way to these
+        found += [optuna_comparison(plan, state), folder_comparison(plan, state)]
+    return found
 
 
 def agreed(plan: Plan) -> str:
-    return f"{plan.name}: MLflow agrees with the study's record"
+    return f"{plan.name}: MLflow, Optuna and the checkpoints agree with the study's record"
 
 
 def counted(found: Sequence[Disagreement]) -> str:

@@ -68,7 +68,7 @@ def read_record(plan: Plan) -> StudyState:
 
 def recorded_before(plan: Plan) -> list[Entry]:
     """The entries of a study that was begun before studies had a record; [] if Optuna's storage has no such study."""
-    if not _has_file(plan):
+    if not has_file(plan):
         return []
     with _one_line(plan):
         kept = _opened(plan)
@@ -90,7 +90,7 @@ def open_mirror(plan: Plan) -> OptunaMirror:
 
 def check_record(plan: Plan) -> None:
     """Raises UserError if the storage cannot be used, or holds another study of this name. Creates no file."""
-    if not _has_file(plan):
+    if not has_file(plan):
         return
     with _one_line(plan):
         names = [study.study_name for study in _opened(plan).get_all_studies()]
@@ -101,7 +101,8 @@ def check_record(plan: Plan) -> None:
         )
 
 
-def _has_file(plan: Plan) -> bool:
+def has_file(plan: Plan) -> bool:
+    """Whether Optuna's storage is there, as far as a file can tell: a database may be empty."""
     return not is_file(plan) or Path(location(plan).removeprefix("sqlite:///")).exists()
 
 
