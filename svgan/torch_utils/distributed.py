@@ -29,6 +29,10 @@ class Process(Protocol):
         """Return True on every rank if the flag is true on any rank."""
         ...
 
+    def greatest(self, numbers: Sequence[float]) -> list[float]:
+        """Return, on every rank, the greatest of each number over all ranks, in float32."""
+        ...
+
 
 class Single:
     """The only worker."""
@@ -40,6 +44,9 @@ class Single:
 
     def any(self, flag: bool) -> bool:
         return flag
+
+    def greatest(self, numbers: Sequence[float]) -> list[float]:
+        return list(numbers)
 
 
 class TorchProcess:
@@ -62,6 +69,11 @@ class TorchProcess:
         count = torch.tensor(float(flag), device=self.device)
         torch.distributed.all_reduce(count)
         return bool(count > 0)
+
+    def greatest(self, numbers: Sequence[float]) -> list[float]:
+        values = torch.tensor(numbers, dtype=torch.float32, device=self.device)
+        torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
+        return [float(value) for value in values]
 
 
 SINGLE = Single()

@@ -33,8 +33,8 @@ def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
     """Raise UserError if a disk cannot hold what the study may keep; return the bytes.
 
     For each seed, a trial keeps two checkpoints with its best generator beside each, three while one is written. MLflow
-    keeps one generator per improvement. A worker's scratch folder holds the checkpoint being written, with two
-    generators.
+    keeps one generator per improvement. A worker's scratch folder holds the best generator, and with its copy each the
+    checkpoint being written and the one being uploaded.
     """
     checkpoint, generator = plan.search.seeds * checkpoint, plan.search.seeds * generator
     storage = (KEPT_CHECKPOINTS * plan.search.trials + plan.compute.concurrency) * (checkpoint + generator)
@@ -43,7 +43,7 @@ def check_disk(plan: Plan, checkpoint: int, generator: int) -> int:
     for place, need in (
         (None if is_remote(plan.output.storage) else Path(plan.output.storage.removeprefix("file://")), storage),
         (artifact_folder(plan.output.tracking), models),
-        (Path(tempfile.gettempdir()), plan.compute.concurrency * (checkpoint + 2 * generator)),
+        (Path(tempfile.gettempdir()), plan.compute.concurrency * (2 * checkpoint + 3 * generator)),
     ):
         if place is None:
             continue

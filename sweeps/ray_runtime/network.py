@@ -7,10 +7,13 @@ then wait for each other for ever (docs/traps.md). Other hosts reach a host by t
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ray.train.torch import TorchConfig
+
+from sweeps.ray_runtime.notice import listen
 
 ROUTES = Path("/proc/net/route")
 VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -40,11 +43,19 @@ def choose() -> None:
 class RoutedTorchBackend(TorchConfig().backend_cls):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         worker_group.execute(choose)
+        backend_config.nodes[:] = worker_group.execute(listen)
         super().on_start(worker_group, backend_config)
 
 
+@dataclass
 class RoutedTorchConfig(TorchConfig):
-    """Ray Train's torch configuration whose workers first choose the interface of their default route."""
+    """Ray Train's torch configuration whose workers listen for a notice, and choose the interface of their default
+    route.
+
+    nodes: the workers' nodes, filled at their start.
+    """
+
+    nodes: list[str] = field(default_factory=list)
 
     @property
     def backend_cls(self) -> type[RoutedTorchBackend]:

@@ -10,6 +10,7 @@ Ending = Literal["finished", "pruned", "failed", "halted"]
 # The keys of a result. REPORTS: (step, value) of every report so far; no dictionary, because Tune flattens those.
 STEP, REPORTS = "step", "reports"
 FINISHED, FAILED, HALTED = "finished", "failed", "halted"
+LEFT = "left"  # of workers that kept the state at a notice; their trial goes on with others
 WHY = "why"  # of a halted trial that was not asked to stop
 
 

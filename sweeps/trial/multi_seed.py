@@ -10,8 +10,10 @@ import dataclasses
 import math
 import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +24,11 @@ from svgan.metrics.names import ITERATIONS_PER_SECOND, LATENT_FD
 from svgan.sampling.sampler import Sampler
 from svgan.torch_utils.distributed import Process
 from svgan.training import checkpoint
+from svgan.training.registry import build_state
 from svgan.training.state import State
 from sweeps.storage.metric_names import LATENT_FD_BEST, SECONDS_SCORING, STEPS_DONE
 from sweeps.storage.tag_names import SEED
-from sweeps.storage.trial_outcome import FINISHED, HALTED, REPORTS, STEP
+from sweeps.storage.trial_outcome import FINISHED, REPORTS, STEP
 from sweeps.tracking.client import of_seed
 from sweeps.trial import trial_hours
 from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
@@ -103,10 +106,13 @@ class MultiSeedTraining:
         self.rank, self.training, self.process, self.scratch = rank, training, process, scratch
         self.seeds = [training.run.seed + k for k in range(training.plan.search.seeds)]
         self.states = self._restored()
-        first = rank.rank == 0
-        self.first = (
-            SeedsReporter(rank.config, training.plan, training.material, scratch, rank.meter) if first else None
-        )
+        self.first = None
+        if rank.rank == 0:
+            begun = min(state.step for state in self.states.values())
+            self.first = SeedsReporter(
+                rank.config, training.plan, training.material, scratch, rank.meter, rank.iteration.timer, begun
+            )
+        rank.iteration.keep = partial(self._keep, wait=False)
 
     def _restored(self) -> dict[int, State]:
         here = self.scratch / "restored"
@@ -116,12 +122,16 @@ class MultiSeedTraining:
                 _own(self.scratch, seed).mkdir()
                 shutil.move(_own(here, seed) / BEST, _own(self.scratch, seed) / BEST)
         shutil.rmtree(here, ignore_errors=True)
-        return states
+        run, source, meta = self.training.run, self.training.source, self.training.material.meta
+        return states or {
+            seed: build_state(dataclasses.replace(run, seed=seed), source.space, meta, self.rank.device)
+            for seed in self.seeds
+        }
 
     def run(self) -> dict[str, Any]:
         try:
             for end in ends(self.training.run.steps, self.training.report_every):
-                if any(seed not in self.states or self.states[seed].step < end for seed in self.seeds):
+                if any(state.step < end for state in self.states.values()):
                     speed = 1 / sum(1 / self._advance(seed, end) for seed in self.seeds)
                     self._report(end, speed)
                 if self._hours_used_up():
@@ -130,15 +140,16 @@ class MultiSeedTraining:
                 return {}
             return self.first.finish_all(self.states, self.rank.iteration)
         except Halted as halted:
-            self._halt(halted.state)
-            return {HALTED: True}
+            if halted.state is not None:
+                self._keep(halted.state)
+            return self.rank.ended(halted)
 
     def _advance(self, seed: int, end: int) -> float:
         """Train a seed up to a step; return its steps per second, infinity if it was there already."""
         taken, run = SpeedReporter(), dataclasses.replace(self.training.run, seed=seed)
         part = dataclasses.replace(self.training, run=dataclasses.replace(run, steps=end))
         try:
-            state = part.train(taken, state=self.states.get(seed), process=self.process, iteration=self.rank.iteration)
+            state = part.train(taken, state=self.states[seed], process=self.process, iteration=self.rank.iteration)
         except NonFiniteLoss as error:
             raise NonFiniteLoss(f"seed {seed}: {error}") from None
         state.config = run
@@ -158,17 +169,12 @@ class MultiSeedTraining:
         else:
             ray.train.report({STEP: step})
 
-    def _halt(self, cut: State | None) -> None:
-        """Save every seed where it stands. An interval that not all seeds have begun is repeated after a resume."""
-        if cut is None:
-            return
-        cut.config = dataclasses.replace(cut.config, steps=self.training.run.steps)
-        self.states[cut.config.seed] = cut
-        if len(self.states) < len(self.seeds):
-            return
+    def _keep(self, cut: State, *, wait: bool = True) -> None:
+        """Save every seed where it stands. cut: the state of the seed that is being trained."""
         if self.first:
-            self.first.keep_all(self.states)
+            self.first.keep_all(self.states, wait=wait)
         else:
+            cut.sums.means()  # raises on every rank for what rank 0 cannot save
             ray.train.report({STEP: cut.step})
 
 
@@ -205,20 +211,22 @@ class SeedsReporter(RankZeroReporter):
                 self.plan.search.seed,
                 self.scratch,
             )
-        self._tell_ray(states, so_far | {REPORTS: minima(states)})
+        self._tell_ray(self.scratch / "report", states, so_far | {REPORTS: minima(states)})
 
-    def keep_all(self, states: dict[int, State]) -> None:
+    def keep_all(self, states: dict[int, State], *, wait: bool) -> None:
+        """As `keep`, for all seeds."""
+        began, folder = time.monotonic(), Path(tempfile.mkdtemp(dir=self.scratch))
         for seed, state in states.items():
-            checkpoint.save(state, _own(self.scratch / "report", seed) / STATE)
-        self._tell_ray(states, {STEP: min(state.step for state in states.values())})
+            checkpoint.save(state, _own(folder, seed) / STATE)
+        self._tell_ray(folder, states, {STEP: min(state.step for state in states.values())}, wait)
+        if not wait:
+            self.timer.kept(time.monotonic() - began, folder)
 
-    def _tell_ray(self, states: dict[int, State], figures: dict[str, Any]) -> None:
-        folder = self.scratch / "report"
+    def _tell_ray(self, folder: Path, states: dict[int, State], figures: dict[str, Any], wait: bool = True) -> None:
         for seed in states:
             if (_own(self.scratch, seed) / BEST).exists():
                 shutil.copytree(_own(self.scratch, seed) / BEST, _own(folder, seed) / BEST)
-        ray.train.report(figures | self.meter.seconds_so_far(), checkpoint=ray.train.Checkpoint.from_directory(folder))
-        shutil.rmtree(folder)
+        self._report(folder, figures, wait)
 
     def finish_all(self, states: dict[int, State], iteration: StoppableIteration) -> dict[str, Any]:
         """Measure every seed's best generator, log a clip of the best seed, and return the outcome."""

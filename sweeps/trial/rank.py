@@ -15,9 +15,10 @@ from svgan.training.checkpoint_manager import last_whole
 from svgan.training.state import State
 from sweeps.storage import events, study_files
 from sweeps.storage.plan import Plan
+from sweeps.storage.trial_outcome import HALTED, LEFT
 from sweeps.storage.usage import Meter
 from sweeps.trial.reporter import BEST, STATE
-from sweeps.trial.stoppable import StoppableIteration
+from sweeps.trial.stoppable import Halted, StoppableIteration
 
 
 class Rank:
@@ -57,6 +58,14 @@ class Rank:
                 shutil.rmtree(here)
                 storage.download(f"{folder}/{name}", here)
                 yield here
+
+    def ended(self, halted: Halted) -> dict[str, Any]:
+        """The outcome of a rank that was asked to end."""
+        if not halted.leaving:
+            return {HALTED: True}
+        kept = "" if halted.state is None else f"; its state is kept at step {halted.state.step}"
+        self.tell(f"its workers were told to leave{kept}")
+        return {LEFT: True}
 
     def tell(self, text: str) -> None:
         """Show the user a line, from rank 0 alone."""

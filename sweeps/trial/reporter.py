@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import shutil
 import socket
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import ray.train
+from ray.train import CheckpointUploadMode
 
 from svgan.errors import UserError
 from svgan.metrics.names import ITERATIONS_PER_SECOND, LATENT_FD
@@ -25,6 +27,7 @@ from sweeps.storage.trial_outcome import FINISHED, REPORTS, STEP
 from sweeps.storage.usage import Meter
 from sweeps.tracking.trial_log import TrialLog, attempt
 from sweeps.trial.artifacts import figures_of, log_clip, log_sheet, score
+from sweeps.trial.checkpoint_timer import CheckpointTimer
 from sweeps.trial.stoppable import StoppableIteration
 from sweeps.trial.training import figures_so_far, running_minima, save_with_best
 
@@ -37,7 +40,8 @@ class OtherRanksReporter:
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
         ray.train.report({STEP: step})
 
-    def keep(self, state: State) -> None:
+    def keep(self, state: State, *, wait: bool = True) -> None:
+        state.sums.means()  # raises on every rank for what rank 0 cannot save
         ray.train.report({STEP: state.step})
 
     def resume(self, state: State) -> None:
@@ -53,15 +57,26 @@ class RankZeroReporter:
     A checkpoint holds both the state and the best generator so far, so that a restart needs nothing else.
     """
 
-    def __init__(self, config: dict[str, Any], plan: Plan, material: Material, scratch: Path, meter: Meter) -> None:
-        self.meter = meter
+    def __init__(
+        self,
+        config: dict[str, Any],
+        plan: Plan,
+        material: Material,
+        scratch: Path,
+        meter: Meter,
+        timer: CheckpointTimer,
+        begun: int,
+    ) -> None:
+        """begun: the step of the checkpoint from which it goes on, 0 if there is none."""
+        self.meter, self.timer = meter, timer
         self.plan, self.material, self.scratch, self.params = plan, material, scratch, config["params"]
         self.log = TrialLog(plan, config["number"])
         times = attempt(plan, config["number"])
         several = {"seeds": plan.search.seeds} if plan.search.seeds > 1 else {}
         self.log.open(config["run"] | several, times, device_name(material.domain.device))
         if times > 1:
-            events.tell(plan, config["number"], f"workers started again ({times} times now) on {socket.gethostname()}")
+            where = f"on {socket.gethostname()}, from step {begun}"
+            events.tell(plan, config["number"], f"workers started again ({times} times now) {where}")
 
     def report(self, step: int, metrics: dict[str, float], state: State) -> None:
         if not math.isfinite(metrics[LATENT_FD]):
@@ -102,17 +117,25 @@ class RankZeroReporter:
         told = {**figures_so_far(state.history), **self.meter.seconds_so_far(), REPORTS: running_minima(state.history)}
         ray.train.report(told)
 
-    def keep(self, state: State) -> None:
-        """Save a state between two reports. The next report carries its figures."""
-        folder = self.scratch / "report"
+    def keep(self, state: State, *, wait: bool = True) -> None:
+        """Save a state between two reports. The next report carries its figures. wait: until it is uploaded."""
+        began, folder = time.monotonic(), Path(tempfile.mkdtemp(dir=self.scratch))
         checkpoint.save(state, folder / STATE)
-        self._report(folder, {STEP: state.step})
+        self._report(folder, {STEP: state.step}, wait)
+        if not wait:
+            self.timer.kept(time.monotonic() - began, folder)
 
-    def _report(self, folder: Path, figures: dict[str, Any]) -> None:
+    def _report(self, folder: Path, figures: dict[str, Any], wait: bool = True) -> None:
         if (self.scratch / BEST).exists():
             shutil.copytree(self.scratch / BEST, folder / BEST)
-        ray.train.report(figures | self.meter.seconds_so_far(), checkpoint=ray.train.Checkpoint.from_directory(folder))
-        shutil.rmtree(folder)
+        ray.train.report(
+            figures | self.meter.seconds_so_far(),
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            checkpoint_upload_mode=CheckpointUploadMode.SYNC if wait else CheckpointUploadMode.ASYNC,
+        )
+        if wait:
+            shutil.rmtree(folder)  # else Ray removes it once it is uploaded
+        self.timer.restart()
 
     def finish(self, state: State, iteration: StoppableIteration) -> dict[str, Any]:
         """Measure the trial's best generator, log a clip of it, and return the outcome."""

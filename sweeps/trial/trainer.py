@@ -9,11 +9,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ray.exceptions import RayActorError
 from ray.train import UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from svgan.errors import UserError
 from sweeps.ray_runtime import internals
+from sweeps.ray_runtime.notice import ListeningConfig
 from sweeps.storage import events
 from sweeps.storage.paths import is_remote
 from sweeps.storage.plan import KEPT_CHECKPOINTS, Plan
@@ -21,11 +23,12 @@ from sweeps.storage.plan import KEPT_CHECKPOINTS, Plan
 if TYPE_CHECKING:
     from ray.util.queue import Queue
 
+    from sweeps.ray_runtime.network import RoutedTorchConfig
+
 Loop = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-WORKER_RETRIES = 2  # without a new checkpoint between them; a cause that comes three times stays
 COLLECTIVE_SECONDS = 1800  # Ray's default: rank 0 may validate, upload and log for so long while the others wait
 
 
@@ -54,9 +57,18 @@ def report_queue() -> SimpleQueue[dict[str, Any]] | Queue:
     return Queue(actor_options={"num_cpus": 0})
 
 
-def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue[dict[str, Any]] | Queue) -> Trainer:
-    """A single worker joins no process group, so that it alone imports torch, not driver and controller."""
-    from ray.train import BackendConfig, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+def trainer(
+    plan: Plan,
+    config: dict[str, Any],
+    loop: Loop,
+    reports: SimpleQueue[dict[str, Any]] | Queue,
+    nodes: list[str],
+) -> Trainer:
+    """A single worker joins no process group, so that it alone imports torch, not driver and controller.
+
+    nodes: is given the ids of the workers' nodes, where the controller runs in this process.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
     kind: type[Any] = PublicTrainer
     if internals.usable():
@@ -66,12 +78,12 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue
     resources = {"CPU": plan.compute.cpus_per_worker} | (
         {"GPU": plan.compute.gpus_per_worker} if plan.compute.gpus_per_worker else {}
     )
-    backend = BackendConfig()
+    backend: ListeningConfig | RoutedTorchConfig = ListeningConfig(nodes=nodes)
     if plan.compute.workers > 1:
         from sweeps.ray_runtime.network import RoutedTorchConfig
 
         backend = RoutedTorchConfig(
-            backend="nccl" if plan.compute.gpus_per_worker else "gloo", timeout_s=collective_seconds(plan)
+            backend="nccl" if plan.compute.gpus_per_worker else "gloo", timeout_s=collective_seconds(plan), nodes=nodes
         )
     made: Trainer = kind(
         loop,
@@ -84,9 +96,10 @@ def trainer(plan: Plan, config: dict[str, Any], loop: Loop, reports: SimpleQueue
             name=plan.trial_name(config["number"]),
             callbacks=[ReportRelay(plan, config["number"], reports)],  # type: ignore[list-item]  # of Train's version 1
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
-            failure_config=FailureConfig(
-                max_failures=WORKER_RETRIES,
+            failure_config=FailureConfig(  # every failure ends the run; `retries.charge` has the rule
+                max_failures=0,
                 controller_failure_limit=0,  # type: ignore[call-arg]
+                max_preemption_failures=0,
             ),
             **storage_arguments(plan.output.storage),
         ),
@@ -135,6 +148,27 @@ def first_cause(error: BaseException) -> str:
     """The first worker's own exception in one line, without Ray's frames around it."""
     failures = getattr(error, "worker_failures", None)
     return described(failures[min(failures)] if failures else getattr(error, "controller_failure", error))
+
+
+def died_of_drain(error: BaseException) -> bool:
+    """Whether Ray says of any worker that it died because its node was drained."""
+    return any(death.preempted for death in deaths(error))
+
+
+def raised_by_itself(error: BaseException, workers: int) -> bool:
+    """Whether the failure is surely the training's own, and not what remains to be seen of a lost node.
+
+    Ray learns of a lost node up to a minute late. Until then a worker there looks dead or unreachable, and workers of
+    other nodes fail because they cannot reach it.
+    """
+    return workers == 1 and bool(getattr(error, "worker_failures", None)) and not deaths(error)
+
+
+def deaths(error: BaseException) -> list[RayActorError]:
+    """What Ray says of the workers that died, or that it cannot reach."""
+    failures = getattr(error, "worker_failures", {}).values()
+    causes = [getattr(failure, "health_check_failure", failure) for failure in failures]
+    return [cause for cause in causes if isinstance(cause, RayActorError)]
 
 
 def described(error: BaseException) -> str:

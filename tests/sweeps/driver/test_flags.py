@@ -67,7 +67,7 @@ def test_the_flags_are_these_and_no_others(capsys):
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
         *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain", "--pictures", "--footage"),
         *("--promotion-clips", "--promotion-seeds", "--seconds", "--max-hours", "--trial-hours", "--on-end"),
-        *("--take-over", "--sampler", "--pruner", "--enqueue"),
+        *("--take-over", "--sampler", "--pruner", "--enqueue", "--checkpoint-minutes"),
     }
 
 
@@ -79,7 +79,7 @@ def test_the_flags_are_these_and_no_others(capsys):
         *(["--sampler", "gp"], ["--pruner", "median"]),
         *(["--promotion-seeds", "2"], ["--latents", "a"], ["--domain", "a"], ["--pictures", "a"], ["--workers", "2"]),
         *(["--gpus-per-worker", "1"], ["--concurrency", "2"], ["--tracking", "http://here"]),
-        *(["--optuna", "journal"], ["--experiment", "a"], ["--name", "a"]),
+        *(["--optuna", "journal"], ["--experiment", "a"], ["--name", "a"], ["--checkpoint-minutes", "3"]),
     ],
     ids=lambda given: given[0],
 )
