@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
+import ray
 from ports import free_port, wait_until_answers
 
 from cluster import patient
@@ -71,6 +72,11 @@ class Cluster:
     def add(self, cpus: int) -> Node:
         self.nodes.append(Node("--address", self.address, "--num-cpus", str(cpus)))
         return self.nodes[-1]
+
+    @property
+    def told_address(self) -> str:
+        """The address as Ray gives it to its processes: never the loopback's."""
+        return f"{ray.util.get_node_ip_address()}:{self.address.rpartition(':')[2]}"
 
     def cpus(self) -> float:
         code = "import ray; ray.init(log_to_driver=False); print(ray.cluster_resources().get('CPU', 0))"

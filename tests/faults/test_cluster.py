@@ -1,11 +1,14 @@
 """A cluster of several nodes: one is lost and another comes, and two studies share it."""
 
+import re
+
 import psutil
 import pytest
 from growing_cluster import QUOTA, WITHOUT_QUOTA, growing_cluster
-from harness import EVERY, FLAGS, Sweep, assert_as_if_nothing_had_happened, messages, named
+from harness import EVERY, FLAGS, WORKER, Sweep, assert_as_if_nothing_had_happened, messages, named
 from ray_cluster import WAITING, Cluster
 
+from cluster import spot_notice
 from sweeps.ray_runtime.resources import SLOT
 
 pytestmark = pytest.mark.slow
@@ -18,22 +21,50 @@ def cluster():
     made.close()
 
 
-def test_a_lost_node_is_waited_for_and_the_trial_goes_on_where_another_joins(undisturbed, footage, tmp_path, cluster):
-    first = cluster.add(1)
-    cluster.until_cpus(1)
+def test_lost_nodes_are_waited_for_and_never_charged_to_the_trial(undisturbed, footage, tmp_path, cluster):
+    """Three are lost without a checkpoint between them, the last of them with no other there. Three failures of its own
+    would end the trial."""
+    nodes = []
+    for count in (1, 2, 3):  # one after another (docs/traps.md)
+        nodes.append(cluster.add(1))
+        cluster.until_cpus(count)
     flags = ("--name", "hurt", *FLAGS, "--concurrency", "1")
     sweep = Sweep(tmp_path, footage[0], *flags, environment=cluster.environment, holds_at=2 * EVERY + 5)
     sweep.until_reports(2)
     sweep.until_held()
     relays = named(psutil.Process(cluster.head.process.pid).children(recursive=True), "ray::Relay")
     assert len(relays) == 1, "workers on another node reach the head's database through the relay"
-    first.lose()
-    sweep.release()
+    for times in (2, 3, None):
+        (there,) = [node for node in nodes if node.runs(WORKER)]
+        nodes.remove(there)
+        there.lose()
+        if times:
+            sweep.until_told(f"workers started again ({times} times now)")
     sweep.until_told("waits for a node: 1 x 1 CPU asked, room for 0 of 1")
+    sweep.release()
     cluster.add(1)
     sweep.end()
     assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
     assert "goes on: there is room again" in messages(sweep.plan)
+
+
+def test_a_drained_nodes_trial_keeps_its_state_and_goes_on_at_another(undisturbed, footage, tmp_path, cluster):
+    """As a spot interruption does it (cluster/spot_notice.py)."""
+    cluster.add(1)
+    cluster.until_cpus(1)
+    flags = ("--name", "hurt", *FLAGS, "--concurrency", "1")
+    waits = tmp_path / "waits"
+    asked = {"TOY_LEAVES_AT": str(2 * EVERY + 5), "TOY_MARK": str(waits)}
+    sweep = Sweep(tmp_path, footage[0], *flags, environment=cluster.environment | asked)
+    sweep.until(waits.exists)
+    (node,) = spot_notice.nodes_here(cluster.told_address)
+    cluster.add(1)
+    cluster.until_cpus(2)
+    assert spot_notice.drain(cluster.told_address, node, seconds=300)
+    sweep.end()
+    assert_as_if_nothing_had_happened(sweep.plan, undisturbed)
+    at = re.search(r"its workers were told to leave; its state is kept at step (\d+)", messages(sweep.plan))
+    assert f", from step {at[1]}" in messages(sweep.plan)
 
 
 def test_two_studies_on_one_cluster_and_one_mlflow_are_both_right(undisturbed, footage, tmp_path, cluster):

@@ -26,10 +26,13 @@ def watched_loop(config, asked):
 
     TOY_HANGS_AT: the first time, for ever, with TOY_MARK.
     TOY_HOLDS_AT: with TOY_HOLD.held, until there is TOY_HOLD.released.
+    TOY_LEAVES_AT: with TOY_MARK, until Ray says that its node is drained; a step within two seconds heeds it.
     TOY_HEEDS_AT: with TOY_MARK, until a stop was asked for; the next step heeds it. TOY_HEEDS: of this study alone.
 
     TOY_CLIP_PACE: seconds that every part of the scoring takes more.
     """
+    import ray.train
+
     from sweeps.storage.plan import Plan
     from sweeps.trial import reporter, worker
 
@@ -41,6 +44,9 @@ def watched_loop(config, asked):
             hang(Path(asked["TOY_MARK"]))
         if str(state.step) == asked.get("TOY_HOLDS_AT"):
             hold(Path(asked["TOY_HOLD"]))
+        if str(state.step) == asked.get("TOY_LEAVES_AT"):
+            Path(asked["TOY_MARK"]).touch()
+            wait(lambda: ray.train.get_preemption_info() is not None)
         if str(state.step) == asked.get("TOY_HEEDS_AT") and plan.name == asked.get("TOY_HEEDS", plan.name):
             heed(plan, Path(asked["TOY_MARK"]))
         return inner(state, clips, process)
