@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.io import storage
 from sweeps.storage import events, study_files
-from sweeps.storage.tag_names import SWEEP, TRIAL
+from sweeps.storage.tag_names import ROLE, SWEEP, TRIAL
 from sweeps.storage.trial_outcome import Ending
 from sweeps.tracking import relay
 from sweeps.tracking.client import Tracking
@@ -90,7 +90,7 @@ class TrialLog:
         """The address of the run's page, or its id if MLflow is a file; '' while MLflow is away."""
         with contextlib.suppress(*failures()):
             tracking = Tracking(self.plan)
-            run = tracking.find(**{SWEEP: self.plan.name, TRIAL: str(self.number)})
+            run = tracking.find(**{SWEEP: self.plan.name, ROLE: "trial", TRIAL: str(self.number)})
             if run is not None:
                 return tracking.page(run)
         return ""

@@ -13,6 +13,7 @@ from sweeps.tracking.client import models_of
 from sweeps.tracking.mlflow_state import SET_ASIDE, MlflowState, comparison
 from sweeps.tracking.outbox import Entry, Outbox
 from sweeps.tracking.reconcile import Model, Run, Seen, compare
+from sweeps.tracking.trial_log import TrialLog
 
 
 def kinds(*asked, **more):
@@ -174,6 +175,7 @@ def test_what_counts_to_no_recorded_trial_is_set_aside(study):
     assert len(tracking.runs()) == 1
     run = tracking.client.get_run(run_id)
     assert (run.data.tags[ROLE], run.info.status) == (SET_ASIDE, "KILLED")
+    assert TrialLog(made_study.plan, 5).link() == ""
     assert tracking.trial(5) != run_id, "a later trial of this number begins anew"
 
 
