@@ -15,6 +15,7 @@ from sweeps.record.entries import Driven
 from sweeps.search.optuna_store import open_log, open_mirror, open_study, recorded_before
 from sweeps.search.proposer import StudyRules
 from sweeps.search.tune_adapter import CoreCallback, CoreScheduler, CoreSearcher
+from sweeps.search.warm_start import warmed
 from sweeps.storage.plan import Plan
 
 
@@ -43,7 +44,8 @@ class PlayedTune:
             followers=[open_mirror(plan)],
             stopping=stopping,
         )
-        self.mended = self.core.begin(Driven(driver=driver), controls, plan.search.enqueued)
+        warm = warmed(plan, space) if plan.search.warm_start and not self.core.state.warm else None
+        self.mended = self.core.begin(Driven(driver=driver), controls, plan.search.enqueued, warm)
         metric = plan.search.objective
         self.searcher = CoreSearcher(self.core, make, metric=metric, concurrency=concurrency)
         self.scheduler = CoreScheduler(self.core, metric=metric)

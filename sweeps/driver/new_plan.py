@@ -66,6 +66,7 @@ def decided_search(
         trials=trials,
         controls=controls,
         enqueued=tuple(points),
+        warm_start=absolute(asked.warm_start) if "/" in asked.warm_start else asked.warm_start,
         grid=grid,
         rungs=decided_rungs(study, asked),
         objectives=tuple(study.objectives if asked.objectives is None else asked.objectives),

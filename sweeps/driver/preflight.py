@@ -16,7 +16,8 @@ from svgan.io.storage_errors import explained
 from sweeps.driver.disk_check import check_disk, size, state_bytes
 from sweeps.driver.preflight_result import PreflightResult
 from sweeps.ray_runtime import resources
-from sweeps.search import optuna_store, points, proposer
+from sweeps.record.state import StudyState
+from sweeps.search import optuna_store, points, proposer, warm_start
 from sweeps.storage import driver_lock, usage
 from sweeps.storage.paths import is_remote
 from sweeps.storage.plan import Plan
@@ -62,6 +63,8 @@ def preflight(study: Study, plan: Plan) -> PreflightResult:
             )
     if plan.search.sampler != SAMPLERS[0]:
         proposer.check_sampler(plan, study.space)
+    if plan.search.warm_start and not StudyState(optuna_store.open_log(plan).read()).warm:
+        warm_start.warmed(plan, study.space)
     disk = check_disk(plan, *max(state_bytes(run, material) for run in runs))
     return PreflightResult(there, material, runs, disk, used, time.perf_counter() - started)
 
@@ -148,6 +151,8 @@ def announce(plan: Plan, cleared: PreflightResult, time: str, log: Path) -> str:
     ]
     if plan.search.enqueued:
         lines.append(f"enqueued, before anything is proposed: {'; '.join(map(points.describe, plan.search.enqueued))}")
+    if plan.search.warm_start:
+        lines.append(f"the sampler begins with the finished trials of {plan.search.warm_start}")
     if plan.compute.max_gpu_hours is not None:
         used = usage.counted(plan, sum(cleared.used.values()))
         by_now = f", {usage.describe(plan, used)} of them used by now" if used else ""

@@ -37,6 +37,7 @@ def open_core(study: Study, plan: Plan, watch: StopWatch, budget: BudgetCallback
     from sweeps.search.optuna_mirror import failures
     from sweeps.search.optuna_store import open_log, open_mirror, recorded_before
     from sweeps.search.proposer import StudyRules
+    from sweeps.search.warm_start import warmed
 
     log = open_log(plan, driver)
     if not log.read() and (before := recorded_before(plan)):
@@ -63,7 +64,8 @@ def open_core(study: Study, plan: Plan, watch: StopWatch, budget: BudgetCallback
         followers=[optuna, mlflow],
         stopping=watch,
     )
-    for line in core.begin(Driven(driver=driver, where=driver_lock.here()), study.controls, plan.search.enqueued):
+    warm = warmed(plan, study.space) if plan.search.warm_start and not core.state.warm else None
+    for line in core.begin(Driven(driver=driver, where=driver_lock.here()), study.controls, plan.search.enqueued, warm):
         events.tell(plan, None, line)
     return core
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from sweeps.record.entries import Driven, Ended, Entry, Halted, Proposed, Queued, Reported, Resumed
+from sweeps.record.entries import Driven, Ended, Entry, Halted, Proposed, Queued, Reported, Resumed, Warmed
 from sweeps.record.log import Log
 from sweeps.record.state import RecordedTrial, StudyState
 from sweeps.storage.trial_outcome import Ending
@@ -68,13 +68,17 @@ class Core:
         driver: Driven,
         controls: Sequence[Mapping[str, object]] = (),
         points: Sequence[Mapping[str, object]] = (),
+        warm: Warmed | None = None,
     ) -> list[str]:
         """Take the study over, apply what an earlier driver decided and did not apply, and reconcile the followers.
 
         Returns a line for each thing that was mended. controls: of a study that has no record yet.
         points: all that were ever enqueued; those that the record does not have yet are added to it.
+        warm: trials of another study, of a record that has none yet.
         """
         self._record(driver)
+        if warm and not self.state.warm:
+            self._record(warm)
         if not self.state.begun:
             self.enqueue(controls, control=True)
         if added := points[self.state.enqueued :]:

@@ -30,6 +30,16 @@ class Queued:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Warmed:
+    """Finished trials of another study, which the sampler sees before this study's own. They are no trials of it."""
+
+    study: str
+    """The other study's name."""
+    trials: list[dict[str, Any]]
+    """Each has `point` and `distributions` as in `Proposed`, and `values`: the figures that the study minimises."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Proposed:
     """A trial begins."""
 
@@ -86,9 +96,9 @@ class Halted:
     reason: str = ""
 
 
-Entry = Driven | Queued | Proposed | Resumed | Reported | Ended | Halted
+Entry = Driven | Queued | Warmed | Proposed | Resumed | Reported | Ended | Halted
 KINDS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Driven, Queued, Proposed, Resumed, Reported, Ended, Halted)
+    kind.__name__.lower(): kind for kind in (Driven, Queued, Warmed, Proposed, Resumed, Reported, Ended, Halted)
 }
 
 

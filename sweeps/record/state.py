@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sweeps.record.entries import Driven, Ended, Entry, Halted, Proposed, Queued, Reported, Resumed
+from sweeps.record.entries import Driven, Ended, Entry, Halted, Proposed, Queued, Reported, Resumed, Warmed
 from sweeps.storage.trial_outcome import Ending
 
 
@@ -44,7 +44,7 @@ class Waiting(NamedTuple):
 class StudyState:
     """The trials in the order of their numbers, and the queue of points.
 
-    begun: whether controls were queued. enqueued: the number of other points that were.
+    begun: whether controls were queued. enqueued: the number of other points that were. warm: trials of another study.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
@@ -52,6 +52,7 @@ class StudyState:
         self.queue: deque[Waiting] = deque()
         self.begun = False
         self.enqueued = 0
+        self.warm: list[dict[str, Any]] = []
         self.drivers: list[Driven] = []
         self.reported: list[Reported] = []  # all reports, in the order in which they were decided
         for entry in entries:
@@ -66,6 +67,8 @@ class StudyState:
                 self.begun = True
                 self.enqueued += 0 if entry.control else len(entry.points)
                 self.queue += [Waiting(point, entry.control) for point in entry.points]
+            case Warmed():
+                self.warm = self.warm + entry.trials
             case Proposed():
                 if entry.number != len(self.trials):
                     raise ValueError(f"trial {entry.number} is proposed where {len(self.trials)} is next")

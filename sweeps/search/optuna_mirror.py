@@ -14,7 +14,7 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.record.entries import Driven, Ended, Entry, Halted, Proposed, Queued, Reported, Resumed
+from sweeps.record.entries import Driven, Ended, Entry, Halted, Proposed, Queued, Reported, Resumed, Warmed
 from sweeps.record.state import RecordedTrial, StudyState
 from sweeps.storage.trial_outcome import Ending
 
@@ -80,7 +80,7 @@ class OptunaMirror:
 
     def follow(self, entry: Entry, state: StudyState) -> None:
         match entry:
-            case Driven() | Queued():
+            case Driven() | Queued() | Warmed():
                 return
             case Proposed() | Resumed() | Reported() | Halted() | Ended():
                 if entry.number > self._count():

@@ -44,7 +44,10 @@ def check(space: Space, points: Sequence[Point]) -> None:
     for point in points:
         known: set[str] = set()
         for draw in range(DRAWS):
-            trial = drawn(space, point, seed=draw)
+            try:
+                trial = drawn(space, point, seed=draw)
+            except ValueError as error:
+                raise UserError(f"--enqueue {describe(point)}: the study's space does not take it ({error})") from None
             known |= set(trial.params)
             if set(point) <= set(trial.params):
                 break
@@ -63,7 +66,7 @@ def check(space: Space, points: Sequence[Point]) -> None:
 
 
 def drawn(space: Space, point: Point, seed: int = 0) -> optuna.Trial:
-    """A trial of the space with this point, its other parameters at random. Raises UserError for a value of another
+    """A trial of the space with this point, its other parameters at random. Raises ValueError for a value of another
     type.
     """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
@@ -71,10 +74,7 @@ def drawn(space: Space, point: Point, seed: int = 0) -> optuna.Trial:
     trial = study.ask()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a value is out of range, which is looked at afterwards
-        try:
-            sample(space, trial)
-        except ValueError as error:
-            raise UserError(f"--enqueue {describe(point)}: the study's space does not take it ({error})") from None
+        sample(space, trial)
     return trial
 
 

@@ -24,7 +24,7 @@ from sweeps.search import asha
 from sweeps.search.optuna_mirror import CONFIG, CONTROL
 from sweeps.search.pruners import PrunerStudy
 from sweeps.search.sampler_mirror import SamplerMirror
-from sweeps.search.samplers import check_optimizer, make_sampler, one_line_of, startup
+from sweeps.search.samplers import check_optimizer, make_sampler, one_line_of, source_of, startup
 
 if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
@@ -69,7 +69,7 @@ class StudyRules:
         self.mirror.catch_up(state)
         study = self.mirror.study
         check_optimizer(study.get_trials(deepcopy=False))
-        study.sampler = make_sampler(self.plan, len(state.trials))
+        study.sampler = make_sampler(self.plan, len(state.trials), source_of(self.plan, study, len(state.warm)))
         control = False
         if state.queue:
             control = state.queue[0].control

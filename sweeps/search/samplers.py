@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, create_trial
 
 from svgan.errors import UserError
 from svgan.io.safe_unpickle import NUMPY, AllowList
@@ -26,8 +26,8 @@ def startup(plan: Plan) -> int:
     return max(4, min(10, plan.search.trials // 3))
 
 
-def make_sampler(plan: Plan, number: int, warm: Sequence[FrozenTrial] = ()) -> BaseSampler:
-    """The sampler for one trial. warm: the finished trials of another study, which CMA-ES takes in a way of its own.
+def make_sampler(plan: Plan, number: int, source: Sequence[FrozenTrial] = ()) -> BaseSampler:
+    """The sampler for one trial. source: finished trials of another study, which CMA-ES takes in a way of its own.
 
     NSGA-II's population is a third of the trials where Optuna's own of 50 would leave them all in one generation.
     """
@@ -43,7 +43,7 @@ def make_sampler(plan: Plan, number: int, warm: Sequence[FrozenTrial] = ()) -> B
                 )
             case "cmaes":
                 return optuna.samplers.CmaEsSampler(
-                    seed=seed, warn_independent_sampling=False, source_trials=list(warm) or None
+                    seed=seed, warn_independent_sampling=False, source_trials=list(source) or None
                 )
             case "nsgaii":
                 return optuna.samplers.NSGAIISampler(
@@ -51,6 +51,19 @@ def make_sampler(plan: Plan, number: int, warm: Sequence[FrozenTrial] = ()) -> B
                 )
             case _:
                 return optuna.samplers.RandomSampler(seed=seed)
+
+
+def source_of(plan: Plan, study: optuna.Study, warm: int) -> list[FrozenTrial]:
+    """The study's first `warm` trials as CMA-ES takes those of another study: with no parameters but its own."""
+    if plan.search.sampler != "cmaes" or not warm:
+        return []
+    trials = study.get_trials(deepcopy=False)
+    own = make_sampler(plan, 0).infer_relative_search_space(study, trials[0])
+    return [
+        create_trial(params={name: trial.params[name] for name in own}, distributions=dict(own), values=trial.values)
+        for trial in trials[:warm]
+        if own and own.keys() <= trial.params.keys()
+    ]
 
 
 def check_optimizer(trials: Iterable[FrozenTrial]) -> None:

@@ -74,6 +74,8 @@ class Search:
     """Who proposes parameters: Optuna's tpe, gp, cmaes, nsgaii or random."""
     pruner: Annotated[str, flag("NAME")] = PRUNERS[0]
     """Who prunes trials: asha, or Optuna's hyperband or median, or none."""
+    warm_start: Annotated[str, flag("NAME", default=lambda text: text or "none")] = ""
+    """Study of the same space, by name or folder, whose finished trials the sampler sees before its own."""
     grid: NoFlag[dict[str, list[Any]]] = UNDECIDED
     """Fields and values of a grid, each point of which is a trial; empty for a search."""
     objectives: Annotated[tuple[str, ...], flag("A,B", split_at_commas, default=f"of {', '.join(OBJECTIVES)}")] = (
@@ -98,6 +100,11 @@ class Search:
                 raise UserError(
                     f"--{name} {getattr(self, name)}: there is none of that name; one of {', '.join(known)}"
                 )
+        if self.warm_start and self.sampler not in SAMPLERS[:3]:
+            raise UserError(
+                f"--warm-start {self.warm_start}: {self.sampler} proposes from this study's trials alone, if from any; "
+                f"use --sampler {', '.join(SAMPLERS[:2])} or {SAMPLERS[2]}"
+            )
         self._check_objectives()
         if self.controls is not UNDECIDED:
             self._check_trials()
@@ -122,6 +129,8 @@ class Search:
             raise UserError(f"--grid seed: with --seeds {self.seeds} every trial has seeds of its own; leave one out")
         if self.grid and self.trials != (points := math.prod(map(len, self.grid.values()))):
             raise UserError(f"--trials {self.trials}: the grid has {points} points, a trial each; leave --trials out")
+        if self.grid and self.warm_start:
+            raise UserError(f"--warm-start {self.warm_start}: a grid's points are given; leave it out with --grid")
         if self.grid and (self.sampler, self.pruner) != (SAMPLERS[0], PRUNERS[0]):
             name = "sampler" if self.sampler != SAMPLERS[0] else "pruner"
             raise UserError(

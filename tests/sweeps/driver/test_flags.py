@@ -67,7 +67,7 @@ def test_the_flags_are_these_and_no_others(capsys):
         *("--concurrency", "--storage", "--tracking", "--optuna", "--grid", "--experiment", "--name", "--resume"),
         *("--patience", "--objectives", "--seeds", "--max-gpu-hours", "--domain", "--pictures", "--footage"),
         *("--promotion-clips", "--promotion-seeds", "--seconds", "--max-hours", "--trial-hours", "--on-end"),
-        *("--take-over", "--sampler", "--pruner", "--enqueue", "--checkpoint-minutes"),
+        *("--take-over", "--sampler", "--pruner", "--enqueue", "--warm-start", "--checkpoint-minutes"),
     }
 
 
@@ -76,7 +76,7 @@ def test_the_flags_are_these_and_no_others(capsys):
     [
         *(["--steps", "2"], ["--seconds", "9"], ["--clips", "0"], ["--seed", "1"], ["--grid"]),
         *(["--objectives", "fvd_short,fvd_long"], ["--seeds", "2"], ["--promotion-clips", "8"], ["--footage"]),
-        *(["--sampler", "gp"], ["--pruner", "median"]),
+        *(["--sampler", "gp"], ["--pruner", "median"], ["--warm-start", "x"]),
         *(["--promotion-seeds", "2"], ["--latents", "a"], ["--domain", "a"], ["--pictures", "a"], ["--workers", "2"]),
         *(["--gpus-per-worker", "1"], ["--concurrency", "2"], ["--tracking", "http://here"]),
         *(["--optuna", "journal"], ["--experiment", "a"], ["--name", "a"], ["--checkpoint-minutes", "3"]),
