@@ -83,10 +83,12 @@ class OptunaMirror:
             case Driven() | Queued() | Warmed():
                 return
             case Proposed() | Resumed() | Reported() | Halted() | Ended():
-                if entry.number > self._count():
-                    self.reconcile(state)
-                else:
+                try:
+                    if entry.number > self._count():
+                        raise Unlike(f"trial {self._count()} is missing")
                     self._mend(state.trials[entry.number])
+                except Unlike:
+                    self.reconcile(state)
 
     def reconcile(self, state: StudyState) -> list[str]:
         """Make Optuna's trials those of the record. Where they cannot become it, the study is written anew."""

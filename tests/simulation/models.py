@@ -5,16 +5,23 @@ They keep what they were given until the end of the world, and every operation i
 """
 
 import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from optuna.trial import TrialState
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
 from world import Away, World
 
+from sweeps.record.endings import endings, reasons
 from sweeps.record.entries import Driven, Ended, Entry, Halted, Proposed, Queued, Reported, Resumed
 from sweeps.record.state import RecordedTrial, StudyState
-from sweeps.search.optuna_mirror import STATES
+from sweeps.search.optuna_mirror import CONFIG, ERROR, STATES, OptunaMirror
+from sweeps.storage.claim import EXPIRES
+from sweeps.storage.trial_outcome import Ending
+from sweeps.tracking.client import STATUS
+from sweeps.tracking.reconcile import Comparison, Disagreement, Model, Run, Seen, compare, settle
 
-MLFLOW_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "halted": "KILLED", "failed": "FAILED"}
+OBJECTIVE = "latent_fd_best"
 
 
 class Files:
@@ -40,10 +47,12 @@ class Files:
         self.world.effect("storage.written")
 
     def read(self, uri: str) -> bytes | None:
+        self.world.reaches("storage")
         folder, name = self._at(uri)
         return folder.get(name)
 
     def names(self, uri: str) -> list[str]:
+        self.world.reaches("storage")
         return list(self.folders.get(uri, ()))
 
     def remove(self, uri: str) -> None:
@@ -56,26 +65,48 @@ class Files:
         return self.folders.setdefault(folder, {}), name
 
 
+class Unlike(Exception):
+    """Optuna has something that the record does not have and that cannot be taken back."""
+
+
 class OptunaModel:
-    """Optuna's storage: trials with parameters, reports and a state; an ended trial cannot be changed any more."""
+    """Optuna's storage: trials with parameters, reports and a state; an ended trial cannot be changed any more.
+
+    anew: how often the study was written anew, because it could not become what the record says.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.trials: list[dict[str, Any]] = []
+        self.anew = 0
+
+    def shown(self) -> list[dict[str, Any]]:
+        return self.trials
 
     def follow(self, entry: Entry, state: StudyState) -> None:
         match entry:
             case Driven() | Queued():
                 return
             case Proposed() | Resumed() | Reported() | Halted() | Ended():
-                if entry.number > len(self.trials):
-                    self.reconcile(state)
-                else:
+                try:
+                    if entry.number > len(self.trials):
+                        raise Unlike(f"trial {len(self.trials)} is missing")
                     self._mend(state.trials[entry.number])
+                except Unlike:
+                    self.reconcile(state)
 
     def reconcile(self, state: StudyState) -> list[str]:
         self.world.effect("optuna.look")
-        return [line for trial in state.trials for line in self._mend(trial)]
+        try:
+            if len(self.trials) > len(state.trials):
+                raise Unlike(f"{len(self.trials)} trials, not {len(state.trials)}")
+            return [line for trial in state.trials for line in self._mend(trial)]
+        except Unlike as error:
+            self.anew += 1
+            self.trials = []
+            for trial in state.trials:
+                self._mend(trial)
+            return [f"the study was written anew ({error})"]
 
     def _mend(self, trial: RecordedTrial) -> list[str]:
         done, wanted = [], self.wanted(trial)
@@ -85,19 +116,22 @@ class OptunaModel:
             self.world.effect("optuna.added")
             return ["it was missing"]
         there = self.trials[trial.number]
-        assert there["params"] == wanted["params"], "proposed twice, differently"
+        if there["params"] != wanted["params"]:
+            raise Unlike("proposed twice, differently")
         if there["state"].is_finished():
-            assert there == wanted, f"an ended trial differs: {there}, {wanted}"
+            if there != wanted:
+                raise Unlike(f"an ended trial differs: {there}, {wanted}")
             return []
+        if any(wanted["reports"].get(step) != value for step, value in there["reports"].items()):
+            raise Unlike("Optuna has a report that the record does not have")
         for step, value in wanted["reports"].items():
             if step not in there["reports"]:
                 self.world.effect("optuna.report")
                 there["reports"][step] = value
                 done.append(f"report {step}")
-        assert there["reports"] == wanted["reports"], "Optuna has a report that the record does not have"
         if there["state"] != wanted["state"]:
             self.world.effect("optuna.tell")
-            there |= {"state": wanted["state"], "value": wanted["value"]}
+            there |= {"state": wanted["state"], "value": wanted["value"], "error": wanted["error"]}
             self.world.effect("optuna.told")
             done.append("state")
         return done
@@ -105,38 +139,119 @@ class OptunaModel:
     @staticmethod
     def wanted(trial: RecordedTrial) -> dict[str, Any]:
         state = STATES[trial.ending] if trial.ending else TrialState.WAITING if trial.halted else TrialState.RUNNING
-        value = trial.ended.figures["best"] if trial.ended and trial.ending == "finished" else None
-        return {"params": trial.proposal.params, "state": state, "value": value, "reports": dict(trial.reports)}
+        value = trial.ended.figures[OBJECTIVE] if trial.ended and trial.ending == "finished" else None
+        if trial.ending == "pruned" and trial.reports:
+            value = trial.reports[max(trial.reports)]  # as Optuna's `tell` does
+        error = trial.ended.reason if trial.ended and trial.ended.reason else None
+        params, reports = trial.proposal.params, dict(trial.reports)
+        return {"params": params, "state": state, "value": value, "error": error, "reports": reports}
+
+
+class RealOptuna(OptunaMirror):
+    """Optuna itself as `OptunaModel` shows it. Every write to its storage is an effect at which the world may fail."""
+
+    def __init__(self, world: World, storage: BaseStorage | None = None) -> None:
+        super().__init__(storage or FailingStorage(world), "study", (OBJECTIVE,))
+        self.world, self.anew = world, 0
+
+    def shown(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "params": trial.user_attrs[CONFIG],
+                "state": trial.state,
+                "value": trial.value,
+                "error": trial.user_attrs.get(ERROR),
+                "reports": trial.intermediate_values,
+            }
+            for trial in self.study.get_trials(deepcopy=False)
+        ]
+
+    def reconcile(self, state: StudyState) -> list[str]:
+        self.world.effect("optuna.look")
+        lines = super().reconcile(state)
+        self.anew += any("anew" in line for line in lines)
+        return lines
+
+
+class FailingStorage(InMemoryStorage):
+    """Optuna's storage in memory, in the world."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        self.world.effect("optuna.add")
+        made = super().create_new_trial(study_id, template_trial)
+        self.world.effect("optuna.added")
+        return made
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        self.world.effect("optuna.report")
+        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self.world.effect("optuna.attr")
+        super().set_trial_user_attr(trial_id, key, value)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        self.world.effect("optuna.tell")
+        done = super().set_trial_state_values(trial_id, state, values)
+        self.world.effect("optuna.told")
+        return done
 
 
 class MlflowModel:
     """MLflow's runs, metrics and logged models of one study, with the outbox for what it could not take.
 
-    It has what tracking servers have: runs may be many of one trial, a model is pending until it is finalised.
+    It has what tracking servers have: runs may be many of one trial, a model is pending until it is finalised. One
+    process at a time sends what waits of a trial; the claim of one that has died expires. stop: called when neither
+    MLflow nor the storage takes a run's end.
     """
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, world: World, stop: Callable[[str], None] = lambda why: None) -> None:
+        self.world, self.stop = world, stop
         self.runs: list[dict[str, Any]] = []
         self.models: list[dict[str, Any]] = []
         self.outbox: dict[int, list[tuple[str, dict[str, Any]]]] = {}
+        self.claims: dict[int, float] = {}  # who sends a trial's waiting writes, until when if it has died
 
     def write(self, number: int, kind: str, worker: bool = False, **fields: Any) -> None:
-        """Send what waits, then this; if MLflow is away, it waits too."""
-        waiting = self.outbox.setdefault(number, [])
-        try:
-            self.flush(number, worker)
-            self._apply(number, kind, worker, fields)
-        except Away:
-            waiting.append((kind, fields))
+        """Send what waits, then this. If MLflow is away, or another process sends what waits, this waits too.
 
-    def flush(self, number: int, worker: bool = False) -> None:
+        Raises Away if the storage cannot take it either.
+        """
+        with contextlib.suppress(Away):
+            if self.flush(number, worker):
+                self._apply(number, kind, worker, fields)
+                return
+        self.world.effect("storage.put", worker)
+        self.outbox.setdefault(number, []).append((kind, fields))
+
+    def flush(self, number: int, worker: bool = False, wait: bool = False) -> bool:
+        """Whether all that waited was sent; False if another process sends it. wait: until that one has died."""
         waiting = self.outbox.get(number, [])
-        while waiting:
-            kind, fields = waiting[0]
-            self._apply(number, kind, worker, fields)
-            self.world.effect("storage.remove", worker)
-            waiting.pop(0)
+        if not waiting:
+            return True
+        if self.claims.get(number, 0.0) > self.world.now:
+            if not wait:
+                return False
+            self.world.now = self.claims[number]
+        self.world.effect("storage.claim", worker)
+        self.claims[number] = self.world.now + EXPIRES
+        try:
+            while waiting:
+                kind, fields = waiting[0]
+                self._apply(number, kind, worker, fields)
+                if self.world.hits(0.1):
+                    assert not self.flush(number, not worker), "two processes send at once"
+                self.world.effect("storage.remove", worker)
+                waiting.pop(0)
+        except Away:
+            del self.claims[number]  # a process that was killed instead releases nothing
+            raise
+        del self.claims[number]
+        return True
 
     def _run(self, number: int, worker: bool) -> dict[str, Any]:
         found = [run for run in self.runs if run["trial"] == number]
@@ -151,9 +266,9 @@ class MlflowModel:
         run = self._run(number, worker)
         self.world.effect(f"mlflow.{kind}", worker)
         if kind == "open":
-            run |= {"status": "RUNNING", "outcome": None}
+            run |= {"status": "RUNNING"}  # the outcome of an earlier end stays until the next
         elif kind == "close":
-            run |= {"outcome": fields["outcome"], "status": MLFLOW_STATUS[fields["outcome"]]}
+            run |= {"outcome": fields["outcome"], "status": STATUS[fields["outcome"]]}
         elif kind == "metrics":
             for name, value in fields["values"].items():
                 run["metrics"].setdefault((name, fields["step"]), value)
@@ -162,41 +277,55 @@ class MlflowModel:
             if not own:
                 own = [{"trial": number, "step": fields["step"], "ready": False}]
                 self.models += own
-                self.world.effect("mlflow.model_pending", worker)
-            own[0]["ready"] = True
+            if not own[0]["ready"]:
+                self.world.effect("mlflow.model_pending", worker)  # the upload, at whose end it is finalised
+                own[0]["ready"] = True
         self.world.effect(f"mlflow.{kind}_done", worker)
 
     def follow(self, entry: Entry, state: StudyState) -> None:
         match entry:
             case Proposed() | Resumed():
                 self.write(entry.number, "open")
-            case Ended():
-                self.write(entry.number, "close", outcome=entry.ending)
-            case Halted():
-                self.write(entry.number, "close", outcome="halted")
+            case Ended() | Halted():
+                try:
+                    self.write(entry.number, "close", outcome=entry.ending if isinstance(entry, Ended) else "halted")
+                except Away as error:
+                    self.stop(f"neither MLflow nor the storage can be written ({error})")
             case _:
                 pass
 
     def reconcile(self, state: StudyState) -> list[str]:
-        done: list[str] = []
-        with contextlib.suppress(Away):  # at the next look
-            self._reconcile(state, done)
-        return done
+        def find() -> list[Disagreement]:
+            return compare(self.seen(), endings(state), "this process", reasons(state))
 
-    def _reconcile(self, state: StudyState, done: list[str]) -> None:
-        for trial in state.trials:
-            outcome = trial.ending or ("halted" if trial.halted else None)
-            for left in [m for m in self.models if m["trial"] == trial.number and trial.ended and not m["ready"]]:
-                self.world.effect("mlflow.delete_model")
-                self.models.remove(left)
-                done.append(f"a model of run {trial.number} was never finished")
-            found = [run for run in self.runs if run["trial"] == trial.number]
-            if outcome and (not found or found[0]["outcome"] != outcome):
-                self.write(trial.number, "close", outcome=outcome)
-                done.append(f"run {trial.number} was open")
-            elif not found:
-                self.write(trial.number, "open")
-                done.append(f"run {trial.number} was missing")
+        with contextlib.suppress(Away):  # at the next look
+            mended, left = settle([Comparison(find, self)])
+            assert not left
+            return [one.kind for one in mended]
+        return []
+
+    def seen(self) -> Seen:
+        self.world.reaches("mlflow")
+        self.world.reaches("storage")
+        return Seen(
+            runs=[Run(str(at), r["trial"], r["status"], r["outcome"], at) for at, r in enumerate(self.runs)],
+            models=[
+                Model(str(at), m["trial"], m["step"], "", "READY" if m["ready"] else "PENDING", made=at)
+                for at, m in enumerate(self.models)
+                if m["trial"] >= 0
+            ],
+            waiting={number: len(left) for number, left in self.outbox.items() if left},
+        )
+
+    def send_waiting(self, trial: int) -> None:
+        self.flush(trial, wait=True)
+
+    def close_run(self, trial: int, outcome: Ending, reason: str | None) -> None:
+        self._apply(trial, "close", False, {"outcome": outcome})
+
+    def delete_model(self, model: str) -> None:
+        self.world.effect("mlflow.delete_model")
+        self.models[int(model)] |= {"trial": -1}  # its place stays, so that the names of others do
 
 
 class Checkpoints:

@@ -4,15 +4,15 @@ import dataclasses
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from models import Checkpoints, Files, MlflowModel, OptunaModel
+from models import OBJECTIVE, Checkpoints, Files, MlflowModel, OptunaModel, RealOptuna
 from world import Away, Crash, WorkerKilled, World
 
-from sweeps.record.core import Core
+from sweeps.record.core import Core, Rules
 from sweeps.record.entries import Driven, Ended, Proposed, Reported
-from sweeps.record.log import Log
+from sweeps.record.log import Log, Superseded
 from sweeps.record.patient_follower import PatientFollower
 from sweeps.record.state import StudyState
 from sweeps.search.asha import prunes
@@ -61,16 +61,35 @@ def merit(params: dict[str, Any], step: int) -> float:
     return params["x"] + 1 / step + drawn[0] / 512
 
 
-class Study:
-    """A study, its storage and services, and its drivers one after another, until it is finished."""
+class TakenOver(Exception):
+    """Another driver takes the study over while this one lives: its host hangs, or its network is lost."""
 
-    def __init__(self, shape: Shape, world: World) -> None:
+
+class Study:
+    """A study, its storage and services, and its drivers one after another, until it is finished.
+
+    rules: makes those of a driver, real ones in place of the model's. optuna: the real one in place of the model.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        world: World,
+        rules: Callable[[], Rules] | None = None,
+        optuna: OptunaModel | RealOptuna | None = None,
+    ) -> None:
         self.shape, self.world = shape, world
-        self.files, self.optuna, self.mlflow = Files(world), OptunaModel(world), MlflowModel(world)
+        self.files, self.optuna, self.mlflow = (
+            Files(world),
+            optuna or OptunaModel(world),
+            MlflowModel(world, self._stop),
+        )
         self.checkpoints = Checkpoints(world)
-        self.rules = ModelRules(shape, world.seed)
+        self.rules = rules or (lambda: ModelRules(self.shape, world.seed))
         self.stopping = False
         self.lives = 0
+        self.zombies: list[TunePart] = []  # drivers that live on, though another one has taken the study over
+        self.superseded = self.lost = 0  # zombies that have found that out, and their followers that were too slow
         self.overtaken = False  # a trial was halted because its process died too often, and later ones were proposed
 
     def core(self) -> Core:
@@ -86,15 +105,31 @@ class Study:
         )
         core = Core(
             Log("study/record", self.files, driver, self.world.clock),
-            self.rules,
+            self.rules(),
             trials=self.shape.trials,
-            objectives=("best",),
+            objectives=(OBJECTIVE,),
             followers=[optuna, self.mlflow],
             stopping=lambda: self.stopping,
         )
         points = [] if self.shape.searched else [{"x": n / self.shape.trials} for n in range(self.shape.trials)]
+        if self.zombies and self.world.hits(0.5):  # between this driver's look at the record and its first entry
+            self.zombie_acts()
         core.begin(Driven(driver=driver), points)
         return core
+
+    def haunted(self) -> None:
+        """A driver that was taken over decides something: it learns that it was, and changes nothing."""
+        before = self.everything()
+        self.zombie_acts()
+        assert self.everything() == before, "a driver that was replaced has changed something"
+
+    def zombie_acts(self) -> None:
+        if not self.zombies[-1].lives_on():
+            self.zombies.pop()
+
+    def everything(self) -> str:
+        record = len(self.files.folders["study/record"])
+        return repr((record, self.optuna.shown(), self.mlflow.runs, self.mlflow.models, self.mlflow.outbox))
 
     def _stop(self, why: str) -> None:
         self.stopping = True
@@ -112,10 +147,12 @@ class Study:
                     self.world.calm = True
                     core.reconcile()
                     for number in range(len(core.state.trials)):
-                        self.mlflow.flush(number)
+                        self.mlflow.flush(number, wait=True)
                     return core.state
-            except Crash:
+            except (Crash, Away, TakenOver):
                 self.world.now += 60.0
+            except Superseded:
+                self.lost += 1  # to a zombie that was faster
 
 
 class TunePart:
@@ -141,7 +178,29 @@ class TunePart:
             act(number)
             if self.study.shape.stops and self.world.hits(0.0005):
                 self.study.stopping = True
+            if self.study.zombies and self.world.hits(0.05):
+                self.study.haunted()
+            if self.world.hits(0.002):
+                self.study.zombies.append(self)
+                raise TakenOver
         raise AssertionError(f"seed {self.world.seed}: no end")
+
+    def lives_on(self) -> bool:
+        """Decide one thing more, without workers; return whether there will be more."""
+        acts: list[Any] = [(self.deliver, number) for number, queue in self.queued.items() if queue]
+        if len(self.queued) < self.study.shape.concurrency and not self.over:
+            acts.append((self.start, None))
+        if not acts:
+            return False
+        act, number = self.world.chance.choice(acts)
+        try:
+            act(number)
+        except Superseded:
+            self.study.superseded += 1
+            return False
+        except (Crash, Away):
+            return False
+        return True
 
     def start(self, _: None) -> None:
         trial = self.core.next()
@@ -163,6 +222,8 @@ class TunePart:
             else:  # Ray Train starts it again, from the checkpoint
                 self.working[number] = self.trial(number, self.core.state.trials[number].proposal.params)
             return
+        except Away as error:  # the storage: the controller halts the trial, and the driver all
+            result = {"how": "halted", "why": str(error)}
         self.queued[number].append(result)
         if self.world.hits(0.02):
             self.queued[number].append(result)  # a retried message
@@ -176,6 +237,8 @@ class TunePart:
             self.study.overtaken = True
             self.end(number, "halted", result, reason="its process died")
         elif "how" in result:
+            if "why" in result:
+                self.study.stopping = True
             if result["how"] != "failed" and "step" in result:
                 self.core.report(number, result["step"], result["value"], result["history"], last=True)
             self.end(number, result["how"], result, reason=result.get("reason", ""))
@@ -185,7 +248,7 @@ class TunePart:
     def end(self, number: int, how: Any, result: dict[str, Any], reason: str = "") -> None:
         self.working.pop(number, None)
         del self.queued[number]
-        figures = {"best": result["value"]} if how == "finished" else {}
+        figures = {OBJECTIVE: result["value"]} if how == "finished" else {}
         self.core.end(number, how, result.get("step", 0), figures, reason)
 
     def trial(self, number: int, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -216,13 +279,14 @@ class TunePart:
 
 def replayed(study: Study) -> None:
     """Every proposal and every stop in the record is what the rules say of the entries before it."""
+    rules = study.rules()
     entries, state = Log("study/record", study.files, "reader").read(), StudyState()
     for entry in entries:
         if isinstance(entry, Proposed):
-            assert study.rules.propose(state) == entry
+            assert rules.propose(state) == entry
         if isinstance(entry, Reported):
             last = entry.step == STEPS
-            stop = not last and study.rules.prunes(state, entry.number, entry.step, entry.value)
+            stop = not last and rules.prunes(state, entry.number, entry.step, entry.value)
             assert stop == entry.stop, entry
         state.apply(entry)
 
@@ -232,12 +296,14 @@ def agreed(study: Study, state: StudyState) -> None:
     assert len(state.trials) == study.shape.trials
     ends = [entry for entry in Log("study/record", study.files, "reader").read() if isinstance(entry, Ended)]
     assert sorted(entry.number for entry in ends) == list(range(study.shape.trials)), "each trial ends once"
-    assert [OptunaModel.wanted(trial) for trial in state.trials] == study.optuna.trials
+    assert [OptunaModel.wanted(trial) for trial in state.trials] == study.optuna.shown()
+    assert not study.optuna.anew, "Optuna followed the record all the time"
     runs = {run["trial"]: run for run in study.mlflow.runs}
     assert len(runs) == len(study.mlflow.runs) == study.shape.trials, "a run per trial"
-    keys = [(model["trial"], model["step"]) for model in study.mlflow.models]
+    models = [model for model in study.mlflow.models if model["trial"] >= 0]  # others were deleted
+    keys = [(model["trial"], model["step"]) for model in models]
     assert len(set(keys)) == len(keys), "a model twice"
-    assert all(model["ready"] for model in study.mlflow.models)
+    assert all(model["ready"] for model in models)
     assert not any(study.mlflow.outbox.values())
     for trial in state.trials:
         run, params = runs[trial.number], trial.proposal.params
@@ -265,14 +331,14 @@ def shape_of(seed: int) -> Shape:
     return Shape(concurrency=(1, 1, 2, 4)[seed % 4], searched=seed % 3 != 0)
 
 
-def check(seed: int, faults: float = 0.02) -> Study:
+def check(seed: int, faults: float = 0.02, make: Callable[[Shape, World], Study] = Study) -> Study:
     """One schedule: a study that the seed disturbs, with everything that must hold. Raises AssertionError."""
     shape = shape_of(seed)
-    study = Study(shape, World(seed, faults))
+    study = make(shape, World(seed, faults))
     state = study.run()
     agreed(study, state)
     replayed(study)
     if shape.same_as_undisturbed and not (shape.searched and study.overtaken):
-        calm = Study(shape, World(seed)).run()
+        calm = make(shape, World(seed)).run()
         assert summary(state) == summary(calm)
     return study
