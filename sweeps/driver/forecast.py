@@ -100,7 +100,7 @@ def learned(runs: Sequence[Run], plan: Plan) -> Pace:
         - float(run.data.params["steps"]) / run.data.metrics[ITERATIONS_PER_SECOND]  # of all seeds together
         - run.data.metrics.get(SECONDS_SCORING, 0)
         for run in runs
-        if run.data.tags.get(OUTCOME) == "finished" and run.data.tags.get(ATTEMPTS) == "1"
+        if run.data.tags.get(OUTCOME) == "finished" and run.data.tags.get(ATTEMPTS) == "1" and run.info.end_time
     ]
     return Pace(
         step,

@@ -127,8 +127,8 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
         log_capture.quiet(log_file) as log,
     ):
         stop_request.clear(plan)
+        plan.save()  # first, so that a study that MLflow has can be resumed
         parent = tracking.parent()
-        plan.save()
         tracking.client.log_artifact(parent, str(Path(plan.output.folder, PLAN_FILE)))
         LOG.info("preflight took %.2f s", found.seconds)
         print(announce(plan, found, forecast.describe(plan, pace), log), flush=True)

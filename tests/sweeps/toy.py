@@ -104,6 +104,10 @@ def hold_before_the_run_is_closed(path):
 if __name__ == "__main__":
     if "TOY_HOLDS_CLOSE" in os.environ:
         hold_before_the_run_is_closed(Path(os.environ["TOY_HOLDS_CLOSE"]))
+    if "TOY_EFFECTS" in os.environ:
+        import driver_effects  # tests/faults, which is on the path there
+
+        driver_effects.watch(Path(os.environ["TOY_EFFECTS"]), int(os.environ.get("TOY_DIES_AT", "0")))
     if "TOY_MLFLOW_SECONDS" in os.environ:
         from sweeps.driver import conclude
 

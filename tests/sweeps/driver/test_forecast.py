@@ -146,6 +146,8 @@ def test_earlier_trials_of_the_same_kind_are_asked_first(database, tmp_path):
         tracking.client.log_param(one.info.run_id, "seeds", 2)
         log.metrics(401, {"iterations_per_second": 2.0})
         tracking.client.set_tag(one.info.run_id, forecast.OUTCOME, "finished")
+        half_closed = forecast.learned(forecast.earlier(tracking, run, "cpu A"), asked)
+        assert half_closed.step == pytest.approx(1 / 4, abs=0.25), "a driver died before it set the run's end"
         end = one.info.start_time + 1000 * (400 // 2 + 32 + 7)
         tracking.client.set_terminated(one.info.run_id, "FINISHED", end_time=end)
     pair = forecast.learned(forecast.earlier(tracking, run, "cpu A"), asked)
