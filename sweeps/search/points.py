@@ -69,6 +69,7 @@ def drawn(space: Space, point: Point, seed: int = 0) -> optuna.Trial:
     """A trial of the space with this point, its other parameters at random. Raises ValueError for a value of another
     type.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     study.enqueue_trial(dict(point))
     trial = study.ask()

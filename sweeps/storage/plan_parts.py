@@ -56,7 +56,7 @@ class Search:
     controls: NoFlag[int]
     """Number of controls: trials of given parameters that run first and are never pruned."""
     trials: Annotated[int, flag("N", int, default="{}; with --grid, its points")] = UNDECIDED
-    """Number of trials, controls included."""
+    """Number of trials, controls and enqueued points included. A larger one may be given at --resume."""
     enqueued: NoFlag[tuple[dict[str, Any], ...]] = ()
     """Points of the space that the user gave. They run before anything is proposed, and may be pruned."""
     steps: Annotated[int, flag("N", int)]
