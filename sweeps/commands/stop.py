@@ -17,7 +17,7 @@ ABOUT = """Stop a study so that nothing is lost.
 
 The driver starts no more trials. Running trials save their whole state at the step they are at, which takes seconds,
 and the driver ends. A trial that is measuring FVD measures it again after a resume. Ctrl-C on the driver's terminal
-does the same. Run this command on the driver's machine.
+and SIGTERM do the same. Run this command on the driver's machine.
 """
 LOOK_SECONDS = 0.5  # between two looks whether the driver has ended
 

@@ -35,9 +35,9 @@ DASHBOARD_SECONDS, DASHBOARD_PAUSE_SECONDS = 300.0, 1.0
 AGENT_SECONDS = 120.0  # that a head just started may be without the agent that runs its jobs: 10 to 60 s on a busy one
 AGENT_PAUSE_SECONDS = 0.2  # Ray itself waits 10 s before it answers
 NO_AGENT = "No available agent"
-# Seconds between the SIGTERM of `ray job stop` and SIGKILL, read by Ray's supervisor of the job, which has the job's
-# environment. Trials keep their state within 30; Ray's own 3 are too few.
-STOP_WAIT = ("RAY_JOB_STOP_WAIT_TIME_S", "120")
+# From the SIGTERM of `ray job stop` to SIGKILL: trials keep their state within 30, Ray's own 3 are too few. Ray's
+# supervisor of the job reads the variable; it has the job's environment.
+JOB_STOP_SECONDS, STOP_WAIT = 120, "RAY_JOB_STOP_WAIT_TIME_S"
 AGENT_LOG = "/tmp/ray/session_latest/logs/dashboard_agent.log"
 
 
@@ -94,8 +94,8 @@ def entrypoint(script: str, arguments: Sequence[str]) -> str:
 
 def passed_on(commit: str | None) -> dict[str, str]:
     """Variables for job and workers, beside those of the nodes: those set here, none of them secret."""
-    names = (CLUSTER, STOP_WAIT[0], *(variable.name for variable in VARIABLES.values()))
-    told = dict([STOP_WAIT]) | {name: os.environ[name] for name in names if os.environ.get(name)}
+    names = (CLUSTER, STOP_WAIT, *(variable.name for variable in VARIABLES.values()))
+    told = {STOP_WAIT: str(JOB_STOP_SECONDS)} | {name: os.environ[name] for name in names if os.environ.get(name)}
     return told | {JOB: "1"} | ({COMMIT: commit} if commit else {})
 
 

@@ -30,7 +30,7 @@ def own_sigterm() -> Iterator[None]:
     Ray sets two: one prints a C++ stack and aborts 3 s later, the other exits with 15 (docs/traps.md). SIGTERM waits
     while the block runs. What the block starts inherits that SIGTERM is blocked: Ray's threads here, and the processes
     of a Ray on this machine. So a SIGTERM to a whole process group or control group leaves Ray running until the
-    trials have kept their state.
+    trials have kept their state. A worker that is to hear it unblocks it in its main thread.
     """
     if threading.current_thread() is not threading.main_thread():  # Ray sets no handler there
         yield

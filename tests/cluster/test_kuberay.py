@@ -96,7 +96,7 @@ def test_a_pod_that_must_go_stops_its_study_first():
     study = Path(SPEC["entrypoint"].split()[-1]).stem
     assert hook(PODS[0]) == ["/bin/sh", "-c", f"cd /home/ray && python -m sweeps stop {study}"]
     graces = {group["template"]["spec"]["terminationGracePeriodSeconds"] for group in PODS}
-    assert min(graces) > int(DOCUMENTS["ConfigMap"]["data"][STOP_WAIT[0]]) > 30, "seconds that keeping a state may take"
+    assert min(graces) > int(DOCUMENTS["ConfigMap"]["data"][STOP_WAIT]) > 30, "seconds that keeping a state may take"
 
 
 def test_a_workers_pod_waits_for_the_workers_in_it(tmp_path):
@@ -132,7 +132,7 @@ def test_its_environment_is_that_of_the_other_files():
     sweeps = {variable.name for variable in read.VARIABLES.values()} | {read.CLUSTER, read.REPO}
     block = TEXT.partition("\ndata:")[2].partition("\n---")[0]
     named = set(re.findall(r"^  (?:# )?([A-Z][A-Z_]+):", block, re.MULTILINE))
-    assert named == sweeps | {"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", STOP_WAIT[0]}
+    assert named == sweeps | {"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", STOP_WAIT}
     assert all(isinstance(value, str) for value in told.values())
     assert told[read.CLUSTER] == "cluster/kuberay.yaml"
     for group in PODS:

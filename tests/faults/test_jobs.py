@@ -1,6 +1,7 @@
 """A study on a cluster's head becomes a Ray Job: of the synced package, whatever happens to the terminal."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,7 +116,7 @@ class Head:
 @pytest.fixture(scope="module")
 def head(tmp_path_factory, footage):
     home = tmp_path_factory.mktemp("home")
-    waits = {"TOY_PACE": "0", "TOY_HEEDS": "long", "TOY_HEEDS_AT": "45", "TOY_MARK": str(home / "waits")}
+    waits = {"TOY_PACE": "0", "TOY_HEEDS": "long", "TOY_HEEDS_AT": "45,145", "TOY_MARK": str(home / "waits")}
     made = Head(home, footage[0], **waits)
     yield made
     made.end()
@@ -185,7 +187,7 @@ def test_a_head_whose_agents_port_is_taken_takes_no_job_and_its_user_learns_why(
 
 
 def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):
-    """At step 45 its worker waits for the stop."""
+    """At steps 45 and 145 its worker waits for a stop: Ray's, which is SIGTERM, then our own."""
     flags = ("--steps", "320", "--clips", "0", "--grid", "gap_weight=100", "width=8")
     process = head.start("toy.py", "--name", "long", *flags)
     shown = ""
@@ -197,13 +199,36 @@ def test_the_terminal_may_go_and_a_stopped_job_is_resumed_as_another(head):
     rest, _ = process.communicate(timeout=300)
     assert process.returncode == 130, rest
     assert "goes on" in rest
+    job = re.search(r"submitted as job (\S+)", shown)[1]
+    ray = str(BIN / "ray")
+    code, said = head.run(ray, "job", "stop", job)
+    assert code == 0, said
+    code, log = head.run(ray, "job", "logs", job)
+    assert "keep their state first (SIGTERM again" in log
+    again = "ray submit cluster/gpu.yaml sweeps/toy.py -- --resume long"
+    assert f"stopped; go on with: {again}" in log
+    assert "*** SIGTERM" not in log
+    assert kept_step(head.home / "runs" / "long") == 46
+    waits = head.home / "waits"
+    waits.unlink()
+    process = head.start("toy.py", "--resume", "long")
+    while not waits.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
     code, said = head.run("-m", "sweeps", "stop", "long")
     assert code == 0, said
-    assert "ray submit cluster/gpu.yaml sweeps/toy.py -- --resume long" in said
+    assert again in said
+    process.communicate(timeout=300)
+    assert kept_step(head.home / "runs" / "long") == 146
     code, shown = head.run("toy.py", "--resume", "long")
     assert code == 0, shown
     (run,) = Tracking(Plan.load(head.home / "runs" / "long")).runs()
     assert run.info.status == "FINISHED"
+
+
+def kept_step(study: Path) -> int:
+    last = max((study / "train-0000").glob("checkpoint_2*"))
+    return json.loads((last / "state" / "state.json").read_text())["step"]
 
 
 SECRETS = {

@@ -27,7 +27,8 @@ def watched_loop(config, asked):
     TOY_HANGS_AT: the first time, for ever, with TOY_MARK.
     TOY_HOLDS_AT: with TOY_HOLD.held, until there is TOY_HOLD.released.
     TOY_LEAVES_AT: with TOY_MARK, until Ray says that its node is drained; a step within two seconds heeds it.
-    TOY_HEEDS_AT: with TOY_MARK, until a stop was asked for; the next step heeds it. TOY_HEEDS: of this study alone.
+    TOY_HEEDS_AT, steps: with TOY_MARK, until a stop was asked for; the next step heeds it. TOY_HEEDS: of this study
+    alone.
 
     TOY_CLIP_PACE: seconds that every part of the scoring takes more.
     """
@@ -37,6 +38,7 @@ def watched_loop(config, asked):
     from sweeps.trial import reporter, worker
 
     inner, plan, score = worker.iterate, Plan.from_json(config["plan"]), reporter.score
+    heeds = asked.get("TOY_HEEDS_AT", "").split(",")
 
     def iterate(state, clips, process):
         time.sleep(float(asked.get("TOY_PACE", "0")))
@@ -47,7 +49,7 @@ def watched_loop(config, asked):
         if str(state.step) == asked.get("TOY_LEAVES_AT"):
             Path(asked["TOY_MARK"]).touch()
             wait(lambda: ray.train.get_preemption_info() is not None)
-        if str(state.step) == asked.get("TOY_HEEDS_AT") and plan.name == asked.get("TOY_HEEDS", plan.name):
+        if str(state.step) in heeds and plan.name == asked.get("TOY_HEEDS", plan.name):
             heed(plan, Path(asked["TOY_MARK"]))
         return inner(state, clips, process)
 
