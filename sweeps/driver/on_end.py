@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from svgan import termination
 from svgan.errors import UserError, one_line
+from svgan.metrics.names import FVD_LONG, FVD_SHORT, LATENT_FD
 from sweeps.driver.flags import resume_command
 from sweeps.reports.trial_table import Row, rows_of, rows_of_record
 from sweeps.storage.tag_names import ROLE, SWEEP
@@ -94,7 +95,7 @@ class Ending:
             "asked": plan.search.trials,
             "trials": {state: states.count(state) for state in dict.fromkeys(states)},
             "best": best(rows),
-            "promotion": promotion and dataclasses.asdict(promotion) | {"fvd_long": finite(promotion.fvd_long)},
+            "promotion": promotion and dataclasses.asdict(promotion) | {FVD_LONG: finite(promotion.fvd_long)},
             "links": {
                 "run": page,
                 "tracking": plan.output.tracking,
@@ -166,7 +167,7 @@ def best(rows: list[Row]) -> dict[str, Any] | None:
     if not judged:
         return None
     row = min(judged, key=lambda one: one.latent_fd or 0.0)
-    figures = {name: finite(getattr(row, name)) for name in ("latent_fd", "fvd_short", "fvd_long")}
+    figures = {name: finite(getattr(row, name)) for name in (LATENT_FD, FVD_SHORT, FVD_LONG)}
     return {"trial": row.number, "status": row.status, "step": row.step, **figures, "config": row.config}
 
 
