@@ -80,6 +80,7 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
     while True:
         wait_for_room(plan, number, waiting)
         os.environ.update(environment(plan, several_nodes()))
+        discard_unfinished(plan, number)
         before, alive, nodes = last_checkpoint(plan, number), notice.living_nodes(), list[str]()
         try:
             outcome = relayed(plan, config, loop, nodes)
@@ -112,7 +113,6 @@ def run_trial(config: dict[str, Any], loop: Loop) -> dict[str, Any]:
         if not again:
             return {FAILED: reason}
         charges = charged
-        discard_unfinished(plan, number)
         events.tell(plan, number, f"{reason}; once more")
 
 
