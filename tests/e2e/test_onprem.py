@@ -1,5 +1,6 @@
 """cluster/onprem.yaml as its user meets it: a list of hosts, no cloud and no autoscaling."""
 
+import re
 import subprocess
 from typing import Any
 
@@ -47,7 +48,9 @@ def listed(machines, running_services, tmp_path_factory) -> dict[str, Any]:
 def test_a_list_of_hosts_trains_together_from_s3_and_is_left_without_ray(machines, listed):
     _, (head, *workers, _) = machines
     printed = listed["printed"]
-    assert f"waiting for hosts of the yaml that have not joined yet: {', '.join(WORKERS)}" in printed
+    # A study waits for hosts that have not joined; on a busy machine they may have joined before it looks.
+    waited = re.search(r"waiting for hosts of the yaml that have not joined yet: (.+)", printed)
+    assert waited is None or set(waited[1].strip().split(", ")) <= set(WORKERS)
     assert "each on 2 x 1 CPU" in printed
     assert "ray exec cluster/onprem.yaml 'ray job logs -f" in printed
     assert listed["latents"] == "s3://svgan-e2e/latents"
