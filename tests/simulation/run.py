@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
-import studies  # noqa: E402  (beside this file)
+import simulated_studies as studies  # noqa: E402  (beside this file)
 
 BLOCK = 50
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import optuna
 import pytest
 from mlflow import MlflowClient
-from models import Files, MlflowModel, OptunaModel, RealOptuna
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 from ports import free_port
-from studies import REDUCTION, RUNGS, Shape, Study, check, shape_of
-from world import World
+from simulated_models import Files, MlflowModel, OptunaModel, RealOptuna
+from simulated_studies import REDUCTION, RUNGS, Shape, Study, check, shape_of
+from simulated_world import World
 
 from svgan.io import storage
 from sweeps.driver.mlflow_follower import MlflowFollower

@@ -1,9 +1,9 @@
 """Studies of a seeded world, in which drivers, workers and services fail at any effect (docs/faults.md)."""
 
 import pytest
-from models import OptunaModel
-from studies import Shape, Study, agreed, check, replayed, summary
-from world import World
+from simulated_models import OptunaModel
+from simulated_studies import Shape, Study, agreed, check, replayed, summary
+from simulated_world import World
 
 from sweeps.record.core import Core
 from sweeps.record.entries import Driven, Reported

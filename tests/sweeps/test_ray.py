@@ -211,6 +211,7 @@ def test_the_reaper_removes_what_leaked_and_nothing_else(ray_here):
     assert [states[name] for name in (leaked, kept, slot.id.hex())] == ["REMOVED", "CREATED", "CREATED"]
     ray.util.remove_placement_group(slot)
     ray.kill(living)
+    placement_groups.remove_group(kept)
 
 
 def test_what_is_waited_for_is_said(ray_here):
@@ -222,7 +223,7 @@ def test_an_evaluation_for_which_no_place_comes_says_so_and_ends(ray_here, foota
     monkeypatch.setattr(feature_pool, "SAY_SECONDS", 0.1)
     monkeypatch.setattr(resources, "NODE_SECONDS", 0.3)
     taken = ray.util.placement_group([{"CPU": 2}])
-    ray.get(taken.ready())
+    ray.get(taken.ready(), timeout=120)
     waiting = ray.remote(num_cpus=1)(lambda: None).remote()
     try:
         with pytest.raises(UserError, match=r"^no features came for 0 h \(0 CPUs are free\); see Ray's logs$"):

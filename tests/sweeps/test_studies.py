@@ -41,7 +41,7 @@ def test_a_study_imports_installed_packages_alone(study_file):
 def test_controls_and_proposals_make_runs(name):
     import optuna
 
-    from sweeps.search.optuna_store import sample
+    from sweeps.search.proposer import sample
 
     study, plan = importlib.import_module(f"sweeps.{name}").STUDY, Plan.from_fields(PLAN)
     trials = optuna.create_study()
@@ -123,7 +123,7 @@ def toy(footage, tmp_path, monkeypatch):
         (["--steps", "many"], "argument --steps: invalid int value: 'many'; see sweeps/toy.py --help"),
         (["--storage", "/proc/svgan"], "--storage /proc/svgan: cannot be written"),
         (["--resume", "missing"], "no such study"),
-        (["--resume", "missing", "--trials", "3"], "--trials: a study's flags are remembered"),
+        (["--resume", "missing", "--steps", "3"], "--steps: a study's flags are remembered"),
         (["--name", "../x"], "--name '../x'"),
         (["--clips", "1"], "--clips 1"),
         (["--seconds", "60"], "--seconds 60: trials that are still to be proposed cannot be timed beforehand"),

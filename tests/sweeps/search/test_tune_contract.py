@@ -1,6 +1,6 @@
 """What the real Tune gives to searcher, scheduler and callbacks, in which order, and in which form.
 
-`played_tune.PlayedTune` and `simulation/studies.TunePart` play this part; here Tune plays it itself.
+`played_tune.PlayedTune` and `simulation/simulated_studies.TunePart` play this part; here Tune plays it itself.
 """
 
 from pathlib import Path

@@ -10,7 +10,7 @@ from typing import Any
 
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
-from world import Away, World
+from simulated_world import Away, World
 
 from sweeps.record.endings import endings, reasons
 from sweeps.record.entries import Driven, Ended, Entry, Halted, Proposed, Queued, Reported, Resumed

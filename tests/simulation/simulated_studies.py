@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from models import OBJECTIVE, Checkpoints, Files, MlflowModel, OptunaModel, RealOptuna
-from world import Away, Crash, WorkerKilled, World
+from simulated_models import OBJECTIVE, Checkpoints, Files, MlflowModel, OptunaModel, RealOptuna
+from simulated_world import Away, Crash, WorkerKilled, World
 
 from sweeps.record.core import Core, Rules
 from sweeps.record.entries import Driven, Ended, Proposed, Reported
