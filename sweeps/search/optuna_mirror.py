@@ -87,12 +87,12 @@ class OptunaMirror:
                     if entry.number > self._count():
                         raise Unlike(f"trial {self._count()} is missing")
                     self._mend(state.trials[entry.number])
-                except Unlike:
+                except (Unlike, KeyError):  # KeyError: somebody has deleted the study
                     self.reconcile(state)
 
     def reconcile(self, state: StudyState) -> list[str]:
         """Make Optuna's trials those of the record. Where they cannot become it, the study is written anew."""
-        self.settled.clear()
+        self.study = self._created()
         there = dict(enumerate(self.study.get_trials(deepcopy=False)))
         mended: list[str] = []
         try:

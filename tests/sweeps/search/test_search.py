@@ -276,3 +276,14 @@ def test_optunas_storage_says_what_the_record_says_whatever_was_there(storage):
             other.intermediate_values,
             other.user_attrs,
         )
+
+
+def test_a_study_that_somebody_deletes_in_optunas_storage_is_written_anew(storage):
+    """`optuna-dashboard` can do so while the study runs."""
+    played = searcher_on(storage, concurrency=9)
+    played.suggest("a")
+    decide(played, "a", 5, 2.0)
+    optuna.delete_study(study_name=played.plan.name, storage=location(played.plan))
+    decide(played, "a", 10, 1.0)
+    (trial,) = optuna.load_study(study_name=played.plan.name, storage=location(played.plan)).get_trials()
+    assert trial.intermediate_values == {5: 2.0, 10: 1.0}
