@@ -77,7 +77,7 @@ class Ending:
         known = isinstance(self.error, UserError | BudgetSpent)
         return one_line(self.error if known else f"{type(self.error).__name__}: {self.error}", 500)
 
-    def told(self, budget: BudgetCallback) -> dict[str, Any]:
+    def to_json(self, budget: BudgetCallback) -> dict[str, Any]:
         """What the command is told (docs/studies.md has the fields). While MLflow is away, figures are the record's."""
         rows, page = known_of(self.plan)
         plan, outcome, promotion = self.plan, self.outcome(rows), self.promotion
@@ -106,7 +106,7 @@ class Ending:
 
 
 @contextlib.contextmanager
-def told(plan: Plan) -> Iterator[Ending]:
+def afterwards(plan: Plan) -> Iterator[Ending]:
     """Run --on-end after the block, if the study had begun. What the block raises is raised on."""
     ending = Ending(plan)
     try:
@@ -121,7 +121,7 @@ def told(plan: Plan) -> Iterator[Ending]:
 
 def _run(ending: Ending, budget: BudgetCallback) -> str:
     try:
-        return run(ending.plan.output.on_end, ending.told(budget))
+        return run(ending.plan.output.on_end, ending.to_json(budget))
     except Exception as error:  # whatever it is, it must not change how the study ended
         return one_line(f"{type(error).__name__}: {error}")
 

@@ -121,7 +121,7 @@ def _run(study: Study, plan: Plan, loop: Loop | None) -> Promotion | None:
     forecast.check_patience(plan, pace)
     log_file = Path(plan.output.folder, "sweep.log")
     with (
-        on_end.told(plan) as ending,
+        on_end.afterwards(plan) as ending,
         driver_lock.hold(plan),
         driver_lease.hold(plan) as lease,
         log_capture.quiet(log_file) as log,

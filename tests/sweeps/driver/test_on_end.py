@@ -24,7 +24,7 @@ def end(made, tmp_path, error=None, promotion=None, begun=True, command=None):
     plan = made.plan.with_fields(on_end=command or f"cat > {told}")
     raised = None
     try:
-        with on_end.told(plan) as ending:
+        with on_end.afterwards(plan) as ending:
             if begun:
                 ending.budget = BudgetCallback(plan, {0: 1800.0})
             ending.promotion = promotion
