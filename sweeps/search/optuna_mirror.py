@@ -217,9 +217,11 @@ def as_optuna(trial: RecordedTrial, objectives: tuple[str, ...]) -> FrozenTrial:
 
 
 def recorded(trials: Iterable[FrozenTrial], objectives: tuple[str, ...]) -> list[Entry]:
-    """The entries of a study that was begun before studies had a record, from Optuna's trials."""
+    """The entries of a study that was begun before studies had a record, from Optuna's trials; [] without trials."""
     entries: list[Entry] = []
     trials = list(trials)
+    if not trials:  # a driver has made Optuna's study, and died before its first decision
+        return []
     for trial in filter(was_out, trials):
         entries += _recorded_trial(trial, objectives)
     # `Study.enqueue_trial` keeps a point so.

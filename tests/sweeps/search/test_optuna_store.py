@@ -258,3 +258,11 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path):
     assert played.core.state.trials[0].ended.figures == {METRIC: 2.0}
     assert states(plan) == ["COMPLETE", "RUNNING", "RUNNING", "RUNNING"]
     assert len(open_log(plan).read()) > 4
+
+
+def test_a_driver_that_dies_before_its_first_decision_leaves_no_study_without_controls(tmp_path):
+    """It has made Optuna's study, which is no record of an earlier version."""
+    plan = Plan.from_fields(PLAN | {"storage": str(tmp_path), "folder": str(tmp_path), "trials": 3})
+    open_mirror(plan)
+    played = searcher_on(plan)
+    assert [played.suggest(name)["params"] for name in "ab"] == CONTROLS
