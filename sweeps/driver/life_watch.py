@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
@@ -13,6 +11,7 @@ from ray.tune import Callback
 from svgan.errors import one_line
 from svgan.io import storage
 from sweeps.storage import life
+from sweeps.storage.repeating import Repeating
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
 
 
-class LifeWatch(Callback):
+class LifeWatch(Repeating, Callback):
     """A Tune callback with a thread that reads the signs of the trials that run, so that a slow storage never holds
     Tune's loop.
 
@@ -32,19 +31,12 @@ class LifeWatch(Callback):
         self.plan, self.trouble = plan, ""
         self.signs: Mapping[int, Sign] = {}
         self.running: set[int] = set()
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="svgan-life-watch", daemon=True)
+        super().__init__("svgan-life-watch", life.interval(plan))
 
     def __enter__(self) -> LifeWatch:
         with contextlib.suppress(*storage.ERRORS):
             life.clear(self.plan)  # signs of an earlier driver's trials
-        self.thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.over.set()
+        return super().__enter__()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.add(trial.config["number"])
@@ -55,9 +47,8 @@ class LifeWatch(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.running.discard(trial.config["number"])
 
-    def _run(self) -> None:
-        while not self.over.wait(life.interval(self.plan)):
-            self.look()
+    def again(self) -> None:
+        self.look()
 
     def look(self) -> None:
         """Read the signs of the running trials, and remove those of trials that have ended."""

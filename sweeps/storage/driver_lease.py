@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from svgan.errors import UserError
 from svgan.io import storage
-from sweeps.storage import study_files
+from sweeps.storage import driver_lock, study_files
+from sweeps.storage.repeating import Repeating
 
 if TYPE_CHECKING:
     from sweeps.storage.plan import Plan
@@ -29,13 +29,13 @@ BEAT_SECONDS = 20.0  # a request of some milliseconds each: nothing beside a stu
 MISSED_BEATS = 2.5  # one may be late by a slow request
 
 
-class Lease:
+class Lease(Repeating):
     """Held by one driver, whose name no other driver has. lost: whether another driver has taken it."""
 
     def __init__(self, plan: Plan, driver: str) -> None:
         self.place, self.driver = study_files.place(plan, LEASE), driver
+        super().__init__("svgan-lease", BEAT_SECONDS)
         self.lost = False
-        self.over = threading.Event()
         self.beats = 0
 
     def beat(self) -> None:
@@ -43,18 +43,17 @@ class Lease:
         there = _read(self.place)
         if self.beats and there and there.get("driver") != self.driver:
             self.lost = True
+            self.over.set()
             return
         self.beats += 1
         own = {"driver": self.driver, "pid": os.getpid(), "host": socket.gethostname(), "machine": machine()}
         storage.write(self.place, json.dumps(own | {"beat": self.beats}).encode())
 
-    def keep(self) -> None:
-        while not self.over.wait(BEAT_SECONDS) and not self.lost:
-            with contextlib.suppress(*storage.ERRORS):  # an unreachable storage is noticed elsewhere
-                self.beat()
+    def again(self) -> None:
+        with contextlib.suppress(*storage.ERRORS):  # an unreachable storage is noticed elsewhere
+            self.beat()
 
     def release(self) -> None:
-        self.over.set()
         with contextlib.suppress(*storage.ERRORS):
             if (_read(self.place) or {}).get("driver") == self.driver:
                 storage.remove(self.place)
@@ -65,9 +64,9 @@ def hold(plan: Plan) -> Iterator[Lease]:
     """Take the lease, whoever had it, and keep it while the block runs."""
     lease = Lease(plan, uuid.uuid4().hex)
     lease.beat()
-    threading.Thread(target=lease.keep, name="svgan-lease", daemon=True).start()
     try:
-        yield lease
+        with lease:
+            yield lease
     finally:
         lease.release()
 
@@ -75,10 +74,10 @@ def hold(plan: Plan) -> Iterator[Lease]:
 def check(plan: Plan) -> None:
     """Raises UserError if a driver on another host holds the study. Waits for its counter to move, if there is one."""
     place = study_files.place(plan, LEASE)
-    there = _read(place)
-    if not there or there.get("machine") == machine():  # of this machine's drivers, `driver_lock` knows who lives
+    there = _of_another_machine(place)
+    if not there:
         return
-    who, wait = f"process {there.get('pid')} on {there.get('host')}", MISSED_BEATS * BEAT_SECONDS
+    who, wait = driver_lock.described(there), MISSED_BEATS * BEAT_SECONDS
     print(f"{plan.name}: {who} ran this study; waiting {wait:.0f} s to see whether it still does ...", flush=True)
     until = time.monotonic() + wait
     while time.monotonic() < until:
@@ -94,16 +93,20 @@ def check(plan: Plan) -> None:
 
 def elsewhere(plan: Plan) -> str | None:
     """'process 123 on HOST' if a driver of another machine has left a lease. Only `check` tells whether it lives."""
-    there = _read(study_files.place(plan, LEASE))
-    if not there or there.get("machine") == machine():
-        return None
-    return f"process {there.get('pid')} on {there.get('host')}"
+    there = _of_another_machine(study_files.place(plan, LEASE))
+    return driver_lock.described(there) if there else None
 
 
 def machine() -> str:
     """This host and its start: another container or a restarted machine is another one."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return f"{socket.gethostname()} {path.read_text().strip() if path.exists() else ''}"
+
+
+def _of_another_machine(place: str) -> dict[str, Any] | None:
+    """The lease, if a driver of another machine left it. Of this machine's, `driver_lock` knows who lives."""
+    there = _read(place)
+    return there if there and there.get("machine") != machine() else None
 
 
 def _read(place: str) -> dict[str, Any] | None:

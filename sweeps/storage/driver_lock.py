@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,14 @@ def hold(plan: Plan) -> Iterator[None]:
 
 def here() -> str:
     """'process 123 on HOST': this process, as a person finds it."""
-    return f"process {os.getpid()} on {socket.gethostname()}"
+    return described({"pid": os.getpid(), "host": socket.gethostname()})
+
+
+def described(fields: Mapping[str, Any]) -> str:
+    """'process 123 on HOST', of what a lock or a lease says of its holder."""
+    if not {"pid", "host"} <= fields.keys():
+        return "another process"
+    return f"process {fields['pid']} on {fields['host']}"
 
 
 def is_held(plan: Plan) -> bool:
@@ -52,6 +59,6 @@ def holder(plan: Plan) -> str:
     """'process 123 on HOST', as the lock's last holder wrote it."""
     try:
         fields: dict[str, Any] = json.loads(Path(plan.output.folder, LOCK).read_text())
-        return f"process {fields['pid']} on {fields['host']}"
-    except (OSError, ValueError, KeyError):
+        return described(fields)
+    except (OSError, ValueError):
         return "another process"

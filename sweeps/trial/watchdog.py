@@ -15,36 +15,29 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 
 from sweeps.storage.life import Sign
+from sweeps.storage.repeating import Repeating
 
 LOOK_SECONDS = 1.0  # between two looks; a kill that comes a second late costs nothing
 
 
-class Watchdog:
+class Watchdog(Repeating):
     """Call `beat` at every movement. After `limit` seconds without one, `tell` a line that says who hangs where, then
     SIGKILL. `sign` is the last movement, for the trial's sign of life.
     """
 
     def __init__(self, limit: float, who: str, tell: Callable[[str], None]) -> None:
+        super().__init__("svgan-pulse", min(LOOK_SECONDS, limit / 4))
         self.limit, self.who, self.tell = limit, who, tell
         self.watched = threading.get_ident()
         self.last = time.monotonic()
         self.sign = Sign(uuid.uuid4().hex[:12], 0, "starting")
-        self.over = threading.Event()
-        self.pause = min(LOOK_SECONDS, limit / 4)
-        self.thread = threading.Thread(target=self._watch, name="svgan-pulse", daemon=True)
 
     def __enter__(self) -> Watchdog:
         self.beat("starting")
-        self.thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.over.set()
+        return super().__enter__()
 
     def beat(self, what: str, done: int = 0, total: int = 0) -> None:
         """Record a movement (`life.Sign`), from any thread. A transfer has no total: `done` are its bytes."""
@@ -55,15 +48,14 @@ class Watchdog:
         """Record that another process, for which this one waits, moves."""
         self.last = time.monotonic()
 
-    def _watch(self) -> None:
-        while not self.over.wait(self.pause):
-            still = time.monotonic() - self.last
-            if still > self.limit:
-                self.tell(
-                    f"{self.who} (process {os.getpid()} on {socket.gethostname()}) made no step for {still:.0f} s, "
-                    f"last seen in {place(sys._current_frames().get(self.watched))}; killed, to be started again"
-                )
-                os.kill(os.getpid(), signal.SIGKILL)
+    def again(self) -> None:
+        still = time.monotonic() - self.last
+        if still > self.limit:
+            self.tell(
+                f"{self.who} (process {os.getpid()} on {socket.gethostname()}) made no step for {still:.0f} s, "
+                f"last seen in {place(sys._current_frames().get(self.watched))}; killed, to be started again"
+            )
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def place(frame: FrameType | None) -> str:
