@@ -2,12 +2,11 @@
 
 import errno
 import os
-import subprocess
-import sys
 import threading
 import uuid
 
 import pytest
+from at_once import run_at_once
 
 from svgan.io import storage
 
@@ -79,18 +78,6 @@ def test_of_writers_at_once_one_creates_the_file(folder: str):
 @pytest.mark.slow
 def test_of_processes_at_once_one_creates_the_file(s3: str, tmp_path):
     for folder in (str(tmp_path), f"{s3}/{uuid.uuid4().hex}"):
-        code = (
-            "import os, sys; from svgan.io import storage; folder = sys.argv[1]; storage.exists(folder); "
-            "print('ready', flush=True); input(); "
-            "print(sum(storage.create(f'{folder}/claim-{turn}', str(os.getpid()).encode()) for turn in range(50)))"
-        )
-        command = [sys.executable, "-c", code, folder]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        writers = [subprocess.Popen(command, env=environment, **pipes) for _ in range(3)]
-        for writer in writers:
-            assert writer.stdout.readline() == "ready\n"
-        for writer in writers:
-            writer.stdin.write("go\n")
-            writer.stdin.flush()
-        assert sum(int(writer.communicate(timeout=120)[0]) for writer in writers) == 50
+        prepare = "import os; from svgan.io import storage; folder = sys.argv[1]; storage.exists(folder)"
+        do = "sum(storage.create(f'{folder}/claim-{turn}', str(os.getpid()).encode()) for turn in range(50))"
+        assert sum(map(int, run_at_once(prepare, do, folder, count=3))) == 50

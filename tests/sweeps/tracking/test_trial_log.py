@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from at_once import run_at_once
 from made_plan import PLAN
 from ports import free_port, wait_until_answers
 
@@ -266,21 +267,11 @@ def test_two_processes_that_flush_an_outbox_at_once_send_everything_once(plan, g
     Tracking(plan).parent()
     fill(plan, generator, [1, 2, 3, 4])
     plan.save()
-    code = (
-        "import sys; from pathlib import Path; from sweeps.storage.plan import Plan; "
+    prepare = (
+        "from pathlib import Path; from sweeps.storage.plan import Plan; "
         "from sweeps.tracking.client import Tracking; from sweeps.tracking.trial_log import sync, waiting; "
-        "plan = Plan.load(Path(sys.argv[1])); Tracking(plan).runs(); waiting(plan); "
-        "print('ready', flush=True); input(); print(sync(plan))"
+        "plan = Plan.load(Path(sys.argv[1])); Tracking(plan).runs(); waiting(plan)"
     )
-    command = [sys.executable, "-c", code, plan.output.folder]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
-    for process in both:
-        assert process.stdout.readline() == "ready\n"
-    for process in both:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in both:
-        assert process.communicate(timeout=300)[0].endswith(" 0)\n")
+    for printed in run_at_once(prepare, "sync(plan)", plan.output.folder, count=2):
+        assert printed.endswith(" 0)\n")
     assert_whole(plan, [1, 2, 3, 4])
