@@ -33,16 +33,14 @@ class PlayedTune:
         make: Callable[[int, dict[str, Any]], dict[str, Any]] = lambda number, params: {"run": params},
     ) -> None:
         self.plan, driver = plan, uuid.uuid4().hex
-        log = open_log(plan, driver)
-        if not log.read() and (before := recorded_before(plan)):
-            log.start_with(before)
         self.core = Core(
-            log,
+            open_log(plan, driver),
             StudyRules(plan, space),
             trials=plan.search.trials,
             objectives=plan.search.objective_keys,
             followers=[open_mirror(plan)],
             stopping=stopping,
+            before=lambda: recorded_before(plan),
         )
         warm = warmed(plan, space) if plan.search.warm_start and not self.core.state.warm else None
         self.mended = self.core.begin(Driven(driver=driver), controls, plan.search.enqueued, warm)

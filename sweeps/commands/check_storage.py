@@ -81,7 +81,7 @@ class TrainingFolders:
         return sorted(int(name) for name in found if name.isdigit())
 
     def place(self, number: int) -> str:
-        return study_files.place(self.plan, f"{TRAINING}{number:04d}")
+        return study_files.training(self.plan, number)
 
     def remove(self, number: int) -> None:
         storage.remove(self.place(number))

@@ -39,9 +39,6 @@ def open_core(study: Study, plan: Plan, watch: StopWatch, budget: BudgetCallback
     from sweeps.search.proposer import StudyRules
     from sweeps.search.warm_start import warmed
 
-    log = open_log(plan, driver)
-    if not log.read() and (before := recorded_before(plan)):
-        log.start_with(before)
     optuna = PatientFollower(
         open_mirror(plan),
         errors=failures(),
@@ -57,12 +54,13 @@ def open_core(study: Study, plan: Plan, watch: StopWatch, budget: BudgetCallback
         watch.stop,
     )
     core = Core(
-        log,
+        open_log(plan, driver),
         StudyRules(plan, study.space),
         trials=plan.search.trials,
         objectives=plan.search.objective_keys,
         followers=[optuna, mlflow],
         stopping=watch,
+        before=partial(recorded_before, plan),
     )
     warm = warmed(plan, study.space) if plan.search.warm_start and not core.state.warm else None
     for line in core.begin(Driven(driver=driver, where=driver_lock.here()), study.controls, plan.search.enqueued, warm):

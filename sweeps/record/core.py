@@ -45,7 +45,8 @@ class Core:
     """A study's decisions.
 
     trials: how many the study has; more than before lets it grow. objectives: the figures that a finished trial must
-    have. stopping: whether no more trials may start.
+    have. stopping: whether no more trials may start. before: the entries of a study that was begun before studies had a
+    record; asked for an empty log.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class Core:
         objectives: Sequence[str],
         followers: Sequence[Follower] = (),
         stopping: Callable[[], bool] = lambda: False,
+        before: Callable[[], Sequence[Entry]] = tuple,
     ) -> None:
         self.log, self.rules, self.trials = log, rules, trials
         self.objectives, self.followers, self.stopping = objectives, followers, stopping
-        self.state = StudyState(log.read())
+        self.state = StudyState(log.read() or log.start_with(before()))
         self.out: set[int] = set()  # the trials that this driver has handed out; one that it halted goes on in another
 
     def begin(

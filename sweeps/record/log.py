@@ -74,12 +74,16 @@ class Log:
             self._pack()
         return from_json(line)
 
-    def start_with(self, entries: Iterable[Entry]) -> None:
-        """Fill an empty log, with all entries or none. Raises Superseded if it has become another driver's."""
+    def start_with(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Fill an empty log, with all entries or none; return them as `read` does. Writes nothing if there are none.
+
+        Raises Superseded if the log has become another driver's.
+        """
         lines = [self._line(entry) for entry in entries]
-        if self.lines or not self.files.create(self._pack_path(len(lines)), b"\n".join(lines)):
+        if lines and (self.lines or not self.files.create(self._pack_path(len(lines)), b"\n".join(lines))):
             raise self.superseded()
         self.lines = lines
+        return [from_json(line) for line in lines]
 
     def _pack(self) -> None:
         """The single files stay: they keep a driver that is behind from writing."""

@@ -37,7 +37,8 @@ class PatientFollower:
 
     def follow(self, entry: Entry, state: StudyState) -> None:
         if self.away_since is not None:
-            self.catch_up(state)
+            if self.clock() >= self.retry_at:
+                self.reconcile(state)
             return
         try:
             self.inner.follow(entry, state)
@@ -54,11 +55,6 @@ class PatientFollower:
             self.tell(f"{self.name} is back and has everything")
         self.away_since, self.pause = None, FIRST_PAUSE
         return mended
-
-    def catch_up(self, state: StudyState) -> None:
-        """Try again, if the inner follower is behind and it is time to."""
-        if self.away_since is not None and self.clock() >= self.retry_at:
-            self.reconcile(state)
 
     def _away(self, error: Exception) -> None:
         now, line = self.clock(), str(error).strip().splitlines()

@@ -53,7 +53,6 @@ class StudyState:
         self.begun = False
         self.enqueued = 0
         self.warm: list[dict[str, Any]] = []
-        self.drivers: list[Driven] = []
         self.reported: list[Reported] = []  # all reports, in the order in which they were decided
         for entry in entries:
             self.apply(entry)
@@ -62,7 +61,7 @@ class StudyState:
         """Take in one entry. Raises ValueError for one that cannot follow what is there."""
         match entry:
             case Driven():
-                self.drivers.append(entry)
+                pass
             case Queued():
                 self.begun = True
                 self.enqueued += 0 if entry.control else len(entry.points)

@@ -6,7 +6,6 @@ included; at least one continues. Values are running minima, because those of a 
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Mapping, Sequence
 
 from sweeps.record.state import StudyState
@@ -38,6 +37,5 @@ def value_at(rung: int, reports: Mapping[int, float]) -> float | None:
 
 def among_best(others: Sequence[float], value: float, reduction: int) -> bool:
     """Whether the value is among the best 1/reduction of all, itself included; at least one is."""
-    ranked = sorted(others)
-    bisect.insort(ranked, value)
+    ranked = sorted([*others, value])
     return value <= ranked[max(1, len(ranked) // reduction) - 1]

@@ -75,7 +75,6 @@ class OptunaMirror:
             study.set_user_attr("format", 1)
         self.study_id = self.storage.get_study_id_from_name(self.name)
         self.ids: dict[int, int] = {}  # of trials, by number
-        self.settled: set[int] = set()  # trials that have ended in both, alike
         return study
 
     def follow(self, entry: Entry, state: StudyState) -> None:
@@ -146,8 +145,6 @@ class OptunaMirror:
         for _, write in lacks:
             if write:
                 write()
-        if trial.ended:
-            self.settled.add(trial.number)
         return [text for text, _ in lacks]
 
     def _lacks(self, trial: RecordedTrial, there: FrozenTrial) -> list[tuple[str, Callable[[], Any] | None]]:

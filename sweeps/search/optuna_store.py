@@ -103,11 +103,7 @@ def check_record(plan: Plan) -> None:
 
 def has_file(plan: Plan) -> bool:
     """Whether Optuna's storage is there, as far as a file can tell: a database may be empty."""
-    return not is_file(plan) or Path(location(plan).removeprefix("sqlite:///")).exists()
-
-
-def is_file(plan: Plan) -> bool:
-    return plan.output.optuna in ("", JOURNAL)
+    return plan.output.optuna not in ("", JOURNAL) or Path(location(plan).removeprefix("sqlite:///")).exists()
 
 
 def _opened(plan: Plan) -> BaseStorage:

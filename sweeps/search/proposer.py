@@ -90,10 +90,10 @@ class StudyRules:
     def prunes(self, state: StudyState, number: int, step: int, value: float) -> bool:
         """Whether the report ends the trial: only at a rung, and never a control."""
         search, trial = self.plan.search, state.trials[number]
-        if trial.proposal.control or asha.highest_new(search.rungs, trial.reports, step) is None:
-            return False
         if search.pruner == "asha":
             return asha.prunes(state, number, step, value, rungs=search.rungs, reduction=search.reduction)
+        if trial.proposal.control or asha.highest_new(search.rungs, trial.reports, step) is None:
+            return False
         return self.pruner.prunes(state, number, step, value)
 
 

@@ -23,6 +23,7 @@ class SamplerMirror(OptunaMirror):
 
     def __init__(self, plan: Plan) -> None:
         self.warm: list[dict[str, Any]] = []
+        self.settled: set[int] = set()  # trials that have ended in both, alike
         super().__init__(InMemoryStorage(), plan.name, plan.search.objective_keys)
 
     def catch_up(self, state: StudyState) -> None:
@@ -32,13 +33,15 @@ class SamplerMirror(OptunaMirror):
         for trial in state.trials:
             if trial.number not in self.settled:
                 self._mend(trial)
+                if trial.ended:
+                    self.settled.add(trial.number)
         # NSGA-II keeps the parents of a generation there. A driver that begins later would choose others, since more
         # trials have finished; so they are chosen anew for each trial.
         for key in self.storage.get_study_system_attrs(self.study_id):
             self.storage.set_study_system_attr(self.study_id, key, None)
 
     def _begin(self, warm: list[dict[str, Any]]) -> None:
-        self.storage, self.warm = InMemoryStorage(), warm
+        self.storage, self.warm, self.settled = InMemoryStorage(), warm, set()
         self.study = self._created()
         for trial in warm:
             kinds = {name: json_to_distribution(kind) for name, kind in trial["distributions"].items()}

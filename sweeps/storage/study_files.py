@@ -13,3 +13,8 @@ if TYPE_CHECKING:
 def place(plan: Plan, *parts: str) -> str:
     """The address of a part of this study in its storage."""
     return join(plan.output.storage, plan.name, *parts)
+
+
+def training(plan: Plan, number: int, *parts: str) -> str:
+    """The address of a trial's Ray Train folder, which holds its checkpoints, or of a part of it."""
+    return join(plan.output.storage, plan.trial_name(number), *parts)

@@ -190,7 +190,7 @@ def checkpoints(plan: Plan, number: int) -> tuple[list[str], list[str]]:
 
     Raises what the storage raises.
     """
-    folder = study_files.place(plan, f"train-{number:04d}")
+    folder = study_files.training(plan, number)
     found = sorted(name for name in storage.names(folder) if name.startswith("checkpoint_2"))
     record = (storage.read(f"{folder}/{SNAPSHOT}") or b"") if found else b""
     whole = [name for name in found if name.encode() in record]
@@ -210,7 +210,7 @@ def discard_unfinished(plan: Plan, number: int) -> None:
     with contextlib.suppress(*storage.ERRORS):
         whole, unfinished = checkpoints(plan, number)
         for name in unfinished if whole else []:
-            storage.remove(study_files.place(plan, f"train-{number:04d}", name))
+            storage.remove(study_files.training(plan, number, name))
 
 
 def trial_folder(trial: Trial) -> str:

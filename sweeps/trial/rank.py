@@ -51,7 +51,7 @@ class Rank:
             return
         kept.to_directory(str(here))
         yield here
-        folder = study_files.place(self.plan, f"train-{self.number:04d}")
+        folder = study_files.training(self.plan, self.number)
         others = [name for name in storage.names(folder) if name.startswith("checkpoint_2")]
         for name in sorted(others, reverse=True):
             if name != Path(kept.path).name:
